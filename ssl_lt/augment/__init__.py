@@ -1,0 +1,1 @@
+"""Batched augmentation on the device, a pure function of the samples' keys."""

@@ -1,0 +1,1 @@
+"""Types, randomness and distribution: what everything else stands on."""

@@ -1,0 +1,100 @@
+"""The few things that N processes must do to give what one process gives.
+
+With one process, or none initialised, every function is the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process; methods never ask."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.num_rows = rows.shape[0]
+        out = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
+        dist.all_gather_into_tensor(out, rows.contiguous())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        # Every rank's loss sees these rows: their gradients add up before the slice is taken.
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        start = rank() * ctx.num_rows
+        return grad[start : start + ctx.num_rows]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows of all ranks, in rank order, with gradient.
+
+    Each rank's loss is a mean over its own rows and DDP averages over ranks, so the sum taken in
+    the backward pass gives exactly the gradient of one process with the whole batch.
+
+    Args:
+        rows: (B, ...), the same B on every rank.
+
+    Returns:
+        (world_size * B, ...); `rows` itself with one process.
+    """
+    if world_size() == 1:
+        return rows
+    return cast(Tensor, _GatherRows.apply(rows))
+
+
+def own_rows(num_rows: int, *, device: torch.device) -> Tensor:
+    """(num_rows,) int64: where this rank's rows stand in what `gather_rows` returns."""
+    return torch.arange(num_rows, device=device) + rank() * num_rows
+
+
+def all_true(flag: Tensor) -> Tensor:
+    """Scalar bool: true if `flag` is true on every rank."""
+    if world_size() == 1:
+        return flag
+    votes = flag.to(torch.int32)
+    dist.all_reduce(votes, op=dist.ReduceOp.MIN)
+    return votes.bool()
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """Element-wise mean over ranks, without gradient."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Element-wise sum over ranks, with gradient (each rank's loss may depend on the sum)."""
+    if world_size() == 1:
+        return values
+    return cast(Tensor, _SumOverRanks.apply(values))

@@ -1,0 +1,32 @@
+"""What the engine can train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.types import Batch, Epoch, StepOutput
+
+
+class TrainTask(nn.Module):
+    """A model together with its step.
+
+    `forward` is the step, because DDP synchronises gradients only through the prepared module's
+    forward: calling a method of the unwrapped module would train each rank apart.
+    """
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Loss and named terms of this rank's slice of the batch."""
+        raise NotImplementedError
+
+    def on_epoch_start(self, epoch: Epoch) -> None:
+        """Called on every rank before the first step of an epoch, and again on resume inside it."""
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        """Called on every rank after the last step of an epoch."""
+
+    def memories(self) -> Sequence[SampleMemory]:
+        """State that is saved with the checkpoint but is no buffer of the module."""
+        return ()

@@ -1,0 +1,48 @@
+"""What crosses the borders between packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's slice of a global batch.
+
+    Attributes:
+        images: (B, 3, H, W) uint8; or (B, V, 3, H, W) where the loader already cropped V views.
+        labels: (B,) int64, -1 where unknown. A pretraining method never reads them.
+        index: (B,) int64, row in the training set: the sample's identity.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return int(self.index.shape[0])
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Where training stands: `number` of `total` epochs (counted from 0), `steps` steps each."""
+
+    number: int
+    total: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step of a task gives the engine.
+
+    Attributes:
+        loss: scalar with gradient, the mean over this rank's samples.
+        terms: named parts, detached scalars; they stay on the device until a line is logged.
+    """
+
+    loss: Tensor
+    terms: Mapping[str, Tensor]

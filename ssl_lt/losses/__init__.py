@@ -1,0 +1,1 @@
+"""One file a loss: the equation as a function of tensors, unreduced."""

@@ -1,0 +1,1 @@
+"""Methods that learn from two views of an image, without labels."""
