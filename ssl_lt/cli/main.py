@@ -1,0 +1,51 @@
+"""The console script: `ssl-lt VERB ...`, and how every command ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from ssl_lt.core.errors import UserError
+
+_USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,report,doctor} ...
+
+  pretrain   learn a representation without labels
+  finetune   train a classifier, from a pretrained run or from scratch
+  evaluate   kNN and linear probe on the balanced test split, and the report
+  report     one page that compares runs
+  doctor     what is installed, and what is wrong with it
+
+Each takes --help. Exit codes: 0 done, 2 configuration, 3 data, 4 checkpoint, 5 not finite,
+6 processes disagree, 7 disk, 143 and 130 stopped by a signal with the state saved.
+"""
+
+
+def main() -> None:
+    """Runs the verb named by the first word."""
+    verb, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if verb in ("--help", "-h"):
+        print(_USAGE, end="")
+        sys.exit(0)
+    if verb not in ("pretrain", "finetune", "evaluate", "report", "doctor"):
+        print(f"error: unknown command {verb!r}; see ssl-lt --help", file=sys.stderr)
+        sys.exit(2)
+    run_verb(verb, words)
+
+
+def run_verb(verb: str, words: list[str] | None = None) -> None:
+    """Runs one command and exits with its code: one line on stderr for what a user can mend."""
+    import importlib
+
+    words = sys.argv[1:] if words is None else words
+    command: Callable[[list[str]], int] = importlib.import_module(f"ssl_lt.cli.{verb}").main
+    try:
+        code = command(words)
+    except UserError as error:
+        # Every rank meets the same mistake; one of them says so.
+        if error.exit_code > 3 or os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

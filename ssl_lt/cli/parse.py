@@ -1,0 +1,107 @@
+"""From a command line to one frozen configuration: YAML files first, then flags."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from ssl_lt.cli.fields import flat_fields, nearest, to_mapping, with_values
+from ssl_lt.cli.yaml_file import read_yaml
+from ssl_lt.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def split_arguments(arguments: Sequence[str]) -> list[str]:
+    """`--some_flag=value` as `--some-flag value`; the values are left alone."""
+    words: list[str] = []
+    for argument in arguments:
+        if not argument.startswith("--"):
+            words.append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        words.append(name.replace("_", "-"))
+        words += [value] * bool(equals)
+    return words
+
+
+def take_values(words: list[str], flag: str) -> list[str]:
+    """Removes every `flag VALUE ...` from the words and returns the values."""
+    values: list[str] = []
+    while flag in words:
+        start = words.index(flag)
+        end = start + 1
+        while end < len(words) and not words[end].startswith("--"):
+            end += 1
+        values += words[start + 1 : end]
+        del words[start:end]
+    return values
+
+
+def peek_values(words: Sequence[str], flag: str) -> list[str]:
+    """What the last `flag VALUE ...` says, without removing it."""
+    copy = list(words)
+    start = len(copy) - 1 - copy[::-1].index(flag) if flag in copy else len(copy)
+    return take_values(copy[start:], flag)
+
+
+def read_configs(words: list[str]) -> dict[str, Any]:
+    """Removes `--config FILE` (any number) from the words; later files win over earlier ones."""
+    if "--config" in words and not peek_values(words, "--config"):
+        raise ConfigError("--config: no file given")
+    values: dict[str, Any] = {}
+    for file in take_values(words, "--config"):
+        values |= {key.replace("_", "-"): value for key, value in read_yaml(Path(file)).items()}
+    return values
+
+
+def parse(default: T, words: Sequence[str], values: Mapping[str, Any], *, prog: str) -> T:
+    """The configuration: `default`, then `values` of YAML files, then the flags in `words`.
+
+    Raises:
+        ConfigError: names the flag or key, and the nearest valid name for an unknown one.
+    """
+    default = with_values(default, values, origin="--config")
+    known = {name: None for name, _, _ in flat_fields(default)}
+    for word in words:
+        name = word.removeprefix("--")
+        if word.startswith("--") and name != "help" and name.removeprefix("no-") not in known:
+            raise ConfigError(f"unknown flag {word}{nearest(name, known)}")
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                type(default),
+                default=default,
+                args=list(words),
+                prog=prog,
+                description=type(default).__doc__,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_first_sentence(errors.getvalue())) from None
+
+
+def write_config(path: Path, config: Any) -> None:
+    """The resolved configuration; `read_yaml` and `with_values` give the same object back."""
+    from ssl_lt.engine.run_folder import write_atomically
+
+    write_atomically(path, yaml.safe_dump(to_mapping(config), sort_keys=False))
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro's framed message says, in one line."""
+    lines = [re.sub(r"^[│╭╰─ ]+|[│╮╯─ ]+$", "", line) for line in box.splitlines()]
+    texts = [line for line in lines[1:] if line]
+    end = next(
+        (i for i, t in enumerate(texts) if t.startswith(("Argument help", "For full"))), None
+    )
+    return " ".join(texts[:end]) or "the command line could not be read"

@@ -1,0 +1,223 @@
+"""Checkpoints that are whole or invisible.
+
+A checkpoint is a folder: tensors in safetensors, the rest in JSON, and a manifest with size and
+SHA-256 of each file. It is written under a temporary name, synced, verified and only then renamed;
+older ones go after that. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ssl_lt import __version__
+from ssl_lt.core.errors import CheckpointError, DiskError
+
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+_STATE = "state.json"
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a run needs to go on.
+
+    Attributes:
+        step: optimiser steps taken.
+        state: JSON-serialisable: position, digests, optimiser numbers.
+        tensors: file stem ("model", "optimizer", "memory") -> name -> tensor.
+    """
+
+    step: int
+    state: Mapping[str, Any]
+    tensors: Mapping[str, Mapping[str, Tensor]]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Writes `folder/step-000123`, then removes all but the newest `keep` (at least 2).
+
+    Raises:
+        DiskError: the disk is full or may not be written; nothing half written stays.
+    """
+    target = folder / f"step-{checkpoint.step:06d}"
+    temporary = folder / f".tmp-{target.name}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        temporary.mkdir()
+        for stem, tensors in checkpoint.tensors.items():
+            # safetensors refuses tensors that are not dense in row order.
+            dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(dense, temporary / f"{stem}.safetensors")
+        (temporary / _STATE).write_text(json.dumps(checkpoint.state, indent=1))
+        _write_manifest(temporary, checkpoint.step)
+        _verify(temporary)
+        if target.exists():  # a damaged one that an earlier resume passed over
+            shutil.rmtree(target)
+        temporary.rename(target)
+        sync_path(folder)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DiskError(f"{target}: checkpoint not written: {error}") from error
+    for old in _folders(folder)[max(2, keep) :]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads one checkpoint folder after verifying every file of it.
+
+    Raises:
+        CheckpointError: names the file that is missing, cut, changed or of a newer format.
+    """
+    manifest = _verify(path)
+    tensors = {}
+    for name in manifest["files"]:
+        if name.endswith(".safetensors"):
+            tensors[name.removesuffix(".safetensors")] = load_file(path / name)
+    state = json.loads((path / _STATE).read_text())
+    return Checkpoint(step=manifest["step"], state=state, tensors=tensors)
+
+
+def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
+    """The newest valid checkpoint in a folder; damaged ones are passed over with a warning.
+
+    Raises:
+        CheckpointError: there are checkpoints, but every one is damaged.
+    """
+    damaged: list[str] = []
+    for path in _folders(folder):
+        try:
+            checkpoint = load_checkpoint(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        for line in damaged:
+            warn(f"warning: {line}; falling back to {path.name}")
+        return checkpoint
+    if damaged:
+        raise CheckpointError(f"no valid checkpoint: {damaged[0]}")
+    return None
+
+
+def sync_path(path: Path) -> None:
+    """Fsync of a file or folder, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as tensors by name and plain numbers."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                numbers[f"{index}.{name}"] = value
+    return tensors, numbers
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> None:
+    """Puts a saved state back.
+
+    The groups' settings stay: they follow from the configuration. Each tensor takes the memory
+    format of its parameter, as it had before it was saved: sums over it keep their order.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *numbers.items()]:
+        index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        entries.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(
+        {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first."""
+    if not folder.is_dir():
+        return []
+    found = [(int(m[1]), p) for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(".tmp-step-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_manifest(folder: Path, step: int) -> None:
+    files = {}
+    for path in sorted(folder.iterdir()):
+        sync_path(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+    manifest = {
+        "format": FORMAT_VERSION,
+        "step": step,
+        "versions": {"ssl_lt": __version__, "torch": torch.__version__},
+        "files": files,
+    }
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    sync_path(folder / _MANIFEST)
+    sync_path(folder)
+
+
+def _verify(path: Path) -> dict[str, Any]:
+    """The manifest, after every file has been held against it."""
+    manifest_path = path / _MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(manifest_path.read_text())
+        version, files, step = manifest["format"], dict(manifest["files"]), int(manifest["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{manifest_path}: not a readable manifest ({error})") from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{manifest_path}: format {version}, this reads up to {FORMAT_VERSION}"
+        )
+    if _STATE not in files or (path.name.startswith("step-") and path.name != f"step-{step:06d}"):
+        raise CheckpointError(f"{manifest_path}: does not describe {path.name}")
+    for name, entry in files.items():
+        file = path / name
+        if Path(name).name != name or file.is_symlink():
+            raise CheckpointError(f"{manifest_path}: {name!r} is not a file of this folder")
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing")
+        if file.stat().st_size != entry["bytes"]:
+            raise CheckpointError(
+                f"{file}: {file.stat().st_size} bytes, {entry['bytes']} were written"
+            )
+        if _digest(file) != entry["sha256"]:
+            raise CheckpointError(f"{file}: content has changed since it was written")
+    return manifest

@@ -1,0 +1,68 @@
+"""Optimisers: which, with what, on which parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ssl_lt.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    """How the weights are moved. The learning rate is used as given: nothing rescales it."""
+
+    optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
+    """sgd with momentum, adamw, or lars (large batches)."""
+    lr: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Of sgd and lars."""
+    weight_decay: float = 5e-4
+    """L2 penalty (decoupled for adamw)."""
+    decay: Literal["all", "weights"] = "all"
+    """Which parameters decay: all (the long-tail papers), or weights without norms and biases."""
+    nesterov: bool = False
+    """Nesterov momentum for sgd."""
+    clip_grad_norm: float | None = None
+    """Largest gradient norm; none: gradients are not clipped."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < float("inf"):
+            raise ConfigError(f"--lr: {self.lr} is not a positive number")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"--momentum: {self.momentum} is outside [0, 1)")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ConfigError(f"--weight-decay: {self.weight_decay} is negative or not finite")
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise ConfigError(f"--clip-grad-norm: {self.clip_grad_norm} is not positive")
+
+
+def parameter_groups(module: nn.Module, options: OptimOptions) -> list[dict[str, object]]:
+    """Trainable parameters, split by whether they decay."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    if options.decay == "all":
+        return [{"params": trainable, "weight_decay": options.weight_decay}]
+    weights = [p for p in trainable if p.ndim > 1]
+    others = [p for p in trainable if p.ndim <= 1]
+    groups: list[dict[str, object]] = [{"params": weights, "weight_decay": options.weight_decay}]
+    if others:
+        groups.append({"params": others, "weight_decay": 0.0})
+    return groups
+
+
+def build_optimizer(module: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
+    """The optimiser over the module's trainable parameters."""
+    groups = parameter_groups(module, options)
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov, fused=True
+        )
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+    from lightly.utils.lars import LARS  # imports slowly, and few runs need it
+
+    return LARS(groups, lr=options.lr, momentum=options.momentum)  # type: ignore[no-any-return]

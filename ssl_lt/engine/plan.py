@@ -1,0 +1,72 @@
+"""What the loop is told: options, where batches come from, what to do between epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.task import TrainTask
+from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.precision import Precision
+from ssl_lt.engine.schedule import ScheduleOptions
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How long, how precisely, and what is kept."""
+
+    epochs: int = 20
+    """Passes over the training set."""
+    accumulate_steps: int = 1
+    """Batches whose gradients add up to one optimiser step."""
+    mixed_precision: Precision = "auto"
+    """auto: bf16 where the device computes in it, fp32 elsewhere."""
+    compile: bool = False
+    """Compile the step: a minute or two of warm-up, then faster."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl; each holds the means since the one before."""
+    checkpoint_every: int = 0
+    """Steps between two checkpoints beside the one at the end of each epoch; 0: none."""
+    keep_checkpoints: int = 2
+    """How many are kept, at least 2."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also log to tensorboard and/or wandb."""
+
+    def __post_init__(self) -> None:
+        leasts = {"epochs": 1, "accumulate_steps": 1, "log_every": 1, "keep_checkpoints": 2}
+        for name, least in {**leasts, "checkpoint_every": 0}.items():
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag}: {getattr(self, name)} is below {least}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the loop reads of the configuration."""
+
+    fit: FitOptions
+    optim: OptimOptions
+    schedule: ScheduleOptions
+    seed: int
+
+
+class Loader(Protocol):
+    """Where batches come from; see `ssl_lt.data.loaders`."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch, over all processes."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+
+    def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """This rank's batches of an epoch, from `first_step` on."""
+
+
+# (unwrapped task, epoch just ended) -> numbers to log; runs on rank 0 while the others wait.
+EndOfEpoch = Callable[[TrainTask, Epoch], Mapping[str, float]]

@@ -1,0 +1,61 @@
+"""Learning rate as a function of the optimiser step; there is no scheduler to save or to step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ssl_lt.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """Linear warm-up, then cosine or steps."""
+
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """What the learning rate does after the warm-up."""
+    warmup_epochs: float = 1.0
+    """Length of the linear warm-up, from 0 to the peak."""
+    final_lr_fraction: float = 0.0
+    """Where the cosine ends, as a fraction of the peak."""
+    milestones: tuple[float, ...] = (0.8, 0.9)
+    """Fractions of the training at which `step` multiplies the rate."""
+    step_factor: float = 0.1
+    """What `step` multiplies by at each milestone."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs < 0:
+            raise ConfigError(f"--warmup-epochs: {self.warmup_epochs} is negative")
+        if not 0 <= self.final_lr_fraction <= 1:
+            raise ConfigError(f"--final-lr-fraction: {self.final_lr_fraction} is outside [0, 1]")
+        if any(not 0 < m <= 1 for m in self.milestones):
+            raise ConfigError(f"--milestones: {self.milestones} are not all in (0, 1]")
+
+
+def lr_multiplier(
+    step: int, options: ScheduleOptions, *, total_steps: int, steps_per_epoch: int
+) -> float:
+    """Factor on the peak learning rate.
+
+    Args:
+        step: optimiser steps already taken, from 0; the number of processes plays no part.
+        options: the shape.
+        total_steps: of the whole training.
+        steps_per_epoch: optimiser steps an epoch.
+
+    Returns:
+        (step + 1) / warmup_steps during the warm-up; then 0.5 (1 + cos(pi t)) between 1 and the
+        final fraction, t in [0, 1] the share of the remaining steps taken; or step_factor to the
+        number of milestones passed.
+    """
+    warmup_steps = round(options.warmup_epochs * steps_per_epoch)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if options.schedule == "constant":
+        return 1.0
+    if options.schedule == "step":
+        return options.step_factor ** sum(step >= m * total_steps for m in options.milestones)
+    t = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    low = options.final_lr_fraction
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * t))

@@ -1,0 +1,44 @@
+"""SIGTERM and SIGINT end a run after the step that is under way, with its state saved."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+
+class StopRequest:
+    """Context in which the first signal asks for a stop and the second is as ever.
+
+    Attributes:
+        signal_number: the signal received, 0 while there is none.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        # A second one while the state is being saved changes nothing: the save ends by itself.
+        self.signal_number = self.signal_number or number
+
+
+class Stopped(Exception):  # noqa: N818  (it is no error: the run can be resumed)
+    """Training ended early on request; the process exits with 128 + the signal."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
+        self.exit_code = 128 + signal_number
