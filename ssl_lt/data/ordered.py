@@ -1,0 +1,53 @@
+"""Batches in file order, for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from ssl_lt.core.types import Batch
+from ssl_lt.data.crops import CENTRE_FRACTION, CentreSquare, centre
+from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.worker_loader import CutFiles, file_loader, to_batch
+
+
+def ordered_batches(
+    table: PixelTable | FileTable,
+    *,
+    batch_size: int,
+    image_size: int,
+    device: torch.device,
+    num_workers: int,
+) -> Iterator[Batch]:
+    """Every row once, in order; the last batch holds what is left, nothing is padded.
+
+    Files are resized to a shorter side of image_size * 256 / 224 and cut in the middle; so are
+    pixels that were stored larger than `image_size`. Small images come as they are.
+
+    Args:
+        table: rows to go through.
+        batch_size: of this process.
+        image_size: S.
+        device: where batches are sent.
+        num_workers: processes that decode files; 0: the main one.
+
+    Yields:
+        Batches with images (B, 3, S, S) uint8.
+
+    Raises:
+        DataError: a file that cannot be decoded.
+    """
+    starts = range(0, len(table), batch_size)
+    if isinstance(table, PixelTable):
+        for start in starts:
+            rows = slice(start, start + batch_size)
+            index = torch.arange(len(table))[rows]
+            images = centre(table.pixels[rows], size=image_size)
+            yield Batch(images.to(device), table.labels[rows].to(device), index.to(device))
+        return
+    files = CutFiles(table, CentreSquare(CENTRE_FRACTION), size=image_size)
+    keys = [[(0, i) for i in range(s, min(s + batch_size, len(table)))] for s in starts]
+    for fetched in file_loader(files, keys, device=device, num_workers=num_workers):
+        batch = to_batch(fetched, device=device)
+        yield Batch(batch.images[:, 0], batch.labels, batch.index)

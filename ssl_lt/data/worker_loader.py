@@ -1,0 +1,135 @@
+"""Batches from files too large for memory: worker processes decode and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.types import Batch
+from ssl_lt.data.crops import Crop, cut
+from ssl_lt.data.decode import read_image
+from ssl_lt.data.loaders import BatchPlan
+from ssl_lt.data.tables import FileTable
+
+# What tells a worker everything: it keeps no epoch and no random state of its own.
+Key = tuple[int, int]
+Fetched = tuple[Tensor, Tensor, Tensor] | DataError
+
+
+class CutFiles(Dataset[Fetched]):
+    """Decodes and cuts the rows of (epoch, index) keys; see `cut` for the result."""
+
+    def __init__(self, table: FileTable, crop: Crop, *, size: int) -> None:
+        self.table = table
+        self.crop = crop
+        self.size = size
+
+    def __getitems__(self, keys: list[Key]) -> Fetched:
+        """Images (B, V, 3, S, S), labels and indices (B,) of a batch.
+
+        An error is handed back and not raised: torch would wrap it in the worker's traceback.
+        """
+        try:
+            images = torch.stack([self._views(epoch, index) for epoch, index in keys])
+        except DataError as error:
+            return error
+        index = torch.tensor([index for _, index in keys])
+        return images, self.table.labels[index], index
+
+    def _views(self, epoch: int, index: int) -> Tensor:
+        image = read_image(self.table.path(index))
+        boxes = self.crop.boxes(epoch, index, image.height, image.width)
+        return cut(image, boxes, size=self.size)
+
+
+class _PlannedKeys(Sampler[list[Key]]):
+    """Keys of one epoch; lives in the main process, where the loader turns it to the next."""
+
+    def __init__(self, plan: BatchPlan) -> None:
+        self.plan = plan
+        self.epoch = 0
+        self.first_step = 0
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for rows in self.plan.rows(self.epoch)[self.first_step :]:
+            yield [(self.epoch, row) for row in rows.tolist()]
+
+
+class WorkerLoader:
+    """Batches of a table of files, with the interface of `TrainLoader`.
+
+    Args:
+        table: the training set.
+        crop: chooses V rectangles of each image; see `Crop`.
+        plan: for as many samples as the table has.
+        size: S, side the rectangles are resized to.
+        device: where batches are sent.
+        num_workers: processes; 0: the main one. The batches do not depend on it.
+    """
+
+    def __init__(
+        self,
+        table: FileTable,
+        crop: Crop,
+        plan: BatchPlan,
+        *,
+        size: int,
+        device: torch.device,
+        num_workers: int,
+    ) -> None:
+        assert plan.num_samples == len(table)
+        self.num_samples = plan.num_samples
+        self.batch_size = plan.batch_size
+        self.steps_per_epoch = plan.steps_per_epoch
+        self.device = device
+        self.keys = _PlannedKeys(plan)
+        self.loader = file_loader(
+            CutFiles(table, crop, size=size), self.keys, device=device, num_workers=num_workers
+        )
+
+    def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """This rank's batches of an epoch, from `first_step` on.
+
+        Batch.images is (B / W, V, 3, S, S). The same for every call with the same numbers.
+
+        Raises:
+            DataError: a file that cannot be decoded.
+        """
+        self.keys.epoch, self.keys.first_step = number, first_step
+        for fetched in self.loader:
+            yield to_batch(fetched, device=self.device)
+
+
+def file_loader(
+    files: CutFiles, keys: Any, *, device: torch.device, num_workers: int
+) -> DataLoader[Any]:
+    """A torch loader that hands on what `CutFiles` makes of each list of keys."""
+    return DataLoader(
+        files,
+        batch_sampler=keys,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
+        persistent_workers=num_workers > 0,
+        # Torch draws a number from it at each start; from the global one, it would shift others'.
+        generator=torch.Generator(),
+    )
+
+
+def to_batch(fetched: Fetched, *, device: torch.device) -> Batch:
+    """Sends a batch to the device, or raises the error that came in its place."""
+    if isinstance(fetched, DataError):
+        # A new error: raising the one this frame holds would tie both into a cycle, and a loader
+        # that the garbage collector finds, instead of being released, waits 5 s for its workers.
+        raise DataError(str(fetched))
+    images, labels, index = (part.to(device, non_blocking=True) for part in fetched)
+    return Batch(images=images, labels=labels, index=index)
+
+
+def _as_it_is(fetched: Any) -> Any:
+    return fetched
