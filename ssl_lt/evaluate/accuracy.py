@@ -1,0 +1,178 @@
+"""Accuracy a class, and what is told of it: balanced, groups, means, the worst class.
+
+NumPy only: a report reads these numbers where no torch is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.long_tail import Groups
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Mean per-class accuracy of the frequent, the middling and the rare classes.
+
+    Attributes:
+        rule: name of the rule that made the groups.
+        many, medium, few: fractions; None where no class of the group was tested.
+        std: population standard deviation of those that exist; None if fewer than two do.
+        num_classes: how many tested classes stand behind many, medium and few.
+    """
+
+    rule: str
+    many: float | None
+    medium: float | None
+    few: float | None
+    std: float | None
+    num_classes: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What one classifier got right on one test set; every value is a fraction.
+
+    Attributes:
+        per_class: (C,) accuracy of each class, None where the test set has no image of it.
+        num_test_per_class: (C,) test images.
+        balanced: mean of `per_class`: top-1 accuracy as if every class were equally frequent.
+        overall: share of all test images that are right.
+        harmonic: harmonic mean of `per_class`, 0 if any class is at 0.
+        harmonic_floored: the same with each accuracy at least 1 / (test images of the class), so
+            that one class at 0 does not hide the others.
+        geometric: geometric mean of `per_class`, 0 if any class is at 0.
+        class_std: population standard deviation of `per_class`.
+        worst, worst_class: the lowest accuracy and the first class that has it.
+        groups: one entry a rule.
+    """
+
+    per_class: tuple[float | None, ...]
+    num_test_per_class: tuple[int, ...]
+    balanced: float
+    overall: float
+    harmonic: float
+    harmonic_floored: float
+    geometric: float
+    class_std: float
+    worst: float
+    worst_class: int
+    groups: tuple[GroupAccuracy, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, ready for JSON."""
+        return asdict(self)
+
+
+def confusion_matrix(
+    predictions: ArrayLike, labels: ArrayLike, *, num_classes: int
+) -> NDArray[np.int64]:
+    """Test images by true class (row) and predicted class (column).
+
+    Args:
+        predictions: (N,) integers in [0, num_classes).
+        labels: (N,) integers in [0, num_classes).
+        num_classes: C.
+
+    Returns:
+        (C, C) int64.
+
+    Raises:
+        DataError: other shapes, no rows, or a number outside the classes.
+    """
+    predicted, true = np.asarray(predictions), np.asarray(labels)
+    if predicted.shape != true.shape or true.ndim != 1 or true.size == 0:
+        raise DataError(
+            f"predictions {predicted.shape} and labels {true.shape}: one of each a test image, "
+            "and at least one, are needed"
+        )
+    for name, values in (("predictions", predicted), ("labels", true)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise DataError(f"{name}: {values.dtype} instead of integers")
+        if values.min() < 0 or values.max() >= num_classes:
+            raise DataError(
+                f"{name}: {values.min()} ... {values.max()} do not fit {num_classes} classes"
+            )
+    # int64 first: labels may come as int16, where label * C wraps.
+    cells = true.astype(np.int64) * num_classes + predicted.astype(np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracy_from_confusion(
+    confusion: NDArray[np.int64], *, groups: Sequence[Groups] = ()
+) -> Accuracy:
+    """All summary numbers of a confusion matrix.
+
+    Args:
+        confusion: (C, C) counts, true class by predicted class.
+        groups: rules that split the classes by their training counts.
+
+    Raises:
+        DataError: the test set is empty.
+    """
+    num_test = confusion.sum(axis=1)
+    tested = num_test > 0
+    if not tested.any():
+        raise DataError("labels: the test set is empty")
+    hits = confusion.diagonal()
+    per_class = hits / np.maximum(num_test, 1)
+    a = per_class[tested]
+    worst_class = int(np.flatnonzero(tested)[a.argmin()])
+    return Accuracy(
+        per_class=tuple(
+            float(x) if seen else None for x, seen in zip(per_class, tested, strict=True)
+        ),
+        num_test_per_class=tuple(int(n) for n in num_test),
+        balanced=float(a.mean()),
+        overall=float(hits.sum() / num_test.sum()),
+        harmonic=_harmonic(a),
+        harmonic_floored=_harmonic(np.maximum(a, 1 / num_test[tested])),
+        geometric=float(np.exp(np.log(a).mean())) if a.min() > 0 else 0.0,
+        class_std=float(a.std()),
+        worst=float(per_class[worst_class]),
+        worst_class=worst_class,
+        groups=tuple(_group_accuracy(per_class, tested, group) for group in groups),
+    )
+
+
+def accuracy(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    groups: Sequence[Groups] = (),
+) -> Accuracy:
+    """`accuracy_from_confusion` of `confusion_matrix`; their arguments and errors."""
+    confusion = confusion_matrix(predictions, labels, num_classes=num_classes)
+    return accuracy_from_confusion(confusion, groups=groups)
+
+
+def _harmonic(a: NDArray[np.float64]) -> float:
+    """C / sum_j 1/a_j, and 0 where it is undefined."""
+    return float(a.size / (1 / a).sum()) if a.min() > 0 else 0.0
+
+
+def _group_accuracy(
+    per_class: NDArray[np.float64], tested: NDArray[np.bool_], groups: Groups
+) -> GroupAccuracy:
+    """Unweighted means over the tested classes of each group."""
+    members = [np.asarray(g, dtype=np.int64) for g in (groups.many, groups.medium, groups.few)]
+    present = [classes[tested[classes]] for classes in members]
+    many, medium, few = (
+        float(per_class[classes].mean()) if classes.size else None for classes in present
+    )
+    known = [mean for mean in (many, medium, few) if mean is not None]
+    return GroupAccuracy(
+        rule=groups.rule,
+        many=many,
+        medium=medium,
+        few=few,
+        std=float(np.std(known)) if len(known) > 1 else None,
+        num_classes=(present[0].size, present[1].size, present[2].size),
+    )

@@ -1,0 +1,243 @@
+"""Figures as inline SVG whose colours the page's style sheet decides, light or dark.
+
+Matplotlib draws in placeholder colours, which are then replaced by CSS variables; the text stays
+text. No word that comes from a user is drawn: names stand in the legend, which the page writes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from ssl_lt.report.compare import Comparison
+from ssl_lt.report.curves import Curve
+from ssl_lt.report.results import ClassGroups, DataDescription
+
+NUM_COLOURS = 6
+_INK, _RULE, _SHADE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
+_SERIES = tuple(f"#0a0c{i:02x}" for i in range(1, NUM_COLOURS + 1))
+_MARKERS = "osD^vP"
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ssl_lt",  # the same drawing is the same file
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _RULE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _RULE,
+    "ytick.color": _RULE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with what a page writes around it.
+
+    Attributes:
+        title: a heading.
+        note: how to read it.
+        svg: inline; colours are `--ink`, `--rule`, `--shade`, `--series-1` ... `--series-6`.
+        legend: name of each series; series i has the colour i modulo 6, counted from 0.
+    """
+
+    title: str
+    note: str
+    svg: Markup
+    legend: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """Accuracy a class (fractions, None where untested) under one evaluation or of one run."""
+
+    name: str
+    per_class: tuple[float | None, ...]
+
+
+def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: str) -> Figure:
+    """Accuracy of each class, the most frequent at the left; above, how many images it has.
+
+    Args:
+        data: gives the order of the classes and their groups, by the first rule.
+        series: at most a handful.
+        subject: what the accuracies are of, a sentence for the note.
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    order, groups = _by_frequency(data)
+    with _style():
+        fig = _drawing(figsize=(4.8, 5.0))
+        top, main = fig.subplots(2, 1, sharex=True, height_ratios=(1, 4))
+        counts = [max(data.counts_per_class[c], 0.5) for c in order]
+        top.fill_between(_edges(len(order)), _steps(counts), 0.5, color=_SHADE, linewidth=0)
+        top.plot(_edges(len(order)), _steps(counts), color=_INK, linewidth=1)
+        top.set(yscale="log", ylabel="training\nimages", ylim=(0.8, max(counts) * 1.6))
+        top.minorticks_off()
+        top.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+        _shade_groups(main, groups, order)
+        size = min(6.0, max(2.0, 80 / len(order) ** 0.65))
+        for i, one in enumerate(series):
+            values = [one.per_class[c] for c in order]
+            drawn = [(x, 100 * v) for x, v in enumerate(values) if v is not None]
+            colour, marker = _SERIES[i % NUM_COLOURS], _MARKERS[i % len(_MARKERS)]
+            x, y = zip(*drawn, strict=True) if drawn else ((), ())
+            main.plot(x, y, marker, color=colour, markersize=size, alpha=0.55, markeredgewidth=0)
+            for start, stop in _spans(groups, order):
+                known = [v for v in values[start:stop] if v is not None]
+                if known:
+                    mean = 100 * sum(known) / len(known)
+                    main.plot([start - 0.4, stop - 0.6], [mean, mean], color=colour, linewidth=2.2)
+        main.set(ylim=(0, 100), ylabel="accuracy, %", xlabel="classes, most frequent first")
+        main.set_xlim(-0.8, len(order) - 0.2)
+        _whole_numbers(main.xaxis, shift=1)
+        svg = _svg(fig, "Accuracy of every class, most frequent first")
+    rule = groups.rule if groups else "none"
+    note = f"{subject} Points are classes, lines the means of the groups {rule}.".strip()
+    return Figure("Accuracy by class frequency", note, svg, tuple(one.name for one in series))
+
+
+def difference_figure(comparison: Comparison) -> Figure:
+    """Percentage points each class gained or lost, the most frequent class at the left."""
+    order, groups = _by_frequency(comparison.run.data)
+    with _style():
+        fig = _drawing(figsize=(4.8, 2.8))
+        axes = fig.subplots()
+        values = [100 * (comparison.differences[c] or 0.0) for c in order]
+        reach = max(1.0, *map(abs, values)) * 1.2
+        axes.set_ylim(-reach, reach)
+        _shade_groups(axes, groups, order)
+        colours = [_SERIES[0] if value > 0 else _SERIES[1] for value in values]
+        axes.bar(range(len(order)), values, width=0.85, color=colours)
+        axes.axhline(0, color=_INK, linewidth=0.8)
+        axes.set(ylabel="difference, points", xlabel="classes, most frequent first")
+        axes.set_xlim(-0.8, len(order) - 0.2)
+        _whole_numbers(axes.xaxis, shift=1)
+        svg = _svg(fig, "Difference in accuracy of every class, most frequent first")
+    rule = groups.rule if groups else "none"
+    note = f"Groups {rule}."
+    return Figure("Who gained, who lost", note, svg, ("gained", "lost"))
+
+
+def curve_figure(
+    title: str, note: str, curves: Sequence[tuple[str, Curve]], *, label: str, scale: float
+) -> Figure:
+    """A logged quantity against the step, one line a run; `label` is for values times `scale`."""
+    with _style():
+        fig = _drawing(figsize=(4.8, 2.3))
+        axes = fig.subplots()
+        for i, (_, curve) in enumerate(curves):
+            values = [scale * value for value in curve.values]
+            # A single measurement would be an invisible line.
+            marker = _MARKERS[i % len(_MARKERS)] if len(values) <= 40 else ""
+            colour = _SERIES[i % NUM_COLOURS]
+            axes.plot(curve.steps, values, marker=marker, color=colour, markersize=3.5)
+        axes.set(xlabel="step", ylabel=label)
+        _whole_numbers(axes.xaxis, shift=0)
+        svg = _svg(fig, title)
+    return Figure(title, note, svg, tuple(name for name, _ in curves) if len(curves) > 1 else ())
+
+
+def _drawing(**size: Any) -> Any:
+    """An empty drawing; without pyplot, so that no window system or backend is touched.
+
+    Matplotlib is loaded here, since only figures need it.
+    """
+    from matplotlib.figure import Figure as Drawing
+
+    return Drawing(layout="constrained", **size)
+
+
+def _style() -> Any:
+    """A context in which axes are made in our style."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(_STYLE)
+
+
+def _svg(fig: Any, label: str) -> Markup:
+    """The drawing without the XML around it, its colours handed to CSS."""
+    buffer = io.StringIO()
+    fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' (xmlns(:xlink)?|version|width|height)="[^"]*"', "", text, count=5)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # numbered from 1 in every figure of a page
+    variables = {_INK: "--ink", _RULE: "--rule", _SHADE: "--shade"}
+    variables |= {colour: f"--series-{i}" for i, colour in enumerate(_SERIES, start=1)}
+    for colour, variable in variables.items():
+        text = text.replace(colour, f"var({variable})")
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def _by_frequency(data: DataDescription) -> tuple[list[int], ClassGroups | None]:
+    """Classes from frequent to rare, those of one group side by side, and the first rule."""
+    groups = data.groups[0] if data.groups else None
+    place = {
+        c: i
+        for i, members in enumerate((groups.many, groups.medium, groups.few) if groups else ())
+        for c in members
+    }
+    classes = range(len(data.class_names))
+    return sorted(classes, key=lambda c: (place.get(c, 3), -data.counts_per_class[c], c)), groups
+
+
+def _spans(groups: ClassGroups | None, order: Sequence[int]) -> list[tuple[int, int]]:
+    """Where many, medium and few start and stop along `order`; the whole of it without groups."""
+    if groups is None:
+        return [(0, len(order))]
+    ends, start = [], 0
+    for members in (groups.many, groups.medium, groups.few):
+        ends.append((start, start + len(members)))
+        start += len(members)
+    return ends
+
+
+def _shade_groups(axes: Any, groups: ClassGroups | None, order: Sequence[int]) -> None:
+    """A band behind every other group, and the groups' names along the top."""
+    if groups is None:
+        return
+    for i, (start, stop) in enumerate(_spans(groups, order)):
+        if stop == start:
+            continue
+        if i % 2 == 0:
+            axes.axvspan(start - 0.5, stop - 0.5, color=_SHADE, linewidth=0, zorder=0)
+        axes.text(
+            (start + stop - 1) / 2,
+            0.985,
+            ("many", "medium", "few")[i],
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+        )
+
+
+def _whole_numbers(axis: Any, *, shift: int) -> None:
+    """Few whole-numbered ticks; `shift` is added to what they say."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x) + shift:,}"))
+
+
+def _edges(num: int) -> list[float]:
+    return [i + side for i in range(num) for side in (-0.5, 0.5)]
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    return [value for value in values for _ in range(2)]

@@ -1,0 +1,236 @@
+"""One self-contained page of one run or several, with the same in Markdown and JSON beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment as Templates
+from jinja2 import FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.report.compare import Comparison, chance_note, compare, difference_table, mover_tables
+from ssl_lt.report.figures import (
+    NUM_COLOURS,
+    Figure,
+    Series,
+    curve_figure,
+    difference_figure,
+    profile_figure,
+)
+from ssl_lt.report.plain import to_plain
+from ssl_lt.report.results import RunResult, write_text_atomically
+from ssl_lt.report.tables import (
+    Table,
+    class_table,
+    confusion_table,
+    markdown_text,
+    percent,
+    summary_tables,
+    to_html,
+    to_markdown,
+)
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One comparison, or one run's details."""
+
+    title: str
+    note: str
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...] = ()
+
+
+def write_page(results: Sequence[RunResult], path: Path) -> None:
+    """Writes the page, and the same as `.md` and `.json` beside it.
+
+    Args:
+        results: one run, or several to compare: the first is what the others are compared with.
+        path: of the page, such as `report/index.html`.
+
+    Raises:
+        ConfigError: no run at all.
+        DiskError: a file cannot be written.
+    """
+    if not results:
+        raise ConfigError("report: no run to report on")
+    summary = summary_tables(results)
+    sections = tuple(_comparison_section(comparison) for comparison in compare(results))
+    details = tuple(_run_section(result) for result in results)
+    templates = Templates(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = templates.get_template("page.html").render(
+        title=_title(results),
+        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        results=results,
+        tiles=_tiles(results[0]) if len(results) == 1 else (),
+        warnings=_warnings(results),
+        summary=summary,
+        figures=_figures(results),
+        comparisons=sections,
+        details=tuple(zip(results, details, strict=True)),
+        to_html=to_html,
+        facts=_facts,
+        num_colours=NUM_COLOURS,
+        configuration=_configuration,
+    )
+    write_text_atomically(html, path)
+    write_text_atomically(_markdown(results, summary, sections, details), path.with_suffix(".md"))
+    plain = {"runs": [to_plain(result) for result in results]}
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text_atomically(text, path.with_suffix(".json"))
+
+
+def _title(results: Sequence[RunResult]) -> str:
+    return results[0].name if len(results) == 1 else f"{len(results)} runs compared"
+
+
+def _tiles(result: RunResult) -> tuple[tuple[str, str], ...]:
+    """What one sees first: the leading evaluation in large figures."""
+    if not result.evaluations:
+        return ()
+    accuracy = result.evaluations[0].accuracy
+    tiles = [("All classes", percent(accuracy.balanced))]
+    for group in accuracy.groups[:1]:
+        tiles += [
+            (name.capitalize(), percent(getattr(group, name))) for name in ("many", "medium", "few")
+        ]
+    return tuple(tiles)
+
+
+def _warnings(results: Sequence[RunResult]) -> tuple[str, ...]:
+    """What keeps numbers from being comparable."""
+    out = []
+    if len({result.data.class_names for result in results}) > 1:
+        out.append("The runs have different classes: their accuracies cannot be compared.")
+    elif len({result.data.split_sha256 for result in results}) > 1:
+        out.append("The runs were trained on different splits of the data.")
+    if not any(result.evaluations for result in results):
+        out.append("Nothing has been evaluated yet.")
+    return tuple(out)
+
+
+def _figures(results: Sequence[RunResult]) -> tuple[Figure, ...]:
+    """Class profile and curves."""
+    out = _profile(results)
+    for key, title, note, label, scale in (
+        ("loss", "Training loss", "Means of the steps between two log lines.", "loss", 1.0),
+        ("knn", "Online kNN", "Accuracy measured while training.", "accuracy, %", 100.0),
+    ):
+        curves = [(r.name, r.curves[key]) for r in results if key in r.curves]
+        if curves:
+            out.append(curve_figure(title, note, curves[:NUM_COLOURS], label=label, scale=scale))
+    return tuple(out)
+
+
+def _profile(results: Sequence[RunResult]) -> list[Figure]:
+    """Every evaluation of one run, or one evaluation of every run that can be compared."""
+    first = results[0]
+    if len(results) == 1:
+        shown = [(e.name, e) for e in first.evaluations]
+    else:
+        shared = compare(results)
+        shown = [(first.name, comparison.before) for comparison in shared[:1]]
+        shown += [(comparison.run.name, comparison.after) for comparison in shared]
+    if not shown:
+        return []
+    series = [Series(name, e.accuracy.per_class) for name, e in shown[:NUM_COLOURS]]
+    subject = "" if len(results) == 1 else f"Evaluation: {shown[0][1].name}."
+    return [profile_figure(first.data, series, subject=subject)]
+
+
+def _comparison_section(comparison: Comparison) -> _Section:
+    return _Section(
+        title=f"{comparison.run.name} against {comparison.baseline.name}",
+        note=f"{comparison.after.name}, {comparison.run.name} minus {comparison.baseline.name}. "
+        f"{chance_note(comparison)}",
+        tables=(difference_table(comparison), *mover_tables(comparison)),
+        figures=(difference_figure(comparison),),
+    )
+
+
+def _run_section(result: RunResult) -> _Section:
+    confusions = (confusion_table(result, evaluation) for evaluation in result.evaluations)
+    tables = (class_table(result), *(table for table in confusions if table is not None))
+    return _Section(result.name, "", tables if result.evaluations else ())
+
+
+def _facts(result: RunResult) -> tuple[tuple[str, str], ...]:
+    """What ran, on what, where and for how long."""
+    data, environment = result.data, result.environment
+    counts = data.counts_per_class
+    facts = [
+        ("Verb", result.verb),
+        ("Method", " + ".join((result.method, *result.plugins))),
+        ("Data", data.source),
+        (
+            "Training set",
+            f"{sum(counts):,} images in {len(counts):,} classes, "
+            f"{max(counts, default=0):,} to {min(counts, default=0):,} a class",
+        ),
+        ("Split SHA-256", data.split_sha256),
+    ]
+    if result.timing is not None:
+        speed = result.timing.images_per_second
+        seconds = timedelta(seconds=round(result.timing.seconds))
+        facts.append(("Time", f"{seconds}" + (f", {speed:,.0f} images/s" if speed else "")))
+    facts += [
+        (
+            "Device",
+            f"{environment.device}, {_count(environment.num_processes, 'process', 'processes')}, "
+            f"{_count(environment.num_threads, 'thread', 'threads')} each",
+        ),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in environment.versions.items())),
+        ("Command", result.command),
+        *((e.name, e.note) for e in result.evaluations if e.note),
+    ]
+    return tuple(facts)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _configuration(result: RunResult) -> str:
+    plain: Any = to_plain(result.configuration)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _markdown(
+    results: Sequence[RunResult],
+    summary: Sequence[Table],
+    comparisons: Sequence[_Section],
+    details: Sequence[_Section],
+) -> str:
+    """The tables and facts of the page; figures need the page."""
+    parts = [f"# {markdown_text(_title(results))}\n"]
+    parts += [f"> {markdown_text(warning)}\n" for warning in _warnings(results)]
+    parts += map(to_markdown, summary)
+    for section in comparisons:
+        parts += [f"## {markdown_text(section.title)}\n", f"{markdown_text(section.note)}\n"]
+        parts += map(to_markdown, section.tables)
+    for result, section in zip(results, details, strict=True):
+        parts.append(f"## {markdown_text(section.title)}\n")
+        facts = [
+            f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in _facts(result)
+        ]
+        parts.append("\n".join(facts) + "\n")
+        parts += map(to_markdown, section.tables)
+        # Indented, not fenced: no text in it can end the block.
+        lines = _configuration(result).splitlines()
+        parts.append("### Configuration\n\n" + "\n".join(f"    {line}" for line in lines) + "\n")
+    return "\n".join(parts)

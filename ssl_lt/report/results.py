@@ -1,0 +1,213 @@
+"""What a run leaves behind for the report: `RunResult`, and its file `results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssl_lt.core.errors import DataError, DiskError
+from ssl_lt.data.long_tail import Groups
+from ssl_lt.evaluate.accuracy import Accuracy
+from ssl_lt.report.curves import Curve
+from ssl_lt.report.plain import from_plain, to_plain
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClassGroups:
+    """Numbers of the frequent, the middling and the rare classes under one rule."""
+
+    rule: str
+    many: tuple[int, ...]
+    medium: tuple[int, ...]
+    few: tuple[int, ...]
+
+
+def class_groups(groups: Groups) -> ClassGroups:
+    """The same groups as plain numbers."""
+    many, medium, few = (
+        tuple(int(c) for c in members) for members in (groups.many, groups.medium, groups.few)
+    )
+    return ClassGroups(groups.rule, many, medium, few)
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """The training set.
+
+    Attributes:
+        source: name and recipe, as a reader should see it.
+        split_sha256: of the split file: equal means the very same images.
+        counts_per_class: (C,) training images.
+        class_names: (C,).
+        groups: one entry a rule; the first is the one the report leads with.
+    """
+
+    source: str
+    split_sha256: str
+    counts_per_class: tuple[int, ...]
+    class_names: tuple[str, ...]
+    groups: tuple[ClassGroups, ...]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a run ran."""
+
+    device: str
+    num_processes: int
+    num_threads: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long training took; `images_per_second` counts each image once an epoch."""
+
+    seconds: float
+    images_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One classifier on the test set.
+
+    Attributes:
+        name: such as "kNN", "linear probe", "classifier", "random init: kNN".
+        accuracy: its numbers.
+        note: settings worth a line, such as "k = 20, temperature 0.07".
+        confusion: (C, C) test images, true class by predicted class; None if not kept.
+    """
+
+    name: str
+    accuracy: Accuracy
+    note: str = ""
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run.
+
+    Attributes:
+        name: of the run folder.
+        verb: "pretrain", "finetune" or "evaluate".
+        method: the pretraining method or the fine-tuning loss.
+        plugins: added to the method.
+        command: as it was typed.
+        data: the training set.
+        configuration: the resolved options, plain.
+        environment: versions and device.
+        evaluations: in the order of the report; the first is the one it leads with.
+        curves: "loss", "lr", "knn" and others by name.
+        timing: of training; None where nothing was trained.
+        schema_version: of the file.
+    """
+
+    name: str
+    verb: str
+    method: str
+    plugins: tuple[str, ...]
+    command: str
+    data: DataDescription
+    configuration: Mapping[str, Any]
+    environment: Environment
+    evaluations: tuple[Evaluation, ...]
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    timing: Timing | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+def to_json(result: RunResult) -> str:
+    """The text of `results.json`."""
+    return json.dumps(to_plain(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(result: RunResult, path: Path) -> None:
+    """Writes `results.json`, whole or not at all.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    write_text_atomically(to_json(result), path)
+
+
+def read_results(path: Path) -> RunResult:
+    """Reads what `write_results` wrote.
+
+    Raises:
+        DataError: no such file, damaged JSON, another schema, or fields that do not fit; one line
+            that names the file.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # bad JSON and bad UTF-8 alike
+        raise DataError(f"{path}: damaged, not JSON ({error})") from error
+    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, "
+            "the newest this version of ssl_lt reads"
+        )
+    try:
+        result = from_plain(RunResult, plain)
+        _check_lengths(result)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    return result
+
+
+def write_text_atomically(text: str, path: Path) -> None:
+    """Writes beside `path`, syncs, then renames: a reader sees the old text or the new one.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # Temporary files are private; a report is for others to read.
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise DiskError(f"{path}: {error.strerror or error}") from error
+
+
+def _check_lengths(result: RunResult) -> None:
+    """Raises ValueError where a per-class list does not have one entry a class."""
+    num_classes = len(result.data.class_names)
+    lengths = {"data.counts_per_class": len(result.data.counts_per_class)}
+    for i, evaluation in enumerate(result.evaluations):
+        where = f"evaluations[{i}]"
+        lengths[f"{where}.accuracy.per_class"] = len(evaluation.accuracy.per_class)
+        lengths[f"{where}.accuracy.num_test_per_class"] = len(
+            evaluation.accuracy.num_test_per_class
+        )
+        for row in evaluation.confusion or ():
+            lengths[f"{where}.confusion"] = len(row)
+        if evaluation.confusion is not None and len(evaluation.confusion) != num_classes:
+            lengths[f"{where}.confusion"] = len(evaluation.confusion)
+    for name, length in lengths.items():
+        if length != num_classes:
+            raise ValueError(f"{name}: {length} entries for {num_classes} classes")
+    for groups in result.data.groups:
+        for c in (*groups.many, *groups.medium, *groups.few):
+            if not 0 <= c < num_classes:
+                raise ValueError(f"data.groups: no class {c} among {num_classes}")

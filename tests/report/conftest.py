@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from ssl_lt.data.long_tail import exponential_counts, groups_by_count, groups_by_thirds
+from ssl_lt.evaluate.accuracy import accuracy_from_confusion, confusion_matrix
+from ssl_lt.report.curves import Curve
+from ssl_lt.report.results import (
+    DataDescription,
+    Environment,
+    Evaluation,
+    RunResult,
+    Timing,
+    class_groups,
+)
+
+
+@pytest.fixture
+def make_run():
+    """Builder of a made-up run: make_run("name", boost=0.1, names=[...])."""
+
+    def make(name="a", *, boost=0.0, names=None, largest=500, evaluations=("kNN", "linear probe")):
+        names = tuple(names or (f"class {i}" for i in range(12)))
+        num_classes, num_test = len(names), 40
+        counts = np.array(exponential_counts(num_classes, largest=largest, imbalance_factor=100))
+        rules = [groups_by_count(counts), groups_by_thirds(counts)]
+        random = np.random.default_rng(sum(map(ord, name)))
+        found = []
+        for i, evaluation in enumerate(evaluations):
+            p = 0.3 + 0.05 * i + 0.07 * np.log(counts) + boost * (np.arange(num_classes) % 3 - 0.5)
+            true = np.repeat(np.arange(num_classes), num_test)
+            right = random.random(true.size) < p[true]
+            wrong = (true + random.integers(1, num_classes, true.size)) % num_classes
+            confusion = confusion_matrix(
+                np.where(right, true, wrong), true, num_classes=num_classes
+            )
+            found.append(
+                Evaluation(
+                    evaluation,
+                    accuracy_from_confusion(confusion, groups=rules),
+                    note="k = 20",
+                    confusion=tuple(tuple(row) for row in confusion.tolist()),
+                )
+            )
+        members = [class_groups(rule) for rule in rules]
+        steps = tuple(range(10, 110, 10))
+        return RunResult(
+            name=name,
+            verb="pretrain",
+            method="sdclr",
+            plugins=("bcl", "gh"),
+            command="pretrain.py --method sdclr",
+            data=DataDescription(
+                "made up", "0" * 64, tuple(counts.tolist()), names, tuple(members)
+            ),
+            configuration={"method": "sdclr", "optimizer": {"lr": 0.5}},
+            environment=Environment("cpu", 1, 2, {"torch": "2.14"}),
+            evaluations=tuple(found),
+            curves={
+                "loss": Curve(steps, tuple(5.0 / s for s in steps)),
+                "knn": Curve((50, 100), (0.2, 0.3)),
+            },
+            timing=Timing(61.0, 1234.0),
+        )
+
+    return make

@@ -1,0 +1,201 @@
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.report.compare import compare
+from ssl_lt.report.curves import Curve
+from ssl_lt.report.figures import Series, curve_figure, difference_figure, profile_figure
+from ssl_lt.report.page import write_page
+
+NASTY = "<script>alert(1)</script> & $x_1$ | [red] \"'"
+
+
+class Reader(HTMLParser):
+    """Text, tags and attributes; what was opened must be closed in order."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "path", "use", "rect"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.open = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(path):
+    return Reader(path.read_text(encoding="utf-8"))
+
+
+def test_one_run_in_three_forms(make_run, tmp_path):
+    write_page([make_run("my run")], tmp_path / "index.html")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "index.json", "index.md"]
+    page = read(tmp_path / "index.html")
+    words = " ".join(page.words)
+    for expected in (
+        "my run",
+        "sdclr",
+        "linear probe",
+        "class 11",
+        "lr: 0.5",
+        "1:01",
+        "many > 100",
+    ):
+        assert expected in words
+    assert page.tags.count("svg") == 3
+    assert page.tags.count("h1") == 1
+    plain = json.loads((tmp_path / "index.json").read_text())
+    assert plain["runs"][0]["evaluations"][0]["name"] == "kNN"
+    assert "| linear probe |" in (tmp_path / "index.md").read_text()
+
+
+def test_needs_nothing_from_outside(make_run, tmp_path):
+    write_page([make_run("a"), make_run("b", boost=0.2)], tmp_path / "index.html")
+    text = (tmp_path / "index.html").read_text()
+    page = Reader(text)
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert references
+    assert all(value.startswith("#") for value in references)
+    assert re.findall(r"(?:https?:)?//[a-z]|@import|url\((?!#)", text) == []
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_every_reference_inside_a_drawing_is_there(make_run, tmp_path):
+    write_page([make_run()], tmp_path / "index.html")
+    page = read(tmp_path / "index.html")
+    ids = {value for name, value in page.attributes if name == "id"}
+    used = {value[1:] for name, value in page.attributes if name == "xlink:href"}
+    used |= {value[5:-1] for name, value in page.attributes if name == "clip-path"}
+    assert used
+    assert used <= ids
+
+
+def test_names_of_users_are_text(make_run, tmp_path):
+    names = [NASTY, *(f"c{i}" for i in range(9))]
+    a = replace(make_run(NASTY, names=names), method=NASTY, command=NASTY)
+    a = replace(a, configuration={NASTY: NASTY})
+    b = make_run("b", names=names, boost=0.2)
+    for runs in ([a], [a, b], [b, a]):
+        write_page(runs, tmp_path / "index.html")
+        page = read(tmp_path / "index.html")
+        assert "script" not in page.tags
+        assert any(NASTY in word for word in page.words)
+        markdown = (tmp_path / "index.md").read_text()
+        tables = [line for line in markdown.splitlines() if not line.startswith("    ")]
+        assert "<script>" not in "\n".join(tables)
+
+
+def test_comparison_says_who_gained_and_who_lost(make_run, tmp_path):
+    write_page([make_run("a"), make_run("b", boost=0.3), make_run("c")], tmp_path / "index.html")
+    words = " ".join(read(tmp_path / "index.html").words)
+    for expected in (
+        "3 runs compared",
+        "b against a",
+        "c against a",
+        "Gained",
+        "Lost",
+        "by chance",
+    ):
+        assert expected in words
+    assert "b against a" in (tmp_path / "index.md").read_text()
+
+
+def test_runs_that_cannot_be_compared_are_called_so(make_run, tmp_path):
+    a, b = make_run("a"), make_run("b", names=["x", "y", "z"])
+    write_page([a, b], tmp_path / "index.html")
+    assert "different classes" in (tmp_path / "index.html").read_text()
+    other_split = replace(a, name="c", data=replace(a.data, split_sha256="1" * 64))
+    write_page([a, other_split], tmp_path / "index.html")
+    assert "different splits" in (tmp_path / "index.html").read_text()
+    write_page([a, make_run("d")], tmp_path / "index.html")
+    assert 'class="warning"' not in (tmp_path / "index.html").read_text()
+
+
+def test_a_run_with_next_to_nothing(make_run, tmp_path):
+    run = make_run()
+    bare = replace(run, evaluations=(), curves={}, timing=None, configuration={}, plugins=())
+    bare = replace(bare, data=replace(bare.data, groups=()))
+    write_page([bare], tmp_path / "index.html")
+    assert "Nothing has been evaluated yet" in (tmp_path / "index.html").read_text()
+    no_groups = replace(run, data=replace(run.data, groups=()))
+    write_page([no_groups], tmp_path / "index.html")
+    assert read(tmp_path / "index.html").tags.count("svg") == 3
+    with pytest.raises(ConfigError, match="no run"):
+        write_page([], tmp_path / "index.html")
+
+
+def test_the_same_runs_give_the_same_page(make_run, tmp_path):
+    write_page([make_run()], tmp_path / "a.html")
+    write_page([make_run()], tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_figures_leave_every_colour_to_the_page(make_run):
+    a, b = make_run("a"), make_run("b", boost=0.3)
+    series = [Series(str(i), a.evaluations[0].accuracy.per_class) for i in range(6)]
+    (comparison,) = compare([a, b])
+    curve = ("a", Curve((1, 2), (3.0, 2.0)))
+    for figure in (
+        profile_figure(a.data, series, subject=""),
+        difference_figure(comparison),
+        curve_figure("T", "n", [curve], label="loss", scale=1.0),
+    ):
+        assert re.findall(r"#[0-9a-f]{6}\b", figure.svg) == []
+        assert "var(--ink)" in figure.svg
+        assert "var(--series-1)" in figure.svg
+        assert figure.svg.startswith('<svg role="img" aria-label=')
+
+
+def test_profile_draws_one_point_a_tested_class(make_run):
+    run = make_run()
+    per_class = (None, *run.evaluations[0].accuracy.per_class[1:])
+    svg = profile_figure(run.data, [Series("s", per_class)], subject="").svg
+    assert len(re.findall(r"<use [^>]*--series-1", svg)) == 11
+
+
+def test_a_difference_of_nothing_is_drawn(make_run):
+    a = make_run("a")
+    (comparison,) = compare([a, replace(a, name="again")])
+    assert "var(--series-1)" not in difference_figure(comparison).svg
+
+
+@pytest.mark.browser
+def test_a_phone_need_not_scroll_sideways(make_run, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    long_name = "a-run-with-a-name-that-is-rather-long-" * 3
+    write_page([make_run(long_name), make_run("b", boost=0.3)], tmp_path / "index.html")
+    (tmp_path / "phone.html").write_text(
+        "<iframe id=f src=index.html style='width:390px;height:900px;border:0'></iframe><script>"
+        "f.onload=()=>{let d=f.contentDocument;d.querySelectorAll('details').forEach(e=>e.open=1);"
+        "let r=d.documentElement;document.title=`beyond ${r.scrollWidth-r.clientWidth}`}</script>"
+    )
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--allow-file-access-from-files", "--virtual-time-budget=3000"]
+    url = (tmp_path / "phone.html").as_uri()
+    done = subprocess.run([*command, url], capture_output=True, text=True, timeout=60, check=True)
+    assert "<title>beyond 0</title>" in done.stdout
