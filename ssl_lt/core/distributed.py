@@ -27,7 +27,7 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.num_rows = rows.shape[0]
         out = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
-        dist.all_gather_into_tensor(out, rows.contiguous())
+        dist.all_gather_single(out, rows.contiguous())
         return out
 
     @staticmethod

@@ -1,8 +1,9 @@
 """Randomness as a function: every draw is a hash of (seed, epoch, sample, view, draw).
 
 Nothing here keeps a state, so a run resumed in the middle of an epoch, or spread over other
-processes, draws the same numbers. The hash is the splitmix64 finaliser (Steele et al. 2014,
-"Fast splittable pseudorandom number generators") on int64 tensors, where products wrap.
+processes, draws the same numbers. The hash is splitmix64 (Steele et al. 2014, "Fast splittable
+pseudorandom number generators"): number c of the stream that starts at `key` is
+mix(key + c * 0x9E3779B97F4A7C15), computed on int64 tensors, where sums and products wrap.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
-_LOW53 = (1 << 53) - 1
+_VIEW_BITS = 8
+_LANE_BITS = 16
 
 
 def draw_id(name: str) -> int:
@@ -28,11 +30,23 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def _mix_high(x: Tensor) -> Tensor:
+    """`_mix` without its last step, which leaves the upper 31 bits as they are."""
+    x = (x ^ _shift_right(x, 30)) * _MIX1
+    return (x ^ _shift_right(x, 27)) * _MIX2
+
+
 def _mix(x: Tensor) -> Tensor:
     """splitmix64's finaliser: a bijection of 64-bit integers that spreads every bit."""
-    x = (x ^ _shift_right(x, 30)) * _MIX1
-    x = (x ^ _shift_right(x, 27)) * _MIX2
+    x = _mix_high(x)
     return x ^ _shift_right(x, 31)
+
+
+def _epoch_key(seed: int, epoch: int | Tensor) -> int | Tensor:
+    start = _mix_int(seed * _GOLDEN + 1)
+    if isinstance(epoch, Tensor):
+        return _mix(start + (epoch + 1) * _GOLDEN)
+    return _mix_int(start + (epoch + 1) * _GOLDEN)
 
 
 def sample_keys(index: Tensor, *, seed: int, epoch: int | Tensor, view: int) -> Tensor:
@@ -42,16 +56,23 @@ def sample_keys(index: Tensor, *, seed: int, epoch: int | Tensor, view: int) -> 
         index: (B,) int64, rows in the training set.
         seed: of the run.
         epoch: number, or an int64 scalar tensor (so that a compiled step need not be recompiled).
-        view: which of the views of the sample.
+        view: which of the views of the sample, 0 ... 255; stands in the key's lowest 8 bits, see
+            `shared_keys`.
 
     Returns:
         (B,) int64 keys for `uniform`.
     """
-    start = torch.as_tensor(seed, dtype=torch.int64, device=index.device)
-    key = _mix(start * _GOLDEN + 1)
-    key = _mix(key + (torch.as_tensor(epoch, device=index.device) + 1) * _GOLDEN)
-    key = _mix(key + (view + 1) * _GOLDEN)
-    return _mix(key + (index + 1) * _GOLDEN)
+    assert 0 <= view < 1 << _VIEW_BITS, f"view {view} does not fit the key"
+    key = _mix((index + 1) * _GOLDEN + _epoch_key(seed, epoch))
+    return (key & -(1 << _VIEW_BITS)) | view
+
+
+def shared_keys(keys: Tensor) -> Tensor:
+    """(B,) keys that all views of a sample have in common, for draws the views must share.
+
+    They equal the keys of view 0: a shared draw needs a name that no view uses for itself.
+    """
+    return keys & -(1 << _VIEW_BITS)
 
 
 def uniform(keys: Tensor, draw: int, count: int = 1) -> Tensor:
@@ -60,13 +81,15 @@ def uniform(keys: Tensor, draw: int, count: int = 1) -> Tensor:
     Args:
         keys: (B,) int64 from `sample_keys`.
         draw: a `draw_id`; the same draw of the same key is the same number.
-        count: numbers a sample.
+        count: numbers a sample, at most 65536. One call with a large count costs hardly more
+            than one with a small count.
 
     Returns:
         (B, count) float32, multiples of 2^-24.
     """
-    lane = torch.arange(1, count + 1, device=keys.device)
-    x = _mix(keys[:, None] + _mix_int(draw) + lane * _GOLDEN)
+    first = draw << _LANE_BITS
+    lanes = torch.arange(first, first + count, device=keys.device)
+    x = _mix_high(torch.add(keys[:, None], lanes, alpha=_GOLDEN))
     return _shift_right(x, 40).to(torch.float32) * 2.0**-24
 
 
@@ -83,8 +106,10 @@ def integers(keys: Tensor, draw: int, high: Tensor | int) -> Tensor:
 
 def permutation(length: int, *, seed: int, epoch: int) -> Tensor:
     """(length,) order of the samples in an epoch: a function of (seed, epoch) alone."""
-    keys = sample_keys(torch.arange(length), seed=seed, epoch=epoch, view=_ORDER)
-    return torch.argsort(keys & _LOW53, stable=True)
+    order = _mix_int(_ORDER)
+    numbers = torch.arange(1, length + 1) * _GOLDEN + _epoch_key(seed, epoch)
+    # The hash is a bijection, so there are no ties whose order a sort could choose.
+    return torch.argsort(_mix(numbers ^ order))
 
 
 def seed_of(*parts: int) -> int:

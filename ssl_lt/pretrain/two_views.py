@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,15 @@ from ssl_lt.core.random import sample_keys
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput
 
-# (images, keys, strength) -> (B, 3, S, S) float, normalised; see `ssl_lt.augment.views`.
-View = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+class View(Protocol):
+    """Makes augmented, normalised views (B, 3, S, S); see `ssl_lt.augment.views`."""
+
+    def __call__(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """Of whole images (B, 3, H, W) uint8."""
+
+    def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """Of images (B, 3, S, S) uint8 that loader workers have cropped."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Plugin(nn.Module):
 class TwoViewTask(TrainTask):
     """A method is how two views are embedded and compared; subclasses write those two.
 
+    They also set `backbone`, the dense network that is evaluated and exported.
+
     Args:
         view: makes one augmented view of a batch; a pure function of the samples' keys.
         plugins: add strength, terms and memory; their order is the order of the flags.
@@ -75,6 +84,7 @@ class TwoViewTask(TrainTask):
     """
 
     epoch_number: Tensor
+    backbone: nn.Module
 
     def __init__(self, view: View, plugins: Sequence[Plugin], *, seed: int) -> None:
         super().__init__()
@@ -144,5 +154,7 @@ class TwoViewTask(TrainTask):
 
     def _view(self, batch: Batch, number: int, strength: Tensor | None) -> Tensor:
         keys = sample_keys(batch.index, seed=self.seed, epoch=self.epoch_number, view=number)
-        images = batch.images if batch.images.ndim == 4 else batch.images[:, number]
-        return self.view(images, keys, strength)
+        with torch.no_grad():
+            if batch.images.ndim == 5:
+                return self.view.after_crop(batch.images[:, number], keys, strength)
+            return self.view(batch.images, keys, strength)

@@ -1,0 +1,86 @@
+"""Logit adjustment: cross-entropy that asks rare classes for a larger margin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.losses.cross_entropy import cross_entropy
+
+
+def class_log_prior(counts_per_class: Tensor) -> Tensor:
+    """(C,) float32 `log pi_j`, where `pi_j` is class j's share of the training images.
+
+    Args:
+        counts_per_class: (C,) training images of each class.
+
+    Raises:
+        ConfigError: a class without images, whose prior has no logarithm.
+    """
+    empty = torch.nonzero(counts_per_class <= 0).flatten().tolist()
+    if empty:
+        raise ConfigError(
+            f"counts_per_class: no training image of class {empty[0]} "
+            f"({len(empty)} such classes), so its prior has no logarithm"
+        )
+    counts = counts_per_class.to(torch.float32)
+    return torch.log(counts / counts.sum())
+
+
+def logit_adjusted_cross_entropy(
+    logits: Tensor, labels: Tensor, log_prior: Tensor, *, tau: float
+) -> Tensor:
+    """Cross-entropy of `f + tau log pi` (Eq. 10 of arXiv:2007.07314).
+
+    With `tau = 1` it is the balanced softmax (arXiv:2007.10740): `log n_j` and `log pi_j` differ
+    by a constant, which the softmax does not see. The adjustment belongs to training; predictions
+    take the plain logits.
+
+    Args:
+        logits: (B, C), `f`.
+        labels: (B,) int64.
+        log_prior: (C,), `log pi`.
+        tau: strength; 0 is plain cross-entropy.
+
+    Returns:
+        (B,) losses.
+    """
+    return cross_entropy(logits + tau * log_prior, labels)
+
+
+@dataclass(frozen=True)
+class LogitAdjustmentOptions:
+    """Options of logit adjustment.
+
+    Attributes:
+        tau: how much of the log-prior is added to the logits.
+    """
+
+    tau: float = 1.0
+
+
+class LogitAdjustmentLoss(nn.Module):
+    """`logit_adjusted_cross_entropy` as a module.
+
+    Args:
+        counts_per_class: (C,) training images of each class, none of them 0.
+        options: `tau`.
+
+    Raises:
+        ConfigError: a class without images.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, counts_per_class: Tensor, options: LogitAdjustmentOptions) -> None:
+        super().__init__()
+        self.tau = options.tau
+        # Follows from the data, so it is not saved with the weights.
+        self.register_buffer("log_prior", class_log_prior(counts_per_class), persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B,) losses of (B, C) logits."""
+        return logit_adjusted_cross_entropy(logits, labels, self.log_prior, tau=self.tau)

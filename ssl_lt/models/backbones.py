@@ -1,0 +1,109 @@
+"""Backbones by name: ours for small pictures, registered with timm, and all of timm's.
+
+Importing this module imports timm, which takes seconds: import it where a network is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from typing import Any, cast
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
+
+_CFG = {
+    "input_size": (3, 32, 32),
+    "num_classes": 10,
+    "crop_pct": 1.0,
+    "interpolation": "bicubic",
+    "mean": (0.4914, 0.4822, 0.4465),
+    "std": (0.2023, 0.1994, 0.2010),
+    "first_conv": "conv1",
+    "classifier": "fc",
+    "license": "apache-2.0",
+}
+OUR_BACKBONES = ("resnet18_cifar", "resnet20_cifar", "resnet32_cifar")
+
+default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in OUR_BACKBONES})
+
+
+def _build(
+    name: str, layout: CifarLayout, kwargs: dict[str, Any], *, pretrained: bool
+) -> CifarResNet:
+    taps = tuple(range(1, 1 + len(layout.layers)))
+    built = build_model_with_cfg(
+        partial(CifarResNet, layout), name, pretrained, feature_cfg={"out_indices": taps}, **kwargs
+    )
+    return cast(CifarResNet, built)
+
+
+def resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
+    """ResNet-18 with a 3x3 stem: 11.17 M parameters and 512 features at `width=64`.
+
+    Its weights load into timm's and torchvision's `resnet18` key for key; only `conv1` has
+    another shape.
+    """
+    layout = CifarLayout((2, 2, 2, 2), projected_shortcut, "fan_out")
+    return _build("resnet18_cifar", layout, {"width": 64, **kwargs}, pretrained=pretrained)
+
+
+def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
+    """ResNet-20 of arXiv:1512.03385, section 4.2: 0.27 M parameters, 64 features at `width=16`."""
+    layout = CifarLayout((3, 3, 3), PaddedShortcut, "fan_in")
+    return _build("resnet20_cifar", layout, {"width": 16, **kwargs}, pretrained=pretrained)
+
+
+def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
+    """ResNet-32 of arXiv:1512.03385, section 4.2: 0.46 M parameters, 64 features at `width=16`."""
+    layout = CifarLayout((5, 5, 5), PaddedShortcut, "fan_in")
+    return _build("resnet32_cifar", layout, {"width": 16, **kwargs}, pretrained=pretrained)
+
+
+# Called and not used as a decorator: timm is untyped, and would take the signatures with it.
+for _entry in (resnet18_cifar, resnet20_cifar, resnet32_cifar):
+    register_model(_entry)
+
+
+def create_backbone(name: str, *, width: int | None = None, image_size: int) -> nn.Module:
+    """A network without classifier: (B, 3, S, S) -> (B, feature_dim(network)).
+
+    Args:
+        name: one of `OUR_BACKBONES`, or any model of timm.
+        width: channels of the first stage of one of ours; None means its usual width.
+        image_size: S in pixels; transformers need it to lay out their patches.
+
+    Raises:
+        ConfigError: an unknown name, a width where there is none to choose or below 1, or a
+            picture that the network does not take.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, [*OUR_BACKBONES, *timm.list_models()], n=1)
+        hint = f"; nearest valid name: {near[0]}" if near else ""
+        raise ConfigError(f"--backbone: unknown name {name!r}{hint}")
+    kwargs: dict[str, Any] = {}
+    if width is not None:
+        if name not in OUR_BACKBONES:
+            raise ConfigError(f"--width: {name} has none; only {', '.join(OUR_BACKBONES)} do")
+        if width < 1:
+            raise ConfigError(f"--width: {width}, must be at least 1")
+        kwargs["width"] = width
+    cfg = timm.models.get_pretrained_cfg(name)
+    if cfg is not None and cfg.fixed_input_size:
+        kwargs["img_size"] = image_size
+    try:
+        return cast(nn.Module, timm.create_model(name, num_classes=0, **kwargs))
+    except (AssertionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"--backbone: {name} cannot be built for {image_size} pixels: {reason}"
+        ) from error
+
+
+def feature_dim(backbone: nn.Module) -> int:
+    """Width of the features; some of timm's models widen them after `num_features`."""
+    return int(cast(int, getattr(backbone, "head_hidden_size", None) or backbone.num_features))

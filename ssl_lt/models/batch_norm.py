@@ -1,0 +1,109 @@
+"""Batch norm whose statistics are those of the batch of all ranks, on any device.
+
+torch's SyncBatchNorm refuses the CPU, where N processes must equal one as well.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules._functions import SyncBatchNorm as FusedSyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssl_lt.core.distributed import gather_rows, world_size
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """Batch norm over the rows of all ranks while it trains; `F.batch_norm` otherwise.
+
+    Made by `synchronised`. `y = (x - m) / sqrt(v + eps) * weight + bias`, where `m` and `v` are
+    merged from each rank's mean, variance and count (Chan et al. 1979): no sum of squares, whose
+    difference with the squared mean would cancel. The running variance takes `v * n / (n - 1)`.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Rows may be (B, C) or (B, C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises (B, C, ...); the ranks may hold different B."""
+        if self.training and world_size() > 1:
+            out = self._fused(input) if input.is_cuda else self._merged(input)
+        else:
+            out = super().forward(input)
+        # timm's norm-and-activation layers keep their dropout and activation as children.
+        for child in self.children():
+            out = child(out)
+        return out
+
+    def _momentum(self) -> Tensor | float:
+        """Share of this batch in the running statistics; counts the batch."""
+        if self.num_batches_tracked is None:
+            return 0.0
+        self.num_batches_tracked.add_(1)
+        return 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
+
+    def _merged(self, input: Tensor) -> Tensor:
+        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        dims = [d for d in range(x.ndim) if d != 1]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        local_var, local_mean = torch.var_mean(x, dims, correction=0)
+        count = local_mean.new_full((1,), x.numel() // x.shape[1])
+        ranks = gather_rows(torch.cat([local_mean, local_var, count])[None])
+        width = x.shape[1]
+        means, variances, counts = ranks[:, :width], ranks[:, width:-1], ranks[:, -1:]
+        total = counts.sum()
+        share = counts / total
+        mean = (share * means).sum(dim=0)
+        var = (share * (variances + (means - mean) ** 2)).sum(dim=0)
+        with torch.no_grad():
+            momentum = self._momentum()
+            if self.running_mean is not None and self.running_var is not None:
+                unbiased = var * total / (total - 1)
+                self.running_mean.add_(momentum * (mean - self.running_mean))
+                self.running_var.add_(momentum * (unbiased - self.running_var))
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        out: Tensor = (x - mean.view(shape)) * scale.view(shape)
+        if self.bias is not None:
+            out = out + self.bias.view(shape)
+        return out.to(input.dtype)
+
+    def _fused(self, input: Tensor) -> Tensor:
+        """The fused kernels that torch has for CUDA alone."""
+        out = FusedSyncBatchNorm.apply(
+            input,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.eps,
+            self._momentum(),
+            torch.distributed.group.WORLD,
+            world_size(),
+        )
+        return cast(Tensor, out)
+
+
+def batch_norms(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(name, layer) of every batch norm in a module, of torch's, timm's and our kinds."""
+    return [(name, m) for name, m in module.named_modules() if isinstance(m, _BatchNorm)]
+
+
+def synchronised(module: ModuleT) -> ModuleT:
+    """Turns every batch norm into a `SynchronisedBatchNorm`, in place.
+
+    With one process, or in evaluation, nothing changes. Keys, parameters and memory format stay,
+    so this may be called before or after an optimiser or a checkpoint has met the module.
+
+    Returns:
+        The same module.
+    """
+    for _, layer in batch_norms(module):
+        # A new class for the same object: parameters, buffers, hooks and shared uses all stay.
+        layer.__class__ = SynchronisedBatchNorm
+    return module

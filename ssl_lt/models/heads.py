@@ -1,0 +1,60 @@
+"""The projector between a backbone and a contrastive loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+
+from ssl_lt.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ProjectorOptions:
+    """Options of the projector.
+
+    Attributes:
+        num_layers: linear layers; SimCLR uses 2, SDCLR's released code 3.
+        hidden_dim: width of the hidden layers; None means that of the backbone's features.
+        output_dim: width of the projections.
+    """
+
+    num_layers: int = 2
+    hidden_dim: int | None = None
+    output_dim: int = 128
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ConfigError(f"--projector.num-layers: {self.num_layers}, must be at least 1")
+
+
+def projector(num_features: int, options: ProjectorOptions) -> nn.Module:
+    """Linear-BN-ReLU ... Linear-BN, as in SimCLR and SDCLR.
+
+    Only the first linear layer has a bias: the released codes give it one, and the batch norms
+    make the others' superfluous.
+
+    Args:
+        num_features: width of the backbone's features.
+        options: layers and widths.
+
+    Returns:
+        lightly's `ProjectionHead`: (B, num_features) -> (B, output_dim).
+    """
+    from lightly.models.modules.heads import ProjectionHead  # seconds to import, only for models
+
+    hidden = options.hidden_dim or num_features
+    last = options.num_layers - 1
+    widths = [num_features, *[hidden] * last, options.output_dim]
+    blocks = [
+        (
+            widths[i],
+            widths[i + 1],
+            nn.BatchNorm1d(widths[i + 1]),
+            nn.ReLU() if i < last else None,
+            i == 0 and last > 0,
+        )
+        for i in range(options.num_layers)
+    ]
+    return cast(nn.Module, ProjectionHead(blocks))

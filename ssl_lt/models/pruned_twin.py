@@ -1,0 +1,131 @@
+"""SDCLR's second branch: the same network with its small weights set to zero.
+
+What a network forgets when it is pruned are the samples it has barely learned, those of rare
+classes; a contrast between the dense and the pruned network therefore weighs them up
+(arXiv:2106.02990).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ssl_lt.models.batch_norm import batch_norms
+
+_SAME_SIZE_INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def prunable_weights(backbone: nn.Module) -> dict[str, Tensor]:
+    """Weights of every Conv2d, by parameter name; linear layers and norms are never pruned."""
+    return {
+        f"{name}.weight": layer.weight
+        for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Conv2d)
+    }
+
+
+def order_statistic(magnitudes: Tensor, rank: int) -> Tensor:
+    """Scalar `sort(magnitudes)[rank]`, found without sorting them all.
+
+    The bits of non-negative floats are ordered as the floats are. So their upper 16 bits fill a
+    histogram, and only the one bin that holds the rank is sorted.
+
+    Args:
+        magnitudes: (P,) non-negative floats.
+        rank: 0 ... P-1.
+    """
+    size = magnitudes.element_size()
+    bins = magnitudes.view(_SAME_SIZE_INTEGER[size]) >> (8 * size - 16)
+    filled = torch.bincount(bins, minlength=1 << 15).cumsum(dim=0)
+    chosen = int(torch.searchsorted(filled, rank, right=True))
+    below = int(filled[chosen - 1]) if chosen else 0
+    return torch.sort(magnitudes[bins == chosen]).values[rank - below]
+
+
+@torch.no_grad()
+def magnitude_mask(weights: Sequence[Tensor], *, prune_ratio: float) -> Tensor:
+    """Which weights stay when the smallest are pruned, over all layers at once.
+
+    With P weights in all, `n = ceil(p P)` and `threshold = sort(|w|)[min(n, P-1)]`: a weight stays
+    if `|w| >= threshold`, ties included, as in SDCLR's released code. A pure function of the
+    weights, so every rank finds the same mask.
+
+    Args:
+        weights: tensors of any shapes, one dtype and one device.
+        prune_ratio: `p` in [0, 1].
+
+    Returns:
+        (P,) bool, the flattened weights in their order.
+    """
+    magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
+    total = magnitudes.numel()
+    num_pruned = math.ceil(prune_ratio * total)
+    return magnitudes >= order_statistic(magnitudes, min(num_pruned, total - 1))
+
+
+class PrunedTwin(nn.Module):
+    """The branch that borrows a network's weights and owns its batch norms.
+
+    SDCLR keeps two sets of batch norms, affine parameters as well as running statistics, in
+    backbone and projector; everything else is shared, and gradients of both branches add up in
+    it. A pruned weight takes its gradient from the dense branch alone.
+
+    Args:
+        backbone: dense network, whose batch norms are copied as they stand.
+        projector: its projector; likewise.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.backbone_norms, self._backbone_names = _own_norms(backbone)
+        self.projector_norms, self._projector_names = _own_norms(projector)
+
+    def forward(
+        self, x: Tensor, mask: Tensor, *, backbone: nn.Module, projector: nn.Module
+    ) -> Tensor:
+        """Projections of the pruned network.
+
+        Args:
+            x: (B, 3, H, W) images.
+            mask: (P,) bool from `magnitude_mask` over `prunable_weights(backbone)`.
+            backbone: whose weights are borrowed, the one this twin was made for.
+            projector: likewise; it is not pruned.
+
+        Returns:
+            (B, D) projections, any norm.
+        """
+        weights = prunable_weights(backbone)
+        parts = mask.split_with_sizes([w.numel() for w in weights.values()])
+        pruned = {
+            name: w * part.view_as(w)
+            for (name, w), part in zip(weights.items(), parts, strict=True)
+        }
+        norms = _tensors(self._backbone_names, self.backbone_norms)
+        features = functional_call(backbone, pruned | norms, x)
+        norms = _tensors(self._projector_names, self.projector_norms)
+        return cast(Tensor, functional_call(projector, norms, features))
+
+
+def _own_norms(module: nn.Module) -> tuple[nn.ModuleList, list[str]]:
+    """Copies of a module's batch norms, and the names the originals have."""
+    found = batch_norms(module)
+    norms = nn.ModuleList([copy.deepcopy(norm) for _, norm in found])
+    return norms, [name for name, _ in found]
+
+
+def _tensors(names: list[str], norms: nn.ModuleList) -> dict[str, Tensor]:
+    """Parameters and buffers of the twin's norms, under the names of the originals."""
+    return {
+        f"{name}.{key}": tensor
+        for name, norm in zip(names, norms, strict=True)
+        for key, tensor in [
+            *norm.named_parameters(recurse=False),
+            *norm.named_buffers(recurse=False),
+        ]
+    }

@@ -1,0 +1,104 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ssl_lt.models.pruned_twin import (
+    PrunedTwin,
+    magnitude_mask,
+    order_statistic,
+    prunable_weights,
+)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.3, 0.33, 0.5, 0.9, 0.99, 1.0])
+def test_golden_masks(golden, ratio):
+    d = golden("pretraining/sdclr_prune_mask_f64.npz")
+    names = ["conv1", "conv2", "conv3"]
+    mask = magnitude_mask([torch.tensor(d[f"w_{n}"]) for n in names], prune_ratio=ratio)
+    want = np.concatenate([d[f"p{ratio}_mask_{n}"].ravel() for n in names])
+    np.testing.assert_array_equal(mask, want.astype(bool))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_order_statistic_is_the_sorted_one(dtype):
+    g = torch.Generator().manual_seed(0)
+    values = torch.randn(4001, generator=g).abs().to(dtype)
+    values[::7] = 0.5
+    values[::11] = 0
+    ordered = values.sort().values
+    for rank in (0, 1, 500, 2000, 3998, 4000):
+        assert order_statistic(values, rank) == ordered[rank]
+    assert order_statistic(torch.zeros(5, dtype=dtype), 3) == 0
+
+
+def test_masks_keep_ties_and_never_everything_out():
+    w = [torch.tensor([[0.5, -0.5], [0.5, 1.0]]), torch.tensor([0.1, 0.0])]
+    assert magnitude_mask(w, prune_ratio=0.5).tolist() == [True, True, True, True, False, False]
+    assert magnitude_mask(w, prune_ratio=0.0).all()
+    assert magnitude_mask(w, prune_ratio=0.999).sum() == 1
+
+
+def test_share_that_is_pruned():
+    torch.manual_seed(0)
+    w = [torch.randn(64, 32, 3, 3), torch.randn(100)]
+    total = 64 * 32 * 9 + 100
+    assert magnitude_mask(w, prune_ratio=0.9).sum() == total - math.ceil(0.9 * total)
+
+
+def networks():
+    torch.manual_seed(0)
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.Flatten()
+    )
+    return backbone, nn.Sequential(nn.Linear(24, 5), nn.BatchNorm1d(5))
+
+
+def pruned_by_hand(backbone, projector, mask):
+    """The same branch as a network of its own."""
+    backbone, projector = copy.deepcopy((backbone, projector))
+    start = 0
+    for layer in (backbone[0], backbone[3]):
+        size = layer.weight.numel()
+        layer.weight.data *= mask[start : start + size].view_as(layer.weight)
+        start += size
+    return backbone, projector
+
+
+def test_is_a_network_of_its_own_with_borrowed_weights():
+    backbone, projector = networks()
+    weights = prunable_weights(backbone)
+    assert list(weights) == ["0.weight", "3.weight"]
+    mask = magnitude_mask(list(weights.values()), prune_ratio=0.7)
+    twin = PrunedTwin(backbone, projector)
+    own = pruned_by_hand(backbone, projector, mask)
+    x = torch.randn(8, 3, 6, 6)
+    z = twin(x, mask, backbone=backbone, projector=projector)
+    want = own[1](own[0](x))
+    torch.testing.assert_close(z, want)
+    for net, name in zip(own, ("backbone_norms", "projector_norms"), strict=True):
+        norm = getattr(twin, name)[0]
+        torch.testing.assert_close(norm.running_var, net[1].running_var)
+        assert norm.num_batches_tracked == 1
+    assert backbone[1].num_batches_tracked == 0
+    assert torch.equal(backbone[1].running_var, torch.ones(4))
+
+    z.square().sum().backward()
+    want.square().sum().backward()
+    torch.testing.assert_close(projector[0].weight.grad, own[1][0].weight.grad)
+    torch.testing.assert_close(twin.backbone_norms[0].weight.grad, own[0][1].weight.grad)
+    part = mask[: backbone[0].weight.numel()].view_as(backbone[0].weight)
+    torch.testing.assert_close(backbone[0].weight.grad, own[0][0].weight.grad * part)
+    assert backbone[1].weight.grad is None
+
+
+def test_only_its_norms_are_its_own():
+    twin = PrunedTwin(*networks())
+    assert {k.rsplit(".", 1)[0] for k in twin.state_dict()} == {
+        "backbone_norms.0",
+        "projector_norms.0",
+    }
+    assert len(list(twin.parameters())) == 4
