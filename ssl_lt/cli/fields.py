@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import (
     Annotated,
@@ -29,6 +29,32 @@ from ssl_lt.core.errors import ConfigError
 
 T = TypeVar("T")
 Flat = Annotated[T, tyro.conf.arg(name="")]
+
+
+def flat(kind: type[Any]) -> Any:
+    """`Flat[kind]` for a dataclass that is only known when the program runs."""
+    return cast(Any, Annotated)[kind, tyro.conf.arg(name="")]
+
+
+def one_of(names: Iterable[str]) -> Any:
+    """`Literal` of names that are only known when the program runs."""
+    return cast(Any, Literal)[tuple(names)]
+
+
+def extended(base: type[T], fields: Sequence[tuple[str, Any, Any]]) -> T:
+    """The default of a configuration that has some more fields, or other types and defaults.
+
+    Args:
+        base: frozen dataclass.
+        fields: name, type, and a default or a dataclass to be made by default.
+    """
+    made = [
+        (name, kind, dataclasses.field(default_factory=value) if isinstance(value, type) else value)
+        for name, kind, value in fields
+    ]
+    extension = dataclasses.make_dataclass(base.__name__, made, bases=(base,), frozen=True)
+    extension.__doc__ = base.__doc__
+    return cast(T, extension())
 
 
 def flat_fields(instance: Any) -> Iterator[tuple[str, tuple[str, ...], Any]]:
@@ -112,12 +138,12 @@ def _choice(value: Any, choices: tuple[Any, ...], *, where: str) -> Any:
     return value
 
 
-def nearest(name: str, known: Mapping[str, object]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?`, or nothing where nothing is near."""
     import difflib
 
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _replace(instance: Any, updates: Mapping[tuple[str, ...], Any]) -> Any:

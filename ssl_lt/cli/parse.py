@@ -15,8 +15,12 @@ import yaml
 from ssl_lt.cli.fields import flat_fields, nearest, to_mapping, with_values
 from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.files import write_text_atomically
 
 T = TypeVar("T")
+
+# Keys of a run's config.yaml that are no options; such a file may be given as --config.
+ABOUT_THE_RUN = ("verb", "command")
 
 
 def split_arguments(arguments: Sequence[str]) -> list[str]:
@@ -59,21 +63,42 @@ def read_configs(words: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for file in take_values(words, "--config"):
         values |= {key.replace("_", "-"): value for key, value in read_yaml(Path(file)).items()}
-    return values
+    return {key: value for key, value in values.items() if key not in ABOUT_THE_RUN}
 
 
-def parse(default: T, words: Sequence[str], values: Mapping[str, Any], *, prog: str) -> T:
+def parse(
+    default: T,
+    words: Sequence[str],
+    values: Mapping[str, Any],
+    *,
+    prog: str,
+    elsewhere: Mapping[str, str] | None = None,
+) -> T:
     """The configuration: `default`, then `values` of YAML files, then the flags in `words`.
+
+    Args:
+        default: what is not given.
+        words: of `split_arguments`.
+        values: flag name -> value, of `read_configs`.
+        prog: name of the command in `--help`.
+        elsewhere: flags that exist but belong to something not chosen -> what they belong to.
 
     Raises:
         ConfigError: names the flag or key, and the nearest valid name for an unknown one.
     """
+    for name in values:
+        if name in (elsewhere or {}):
+            raise ConfigError(f"--config: {name} belongs to {(elsewhere or {})[name]}")
     default = with_values(default, values, origin="--config")
     known = {name: None for name, _, _ in flat_fields(default)}
     for word in words:
         name = word.removeprefix("--")
-        if word.startswith("--") and name != "help" and name.removeprefix("no-") not in known:
-            raise ConfigError(f"unknown flag {word}{nearest(name, known)}")
+        if not word.startswith("--") or name == "help" or name.removeprefix("no-") in known:
+            continue
+        if name in (elsewhere or {}):
+            raise ConfigError(f"{word} belongs to {(elsewhere or {})[name]}, which was not chosen")
+        flags = [f"--{flag}" for flag in known]
+        raise ConfigError(f"unknown flag {word}{nearest(word, flags)}")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -90,11 +115,10 @@ def parse(default: T, words: Sequence[str], values: Mapping[str, Any], *, prog: 
         raise ConfigError(_first_sentence(errors.getvalue())) from None
 
 
-def write_config(path: Path, config: Any) -> None:
+def write_config(path: Path, config: Any, *, verb: str, command: str) -> None:
     """The resolved configuration; `read_yaml` and `with_values` give the same object back."""
-    from ssl_lt.engine.run_folder import write_atomically
-
-    write_atomically(path, yaml.safe_dump(to_mapping(config), sort_keys=False))
+    content = {"verb": verb, "command": command, **to_mapping(config)}
+    write_text_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _first_sentence(box: str) -> str:

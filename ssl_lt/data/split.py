@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lt.core.errors import DataError, DiskError
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.files import write_text_atomically
 
 FORMAT = 1
 
@@ -69,17 +68,7 @@ def write_split(path: Path, split: Split) -> None:
         "indices_sha256": split.sha256,
         "indices": split.indices.tolist(),
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(fields, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise DiskError(f"{path}: cannot be written: {error}") from error
+    write_text_atomically(path, json.dumps(fields))
 
 
 def read_split(path: Path) -> Split:

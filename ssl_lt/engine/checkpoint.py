@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ssl_lt import __version__
 from ssl_lt.core.errors import CheckpointError, DiskError
+from ssl_lt.core.files import sync_path
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
@@ -113,15 +114,6 @@ def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
     return None
 
 
-def sync_path(path: Path) -> None:
-    """Fsync of a file or folder, so that a rename survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state as tensors by name and plain numbers."""
     state = optimizer.state_dict()
@@ -178,6 +170,13 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def signed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with a digest of itself, so that damage to it is found too."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def _write_manifest(folder: Path, step: int) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
@@ -189,29 +188,18 @@ def _write_manifest(folder: Path, step: int) -> None:
         "versions": {"ssl_lt": __version__, "torch": torch.__version__},
         "files": files,
     }
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (folder / _MANIFEST).write_text(json.dumps(signed(manifest), indent=1))
     sync_path(folder / _MANIFEST)
     sync_path(folder)
 
 
 def _verify(path: Path) -> dict[str, Any]:
-    """The manifest, after every file has been held against it."""
-    manifest_path = path / _MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(manifest_path.read_text())
-        version, files, step = manifest["format"], dict(manifest["files"]), int(manifest["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{manifest_path}: not a readable manifest ({error})") from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{manifest_path}: format {version}, this reads up to {FORMAT_VERSION}"
-        )
-    if _STATE not in files or (path.name.startswith("step-") and path.name != f"step-{step:06d}"):
-        raise CheckpointError(f"{manifest_path}: does not describe {path.name}")
-    for name, entry in files.items():
+    """The manifest, after it and every file have been held against their digests."""
+    manifest = _read_manifest(path / _MANIFEST)
+    for name, entry in manifest["files"].items():
         file = path / name
         if Path(name).name != name or file.is_symlink():
-            raise CheckpointError(f"{manifest_path}: {name!r} is not a file of this folder")
+            raise CheckpointError(f"{path / _MANIFEST}: {name!r} is not a file of this folder")
         if not file.is_file():
             raise CheckpointError(f"{file}: missing")
         if file.stat().st_size != entry["bytes"]:
@@ -220,4 +208,19 @@ def _verify(path: Path) -> dict[str, Any]:
             )
         if _digest(file) != entry["sha256"]:
             raise CheckpointError(f"{file}: content has changed since it was written")
+    return manifest
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(manifest["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format {version}, this reads up to {FORMAT_VERSION}")
+    if signed(manifest) != manifest:
+        raise CheckpointError(f"{path}: content has changed since it was written")
+    if _NAME.fullmatch(path.parent.name) and path.parent.name != f"step-{manifest['step']:06d}":
+        raise CheckpointError(f"{path}: is of step {manifest['step']}, not {path.parent.name}")
     return manifest

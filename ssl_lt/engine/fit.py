@@ -187,12 +187,10 @@ class _Training:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _measure(self, epoch: Epoch, end_of_epoch: EndOfEpoch) -> dict[str, Any]:
-        """What rank 0 measures between two epochs, while the others wait."""
-        line: dict[str, Any] = {}
-        if self.accelerator.is_main_process:
-            line = dict(end_of_epoch(self.task, epoch))
-            if line:
-                self.log.write({"step": self.step, "epoch": epoch.number, **line})
+        """What is measured between two epochs, and logged beside the means."""
+        line = dict(end_of_epoch(self.task, epoch))
+        if line:
+            self.log.write({"step": self.step, "epoch": epoch.number, **line})
         self.accelerator.wait_for_everyone()
         return line
 

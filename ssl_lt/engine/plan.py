@@ -68,5 +68,5 @@ class Loader(Protocol):
         """This rank's batches of an epoch, from `first_step` on."""
 
 
-# (unwrapped task, epoch just ended) -> numbers to log; runs on rank 0 while the others wait.
+# (unwrapped task, epoch just ended) -> numbers to log; every rank runs it and gets the same ones.
 EndOfEpoch = Callable[[TrainTask, Epoch], Mapping[str, float]]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssl_lt.core.errors import ConfigError, DiskError
-from ssl_lt.engine.checkpoint import sync_path
+from ssl_lt.core.files import write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -95,23 +94,6 @@ def open_run_folder(path: Path) -> RunFolder:
     return run
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a whole file or leaves the old one.
-
-    Raises:
-        DiskError: the disk is full or may not be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        sync_path(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DiskError(f"{path}: not written: {error.strerror}") from error
-
-
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Appends one JSON line and hands it to the system.
 
@@ -137,4 +119,4 @@ def trim_lines(path: Path, *, last_step: int) -> None:
         except (ValueError, KeyError, TypeError):
             break
         kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
+    write_text_atomically(path, "".join(kept))

@@ -15,6 +15,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.files import write_text_atomically
 from ssl_lt.report.compare import Comparison, chance_note, compare, difference_table, mover_tables
 from ssl_lt.report.figures import (
     NUM_COLOURS,
@@ -25,7 +26,7 @@ from ssl_lt.report.figures import (
     profile_figure,
 )
 from ssl_lt.report.plain import to_plain
-from ssl_lt.report.results import RunResult, write_text_atomically
+from ssl_lt.report.results import RunResult
 from ssl_lt.report.tables import (
     Table,
     class_table,
@@ -88,11 +89,11 @@ def write_page(results: Sequence[RunResult], path: Path) -> None:
         num_colours=NUM_COLOURS,
         configuration=_configuration,
     )
-    write_text_atomically(html, path)
-    write_text_atomically(_markdown(results, summary, sections, details), path.with_suffix(".md"))
+    write_text_atomically(path, html)
+    write_text_atomically(path.with_suffix(".md"), _markdown(results, summary, sections, details))
     plain = {"runs": [to_plain(result) for result in results]}
     text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text_atomically(text, path.with_suffix(".json"))
+    write_text_atomically(path.with_suffix(".json"), text)
 
 
 def _title(results: Sequence[RunResult]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_lt.core.errors import DataError, DiskError
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.files import write_text_atomically
 from ssl_lt.data.long_tail import Groups
 from ssl_lt.evaluate.accuracy import Accuracy
 from ssl_lt.report.curves import Curve
@@ -135,7 +134,7 @@ def write_results(result: RunResult, path: Path) -> None:
     Raises:
         DiskError: the file cannot be written.
     """
-    write_text_atomically(to_json(result), path)
+    write_text_atomically(path, to_json(result))
 
 
 def read_results(path: Path) -> RunResult:
@@ -163,31 +162,6 @@ def read_results(path: Path) -> RunResult:
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     return result
-
-
-def write_text_atomically(text: str, path: Path) -> None:
-    """Writes beside `path`, syncs, then renames: a reader sees the old text or the new one.
-
-    Raises:
-        DiskError: the file cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # Temporary files are private; a report is for others to read.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise DiskError(f"{path}: {error.strerror or error}") from error
 
 
 def _check_lengths(result: RunResult) -> None:

@@ -15,6 +15,7 @@ from ssl_lt.engine.checkpoint import (
     newest_checkpoint,
     optimizer_state,
     save_checkpoint,
+    signed,
 )
 
 
@@ -42,7 +43,7 @@ def test_the_newest_two_are_kept(tmp_path):
     assert newest_checkpoint(tmp_path).step == 10
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_changed_byte_is_found(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -52,19 +53,8 @@ def test_any_changed_byte_is_found(tmp_path_factory, data):
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
     file.write_bytes(content)
-    if file.name == "manifest.json" and not _is_noticed(path):
-        # The bit fell on what is not read back: the versions that wrote the checkpoint.
-        return
     with pytest.raises(CheckpointError, match=path.name):
         load_checkpoint(path)
-
-
-def _is_noticed(path):
-    intact = checkpoint(1).tensors["model"]["w"]
-    try:
-        return not torch.equal(load_checkpoint(path).tensors["model"]["w"], intact)
-    except CheckpointError:
-        return True
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.json", "manifest.json"])
@@ -95,7 +85,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path, name):
     path = save_checkpoint(tmp_path, checkpoint(1), keep=2)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"][name] = manifest["files"]["state.json"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(signed(manifest)))
     with pytest.raises(CheckpointError, match="not a file of this folder"):
         load_checkpoint(path)
 
@@ -104,7 +94,7 @@ def test_a_newer_format_is_refused(tmp_path):
     path = save_checkpoint(tmp_path, checkpoint(1), keep=2)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["format"] = 99
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(signed(manifest)))
     with pytest.raises(CheckpointError, match="format 99"):
         load_checkpoint(path)
 

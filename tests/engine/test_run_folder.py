@@ -10,7 +10,6 @@ from ssl_lt.engine.run_folder import (
     create_run_folder,
     open_run_folder,
     trim_lines,
-    write_atomically,
 )
 
 
@@ -49,17 +48,3 @@ def test_a_line_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(DiskError, match=r"metrics\.jsonl"):
         append_line(tmp_path / "metrics.jsonl", {"step": 1})
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "config.yaml"
-    write_atomically(path, "old")
-
-    def full(path):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("ssl_lt.engine.run_folder.sync_path", full)
-    with pytest.raises(DiskError, match="No space left"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]

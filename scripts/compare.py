@@ -1,0 +1,214 @@
+#!/usr/bin/env python
+"""Runs a list of recipes one after another and makes one table of their results.
+
+    python scripts/compare.py configs/compare/cifar100_lt_laptop.yaml --output runs/compare/x
+
+The list is a YAML file:
+
+    budget: what every row gets, in words
+    verb: pretrain                 # or finetune
+    common: {data: cifar100, ...}  # flags of every row
+    evaluate: {random-init: true}  # flags of evaluate.py for every row
+    rows:
+      - {name: SimCLR, flags: {method: simclr}}
+
+Each row is trained once a seed in a folder of its own and then evaluated. It can be killed at any
+point: what is finished is not done again, what was under way is resumed. The table (table.md,
+table.json) is made from the rows' results.json and is written anew after every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_lt.core.errors import UserError
+from ssl_lt.report.results import Evaluation, RunResult, read_results
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe at one seed."""
+
+    name: str
+    seed: int
+    flags: Mapping[str, Any]
+    folder: Path
+
+
+def main() -> int:
+    """Runs what is not done yet; the exit code is that of the first row that failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("list", type=Path, help="YAML file with the rows")
+    parser.add_argument("--output", type=Path, required=True, help="folder of runs and table")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", help="names of the rows to run; all are in the table")
+    parser.add_argument("--table-only", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    plan = yaml.safe_load(arguments.list.read_text())
+    rows = [
+        Row(
+            row["name"],
+            seed,
+            plan["common"] | row["flags"],
+            arguments.output / slug(row["name"], seed),
+        )
+        for seed in arguments.seeds
+        for row in plan["rows"]
+    ]
+    for row in rows:
+        if arguments.table_only or (arguments.only and row.name not in arguments.only):
+            continue
+        code = run(row, plan["verb"], plan.get("evaluate", {}))
+        if code:
+            print(f"error: row {row.name}, seed {row.seed} ended with code {code}", file=sys.stderr)
+            return code
+        write_table(plan, rows, arguments.output)
+    write_table(plan, rows, arguments.output)
+    print((arguments.output / "table.md").read_text())
+    return 0
+
+
+def slug(name: str, seed: int) -> str:
+    """A folder name: `boosted-sdclr-seed0`."""
+    return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}-seed{seed}"
+
+
+def run(row: Row, verb: str, evaluate: Mapping[str, Any]) -> int:
+    """Trains and evaluates one row, or what is left of that."""
+    trained = (row.folder / "results.json").is_file()
+    if trained and result_of(row) is not None:
+        return 0
+    if not trained:
+        if (row.folder / "config.yaml").is_file():
+            command = [f"{verb}.py", "--resume", str(row.folder)]
+        else:
+            flags = {**row.flags, "seed": row.seed, "run-dir": str(row.folder)}
+            command = [f"{verb}.py", *words(flags)]
+        code = call(command)
+        if code:
+            return code
+    return call(["evaluate.py", "--run", str(row.folder), *words(evaluate)])
+
+
+def words(flags: Mapping[str, Any]) -> list[str]:
+    """Flags as they are typed."""
+    typed: list[str] = []
+    for name, value in flags.items():
+        if isinstance(value, bool):
+            typed.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, list):
+            typed += [f"--{name}", *map(str, value)]
+        else:
+            typed += [f"--{name}", str(value)]
+    return typed
+
+
+def call(command: Sequence[str]) -> int:
+    """One command of ours, shown before it runs."""
+    print(f"$ python {shlex.join(command)}", flush=True)
+    return subprocess.run(
+        [sys.executable, str(ROOT / command[0]), *command[1:]], check=False
+    ).returncode
+
+
+def result_of(row: Row) -> RunResult | None:
+    """A row's results, None while it is not evaluated."""
+    try:
+        result = read_results(row.folder / "results.json")
+    except UserError:
+        return None
+    judged_after_training = any(e.name.startswith("kNN") for e in result.evaluations)
+    return result if judged_after_training else None
+
+
+def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> None:
+    """`table.md` and `table.json` from every row that is done; others are listed as missing."""
+    lines, records, missing = [], [], []
+    for name in dict.fromkeys(row.name for row in rows):
+        results = [r for row in rows if row.name == name and (r := result_of(row)) is not None]
+        if not results:
+            missing.append(name)
+            continue
+        for evaluation in results[0].evaluations:
+            same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
+            record = {"row": name, "evaluation": evaluation.name, "seeds": len(same)}
+            record |= {key: spread(values) for key, values in columns(same).items()}
+            record["minutes"] = spread([r.timing.seconds / 60 for r in results if r.timing])
+            record["command"] = results[0].command
+            records.append(record)
+            cells = [name, evaluation.name] + [shown(record[key]) for key in COLUMNS]
+            lines.append("| " + " | ".join([*cells, shown(record["minutes"])]) + " |")
+    rule = results_rule(rows)
+    head = ["| " + " | ".join(["row", "evaluation", *COLUMNS, "minutes"]) + " |"]
+    head.append("|---|---|" + "---:|" * (len(COLUMNS) + 1))
+    text = [f"Budget: {plan['budget']}", "", *head, *lines, "", f"Percent. Groups {rule}."]
+    text += [f"Mean ± standard deviation over seeds {sorted({row.seed for row in rows})}."] * (
+        len({row.seed for row in rows}) > 1
+    )
+    text += [f"Not run yet: {', '.join(missing)}."] * bool(missing)
+    text += ["", "Commands:", ""] + [
+        f"    {c}" for c in dict.fromkeys(r["command"] for r in records)
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "table.md").write_text("\n".join(text) + "\n")
+    (output / "table.json").write_text(json.dumps(records, indent=1) + "\n")
+
+
+COLUMNS = ("all", "many", "medium", "few", "std", "harmonic")
+
+
+def columns(evaluations: Sequence[Evaluation]) -> dict[str, list[float | None]]:
+    """Fractions of each seed, under the first group rule."""
+    found: dict[str, list[float | None]] = {key: [] for key in COLUMNS}
+    for evaluation in evaluations:
+        accuracy, groups = evaluation.accuracy, evaluation.accuracy.groups[0]
+        values = (accuracy.balanced, groups.many, groups.medium, groups.few, groups.std)
+        for key, value in zip(COLUMNS, (*values, accuracy.harmonic), strict=True):
+            found[key].append(None if value is None else 100 * value)
+    return found
+
+
+def results_rule(rows: Sequence[Row]) -> str:
+    """The group rule of the table, as the results name it."""
+    for row in rows:
+        result = result_of(row)
+        if result is not None:
+            return result.evaluations[0].accuracy.groups[0].rule
+    return "as the results will say"
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Mean and standard deviation (of the sample) over seeds; None if a value is missing."""
+    if not values or any(value is None for value in values):
+        return None
+    numbers = [value for value in values if value is not None]
+    std = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+    return {"mean": statistics.fmean(numbers), "std": std, "count": len(numbers)}
+
+
+def shown(value: Mapping[str, float] | None) -> str:
+    """`41.2`, with several seeds `41.2 ± 0.3`."""
+    if value is None:
+        return "n/a"
+    text = f"{value['mean']:.1f}"
+    return f"{text} ± {value['std']:.1f}" if value["count"] > 1 else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""Views: what a network sees of a batch of images.
+
+A view is a module called with (images uint8 (B, 3, H, W), keys (B,), strength (B,) or None) that
+returns normalised float32 (B, 3, size, size). Every draw is a function of the sample's key, so a
+sample's view does not depend on the batch it comes in: bit for bit where the matrix products of the
+device add in the same order for every batch size (MKL on CPUs does), else to about 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lt.augment.color import color_jitter, gaussian_blur, grayscale, jitter_factors
+from ssl_lt.augment.geometric import (
+    Interpolation,
+    crop_boxes,
+    horizontal_flip,
+    random_crop_with_padding,
+    random_flips,
+    resized_crop,
+    to_unit,
+)
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.random import draw_id, sample_keys, uniform
+
+_GRAY = draw_id("grayscale")
+_BLUR = draw_id("blur")
+# Of a slice on a CPU: its few temporaries then stay within cache and within what malloc keeps
+# for reuse, and calling an operation still costs less than what it does.
+_CHUNK_VALUES = 40 * 3 * 32 * 32
+_MIN_CHUNK_ROWS = 4
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """SimCLR's augmentation; the defaults are those for 32-pixel images (arXiv:2106.02990).
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    size: int = 32
+    """Edge of a view in pixels."""
+    min_scale: float = 0.1
+    """Smallest share of the image's area that a crop keeps; the largest is 1."""
+    interpolation: Interpolation = "bicubic"
+    """How a crop is resized."""
+    jitter_probability: float = 0.8
+    """Share of views whose colours are jittered."""
+    brightness: float = 0.4
+    """Brightness is multiplied by 1 - this to 1 + this."""
+    contrast: float = 0.4
+    """Contrast is multiplied by 1 - this to 1 + this."""
+    saturation: float = 0.4
+    """Saturation is multiplied by 1 - this to 1 + this."""
+    hue: float = 0.1
+    """Hue is turned by up to this share of the colour circle, either way."""
+    gray_probability: float = 0.2
+    """Share of views without colour."""
+    blur_probability: float = 0.0
+    """Share of views that are blurred; 0 leaves the blur out."""
+    min_sigma: float = 0.1
+    """Smallest standard deviation of the blur in pixels."""
+    max_sigma: float = 2.0
+    """Largest standard deviation of the blur in pixels."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("size", 1, 1 << 16),
+            ("min_scale", 1e-6, 1),
+            ("jitter_probability", 0, 1),
+            ("brightness", 0, float("inf")),
+            ("contrast", 0, float("inf")),
+            ("saturation", 0, float("inf")),
+            ("hue", 0, 0.5),
+            ("gray_probability", 0, 1),
+            ("blur_probability", 0, 1),
+            ("min_sigma", 1e-6, self.max_sigma),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name}: {value} is not between {low} and {high}")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ConfigError(f"interpolation: {self.interpolation!r} is not bilinear or bicubic")
+
+
+SMALL_IMAGE_VIEW = ViewOptions()
+LARGE_IMAGE_VIEW = ViewOptions(size=224, min_scale=0.08, blur_probability=0.5)
+
+
+class PlainView(nn.Module):
+    """Only scales to [0, 1] and normalises: what an evaluation sees.
+
+    Args:
+        mean: of each channel, for images in [0, 1].
+        std: of each channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) normalised; keys and strength are not used."""
+        return self.normalise(to_unit(images))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(x - mean) / std of images in [0, 1]."""
+        return (x - self.mean).div_(self.std)
+
+
+class WeakView(PlainView):
+    """A crop from the image padded with 4 black pixels, and a flip: usual when fine-tuning."""
+
+    def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) normalised; strength is not used."""
+        images = random_crop_with_padding(images, keys)
+        return self.normalise(to_unit(horizontal_flip(images, random_flips(keys))))
+
+
+class ContrastiveView(PlainView):
+    """SimCLR's view: crop, resize, flip, colour jitter, grayscale, blur, normalise.
+
+    Args:
+        options: how strong each step is.
+        mean: of each channel, for images in [0, 1].
+        std: of each channel.
+    """
+
+    def __init__(
+        self, options: ViewOptions, *, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__(mean=mean, std=std)
+        self.options = options
+
+    def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """(B, 3, size, size) normalised views of uint8 images (B, 3, H, W).
+
+        Args:
+            images: of any height and width, the same for the batch.
+            keys: (B,) int64 from `sample_keys`.
+            strength: not used; `ssl_lt.augment.boosted` has the view that does.
+        """
+        options = self.options
+        boxes = crop_boxes(keys, *images.shape[-2:], scale=(options.min_scale, 1.0))
+        flips = random_flips(keys)
+
+        def crop(chunk: slice) -> Tensor:
+            return resized_crop(
+                images[chunk],
+                boxes[chunk],
+                size=options.size,
+                flips=flips[chunk],
+                interpolation=options.interpolation,
+            )
+
+        return self._in_chunks(crop, keys)
+
+    def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """The same view where loader workers have already cropped and resized.
+
+        Args:
+            crops: (B, 3, size, size) uint8 of the boxes that `WorkerCrop` names; not flipped.
+            keys: (B,) int64, those of the view that the crops were made for.
+            strength: not used.
+        """
+        flips = random_flips(keys)
+
+        def flip(chunk: slice) -> Tensor:
+            return to_unit(horizontal_flip(crops[chunk], flips[chunk]))
+
+        return self._in_chunks(flip, keys)
+
+    def _colors(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Jitter, grayscale and blur of images in [0, 1]."""
+        options = self.options
+        factors = jitter_factors(
+            keys,
+            strengths=(options.brightness, options.contrast, options.saturation, options.hue),
+            probability=options.jitter_probability,
+        )
+        x = color_jitter(x, factors)
+        x = grayscale(x, uniform(keys, _GRAY)[:, 0] < options.gray_probability)
+        if options.blur_probability == 0:
+            return x
+        draws = uniform(keys, _BLUR, 2)
+        sigmas = options.min_sigma + (options.max_sigma - options.min_sigma) * draws[:, 0]
+        blurred = draws[:, 1] < options.blur_probability
+        return gaussian_blur(x, sigmas, blurred, kernel_size=options.size // 10 | 1)
+
+    def _in_chunks(self, crop: Callable[[slice], Tensor], keys: Tensor) -> Tensor:
+        """Makes the view slice by slice on a CPU, in one go elsewhere and when compiled."""
+        size, batch = self.options.size, keys.shape[0]
+        rows = batch
+        if keys.device.type == "cpu" and not torch.compiler.is_compiling():
+            rows = max(_MIN_CHUNK_ROWS, _CHUNK_VALUES // (3 * size * size))
+        views = torch.empty(batch, 3, size, size, device=keys.device)
+        # Mixed precision would round the images to 8 bits of mantissa inside the products.
+        with torch.autocast(keys.device.type, enabled=False):
+            for start in range(0, batch, max(rows, 1)):
+                chunk = slice(start, start + rows)
+                views[chunk] = self.normalise(self._colors(crop(chunk), keys[chunk]))
+        return views
+
+
+@dataclass(frozen=True)
+class WorkerCrop:
+    """Tells loader workers which boxes to cut; holds numbers only, so it can be pickled.
+
+    Attributes:
+        options: of the view.
+        seed: of the run.
+        num_views: views a sample.
+    """
+
+    options: ViewOptions
+    seed: int
+    num_views: int
+
+    def boxes(
+        self, epoch: int, index: int, height: int, width: int
+    ) -> list[tuple[int, int, int, int]]:
+        """(top, left, height, width) of each view: what `ContrastiveView` would cut itself."""
+        row = torch.tensor([index])
+        keys = [
+            sample_keys(row, seed=self.seed, epoch=epoch, view=view)
+            for view in range(self.num_views)
+        ]
+        boxes = crop_boxes(torch.cat(keys), height, width, scale=(self.options.min_scale, 1.0))
+        return [(top, left, rows, columns) for top, left, rows, columns in boxes.tolist()]

@@ -1,0 +1,203 @@
+"""From a configuration to the things that train: data, networks, loaders, an accelerator."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import ProjectConfiguration
+from torch import nn
+
+from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
+from ssl_lt.cli.fields import to_mapping
+from ssl_lt.cli.options import ModelOptions
+from ssl_lt.cli.parse import write_config
+from ssl_lt.cli.runs import shared_path
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.cache import decode_once
+from ssl_lt.data.choose_split import choose_split
+from ssl_lt.data.loaders import BatchPlan, TrainLoader
+from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.sources import Source, open_source
+from ssl_lt.data.split import Split, write_split
+from ssl_lt.data.tables import FileTable, ImageTable, PixelTable, decode_all
+from ssl_lt.data.worker_loader import WorkerLoader
+from ssl_lt.engine.plan import FitOptions, Loader
+from ssl_lt.engine.precision import resolve_precision
+from ssl_lt.engine.run_folder import RunFolder, create_run_folder
+
+# The augmentation of fine-tuning where pictures are too large for a padded crop.
+CROP_AND_FLIP = ViewOptions(min_scale=0.08, jitter_probability=0.0, gray_probability=0.0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A source with its training subset.
+
+    Attributes:
+        source: what was opened.
+        whole: its whole training set, before the split; pixels may not be decoded yet.
+        split: the rows that are trained on.
+        train: those rows; in memory, or files where they do not fit.
+        image_size: side in pixels of what a network sees.
+        options: what it was opened with.
+    """
+
+    source: Source
+    whole: ImageTable
+    split: Split
+    train: PixelTable | FileTable
+    image_size: int
+    options: DataOptions
+
+    @property
+    def num_classes(self) -> int:
+        """0 where there are no labels."""
+        return len(self.source.class_names)
+
+    @property
+    def groups(self) -> tuple[Groups, ...]:
+        """Many, medium and few under both rules; by count first where that tells classes apart."""
+        counts = np.asarray(self.split.counts_per_class)
+        return (groups_by_count(counts), groups_by_thirds(counts)) if counts.size else ()
+
+    def test(self) -> PixelTable | FileTable | None:
+        """The test split, decoded where it fits."""
+        table = self.source.test()
+        return None if table is None else self.decoded(table)
+
+    def decoded(self, table: ImageTable) -> PixelTable | FileTable:
+        """Every row of a table, in memory where that fits."""
+        return decode_once(
+            decode_all(table), image_size=self.image_size, limit_mib=self.options.cache_mib
+        )
+
+
+def open_data(options: DataOptions, *, split_file: Path | None = None) -> Data:
+    """Opens the source, chooses the rows and decodes those.
+
+    Args:
+        options: the flags.
+        split_file: of a run that goes on; it takes the place of the recipe.
+
+    Raises:
+        ConfigError, DataError: as `open_source` and `choose_split` say.
+    """
+    source = open_source(options.data, options.source_options())
+    whole = source.train()
+    chosen = options if split_file is None else replace(options, split=split_file)
+    split = choose_split(chosen, source, whole)
+    image_size = source.image_size or options.image_size
+    train = decode_once(
+        whole.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
+    )
+    return Data(source, whole, split, train, image_size, options)
+
+
+def train_loader(
+    data: Data,
+    plan: BatchPlan,
+    crop: WorkerCrop,
+    *,
+    device: torch.device,
+) -> Loader:
+    """Indexing for what is in memory, worker processes for what is not."""
+    if isinstance(data.train, PixelTable):
+        return TrainLoader(data.train, plan, device=device)
+    return WorkerLoader(
+        data.train,
+        crop,
+        plan,
+        size=data.image_size,
+        device=device,
+        num_workers=data.options.num_workers,
+    )
+
+
+def build_backbone(options: ModelOptions, *, image_size: int, seed: int) -> tuple[nn.Module, int]:
+    """The network and the width of its features; its weights follow from the seed.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    from ssl_lt.models.backbones import create_backbone, feature_dim
+
+    torch.manual_seed(seed)
+    backbone = create_backbone(options.backbone, width=options.width, image_size=image_size)
+    return backbone, feature_dim(backbone)
+
+
+def weak_view(data: Data) -> nn.Module:
+    """Padded crop and flip for small pictures in memory, else random resized crop and flip."""
+    if isinstance(data.train, PixelTable) and data.train.pixels.shape[-1] == data.image_size:
+        return WeakView(mean=data.source.mean, std=data.source.std)
+    return ContrastiveView(
+        replace(CROP_AND_FLIP, size=data.image_size), mean=data.source.mean, std=data.source.std
+    )
+
+
+def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
+    """Devices, processes, precision and trackers.
+
+    Raises:
+        ConfigError: a tracker that is not installed (Accelerate would leave it out silently).
+    """
+    from accelerate.utils import is_tensorboard_available, is_wandb_available
+
+    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
+    for tracker in fit.trackers:
+        if not installed[tracker]():
+            raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
+    device = PartialState().device  # what the launcher chose; decides what `auto` means
+    return Accelerator(
+        mixed_precision=resolve_precision(fit.mixed_precision, device),
+        # Memories and running statistics are equal on all ranks by construction.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        log_with=list(fit.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+    )
+
+
+def start_run(
+    name: Path, config: Any, data: Data, accelerator: Accelerator, *, verb: str
+) -> RunFolder:
+    """Makes the folder and writes what the run is, before its first step.
+
+    Raises:
+        ConfigError: the folder exists.
+    """
+    name = shared_path(name)
+    if accelerator.is_main_process:
+        folder = create_run_folder(name)
+        write_split(folder.split, data.split)
+        write_config(folder.config, config, verb=verb, command=shlex.join(sys.argv))
+    accelerator.wait_for_everyone()
+    plain = {
+        key: value if _is_plain(value) else str(value) for key, value in to_mapping(config).items()
+    }
+    accelerator.init_trackers("ssl_lt", config={**plain, "run": name.name})
+    return RunFolder(name)
+
+
+def autocast_dtype(
+    precision: Literal["auto", "no", "bf16"], device: torch.device
+) -> torch.dtype | None:
+    """What features are computed in: the precision the network was trained in."""
+    return torch.bfloat16 if resolve_precision(precision, device) == "bf16" else None
+
+
+def check_labels(data: Data, verb: str) -> None:
+    """Raises ConfigError where a verb needs labels and there are none."""
+    if not data.num_classes or int(data.train.labels.min()) < 0:
+        raise ConfigError(f"--data: {data.source.name} has no labels, and {verb} needs them")
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str | bool)

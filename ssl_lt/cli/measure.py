@@ -1,0 +1,108 @@
+"""Accuracies of a network on the balanced test split, during training and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssl_lt.augment.geometric import to_unit
+from ssl_lt.augment.views import PlainView
+from ssl_lt.cli.build import Data, autocast_dtype
+from ssl_lt.core.distributed import rank, world_size
+from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.engine.precision import Precision
+from ssl_lt.evaluate.accuracy import accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.features import Features, extract_features, gather_features
+from ssl_lt.evaluate.knn import KNNOptions, knn_predict
+from ssl_lt.report.results import Evaluation
+
+_BATCH_SIZE = 512
+
+
+def features_of(
+    network: nn.Module,
+    table: PixelTable | FileTable,
+    data: Data,
+    *,
+    precision: Precision,
+    batch_size: int = _BATCH_SIZE,
+) -> Features:
+    """What a frozen network says of every image of a table; the ranks share the work."""
+    from ssl_lt.data.ordered import ordered_batches
+
+    device = next(network.parameters()).device
+    plain = PlainView(mean=data.source.mean, std=data.source.std).to(device)
+    batches = ordered_batches(
+        table,
+        batch_size=max(1, min(batch_size, len(table) // world_size())),
+        image_size=data.image_size,
+        device=device,
+        num_workers=data.options.num_workers,
+    )
+
+    def prepare(images: Tensor) -> Tensor:
+        return plain.normalise(to_unit(images))
+
+    share = extract_features(
+        network,
+        islice(batches, rank(), None, world_size()),
+        prepare,
+        autocast_dtype=autocast_dtype(precision, device),
+    )
+    return gather_features(share, device=device)
+
+
+def knn_monitor(data: Data, precision: Precision) -> Callable[[nn.Module], Mapping[str, float]]:
+    """Measures a backbone's kNN accuracy on the test split; {} where there is nothing to judge by.
+
+    It is looked at, never chosen by: the last epoch is what a run reports.
+    """
+    if not data.num_classes or int(data.train.labels.min()) < 0:
+        return lambda backbone: {}
+    test: list[PixelTable | FileTable | None] = []
+
+    def monitor(backbone: nn.Module) -> Mapping[str, float]:
+        if not test:
+            test.append(data.test())
+        if test[0] is None:
+            return {}
+        bank = features_of(backbone, data.train, data, precision=precision)
+        queries = features_of(backbone, test[0], data, precision=precision)
+        options = KNNOptions(k=min(20, len(bank)))
+        predictions = knn_predict(bank, queries, num_classes=data.num_classes, options=options)
+        found = judge("knn", predictions.numpy(), queries.labels.numpy(), data)
+        return {"knn": found.accuracy.balanced}
+
+    return monitor
+
+
+def judge(
+    name: str,
+    predictions: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    data: Data,
+    *,
+    note: str = "",
+) -> Evaluation:
+    """Predictions on the test split as a named evaluation."""
+    confusion = confusion_matrix(predictions, labels, num_classes=data.num_classes)
+    rows: Sequence[Sequence[int]] = confusion.tolist()
+    return Evaluation(
+        name=name,
+        accuracy=accuracy_from_confusion(confusion, groups=data.groups),
+        note=note,
+        confusion=tuple(tuple(row) for row in rows),
+    )
+
+
+def classifier_predictions(
+    network: nn.Module, table: PixelTable | FileTable, data: Data, *, precision: Precision
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predicted and true classes of every image, by a network that ends in logits."""
+    found = features_of(network, table, data, precision=precision)
+    return torch.argmax(found.features, dim=1).numpy(), found.labels.numpy()

@@ -1,0 +1,118 @@
+"""The typed configuration of each verb: what flags, YAML keys and `config.yaml` are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ssl_lt.augment.views import ViewOptions
+from ssl_lt.cli.fields import Flat
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.options import DataOptions
+from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.plan import FitOptions
+from ssl_lt.engine.schedule import ScheduleOptions
+from ssl_lt.models.heads import ProjectorOptions
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network that is learned."""
+
+    backbone: str = "resnet20_cifar"
+    """resnet18_cifar, resnet20_cifar, resnet32_cifar for small pictures, or any model of timm."""
+    width: int | None = None
+    """Channels of the first stage, for the backbones named *_cifar; none: the usual width."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run is kept and what makes it repeatable."""
+
+    run_dir: Path | None = None
+    """Folder of the run; none: a new one under runs/, named by verb, method, data and time."""
+    batch_size: int = 128
+    """Images a batch, over all processes together."""
+    seed: int = 0
+    """Of initial weights, order and augmentation: all randomness follows from it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed: {self.seed} is outside 0 ... 2^32 - 1")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Learn a representation from two views of each image; labels are never read.
+
+    --plugins bcl is Boosted Contrastive Learning (ICML 2022); Balanced Contrastive Learning
+    (CVPR 2022) is supervised: finetune.py --loss bcl. --method bcl and --method gh are simclr with
+    that plug-in.
+    """
+
+    method: str = "simclr"
+    """How two views are embedded and compared."""
+    plugins: tuple[str, ...] = ()
+    """What is added to the method; any of them goes with any method."""
+    knn_every: int = 5
+    """Epochs between two looks at the kNN accuracy on the test split; 0: never."""
+    run: Flat[RunOptions] = field(default_factory=RunOptions)
+    data: Flat[DataOptions] = field(default_factory=DataOptions)
+    model: Flat[ModelOptions] = field(default_factory=ModelOptions)
+    optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.3))
+    schedule: Flat[ScheduleOptions] = field(
+        default_factory=lambda: ScheduleOptions(warmup_epochs=3)
+    )
+    fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=40))
+    projector: ProjectorOptions = field(default_factory=ProjectorOptions)
+    view: ViewOptions = field(default_factory=ViewOptions)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Train a classifier, from a pretrained run or from scratch.
+
+    --loss bcl is Balanced Contrastive Learning (CVPR 2022); Boosted Contrastive Learning
+    (ICML 2022) pretrains: pretrain.py --plugins bcl.
+    """
+
+    loss: str = "la"
+    """The classification loss."""
+    init_from: str = "auto"
+    """auto: the newest pretraining run under runs/; scratch; or a run, exported folder or file."""
+    freeze_backbone: bool = False
+    """Train the classifier alone; the backbone keeps weights and running statistics."""
+    classifier: Literal["linear", "cosine"] = "linear"
+    """What is put on top of the backbone."""
+    eval_every: int = 5
+    """Epochs between two looks at the accuracy on the test split; 0: never."""
+    run: Flat[RunOptions] = field(default_factory=RunOptions)
+    data: Flat[DataOptions] = field(default_factory=DataOptions)
+    model: Flat[ModelOptions] = field(default_factory=ModelOptions)
+    optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.1))
+    schedule: Flat[ScheduleOptions] = field(default_factory=ScheduleOptions)
+    fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=20))
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge a run on the balanced test split: kNN, linear probe, its classifier; make a report."""
+
+    run: str = "auto"
+    """Folder of the run; auto: the newest one under runs/."""
+    knn_k: int = 20
+    """Neighbours that vote."""
+    knn_temperature: float = 0.07
+    """A neighbour at cosine similarity s votes with exp(s / temperature)."""
+    probe_on: tuple[Literal["all", "long-tail"], ...] = ("all", "long-tail")
+    """Training labels of the linear probe: all of the data set's (the field's protocol for
+    representations), or those of the long-tailed subset (what one has in practice)."""
+    random_init: bool = False
+    """Also judge the same backbone with its initial, untrained weights."""
+    batch_size: int = 512
+    """Images a forward pass."""
+    data_root: Path | None = None
+    """Where the data is now, if it has moved since the run."""
+    num_workers: int = 4
+    """Processes that decode a folder too large for memory."""

@@ -1,0 +1,181 @@
+"""`pretrain.py`: learn a representation without labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from accelerate import Accelerator
+
+from ssl_lt.augment.views import ContrastiveView, WorkerCrop
+from ssl_lt.cli.build import (
+    Data,
+    build_accelerator,
+    build_backbone,
+    open_data,
+    start_run,
+    train_loader,
+)
+from ssl_lt.cli.fields import extended, flat, flat_fields, nearest, one_of, to_mapping
+from ssl_lt.cli.measure import knn_monitor
+from ssl_lt.cli.options import PretrainConfig
+from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments
+from ssl_lt.cli.runs import new_run_path, resumed_config, stored_values, take_resume
+from ssl_lt.cli.summary import describe_start, save_result
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.task import TrainTask
+from ssl_lt.core.types import Epoch
+from ssl_lt.data.loaders import BatchPlan
+from ssl_lt.engine.fit import fit
+from ssl_lt.engine.plan import Plan
+from ssl_lt.engine.run_folder import RunFolder, create_run_folder
+from ssl_lt.models.export import export_backbone
+from ssl_lt.models.heads import projector
+from ssl_lt.pretrain.parts import TwoViewParts
+from ssl_lt.pretrain.registry import ALIASES, METHODS, PLUGINS
+from ssl_lt.pretrain.two_views import TwoViewTask
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see `--help`."""
+    words = split_arguments(arguments)
+    resumed = take_resume(words, "pretrain")
+    config = _read(words, resumed)
+    if resumed is not None and resumed.results.is_file():
+        print(f"{resumed.path} is finished: nothing to do")
+        return 0
+    name = config.run.run_dir or new_run_path("pretrain", *_words(config))
+    if resumed is None and name.exists():
+        create_run_folder(name)  # raises: before minutes are spent on data
+    accelerator = build_accelerator(config.fit, name)
+    data = open_data(config.data, split_file=None if resumed is None else resumed.split)
+    plan = BatchPlan(len(data.train), config.run.batch_size, config.run.seed)
+    task = build_task(config, data)
+    folder = resumed or start_run(name, config, data, accelerator, verb="pretrain")
+    train(task, config, data, plan, folder=folder, accelerator=accelerator)
+    return 0
+
+
+def train(
+    task: TwoViewTask,
+    config: PretrainConfig,
+    data: Data,
+    batches: BatchPlan,
+    *,
+    folder: RunFolder,
+    accelerator: Accelerator,
+) -> None:
+    """Fits, exports and writes the results."""
+    accelerator.print(describe_start(folder, data, config.run.batch_size, accelerator), flush=True)
+    crop = WorkerCrop(config.view, seed=config.run.seed, num_views=2)
+    loader = train_loader(data, batches, crop, device=accelerator.device)
+    monitor = knn_monitor(data, config.fit.mixed_precision)
+
+    def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
+        assert isinstance(task, TwoViewTask)
+        last = epoch.number + 1 == epoch.total
+        due = config.knn_every and ((epoch.number + 1) % config.knn_every == 0 or last)
+        return monitor(task.backbone) if due else {}
+
+    fit(
+        task,
+        loader,
+        Plan(config.fit, config.optim, config.schedule, config.run.seed),
+        accelerator=accelerator,
+        folder=folder,
+        end_of_epoch=end_of_epoch,
+    )
+    if accelerator.is_main_process:
+        source = data.source
+        export_backbone(
+            task.backbone,
+            folder.exported,
+            image_size=data.image_size,
+            mean=source.mean,
+            std=source.std,
+        )
+        save_result(folder, data, to_mapping(config), verb="pretrain", evaluations=())
+        print(f"finished: {folder.path}; next: finetune.py or evaluate.py")
+    accelerator.end_training()
+
+
+def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
+    """Networks, view, plug-ins and the method; initial weights follow from the seed."""
+    backbone, num_features = build_backbone(
+        config.model, image_size=data.image_size, seed=config.run.seed
+    )
+    view = ContrastiveView(
+        replace(config.view, size=data.image_size), mean=data.source.mean, std=data.source.std
+    )
+    plugins = [
+        PLUGINS[name].build(getattr(config, name), num_samples=len(data.train))
+        for name in config.plugins
+    ]
+    parts = TwoViewParts(
+        backbone, projector(num_features, config.projector), view, plugins, len(data.train)
+    )
+    options = getattr(config, "options")  # noqa: B009  (of the chosen method, see `default`)
+    return METHODS[config.method].build(parts, options=options, seed=config.run.seed)
+
+
+def default(method: str, plugins: Sequence[str]) -> PretrainConfig:
+    """The default configuration with the options of one method and some plug-ins in it.
+
+    Raises:
+        ConfigError: an unknown name, or a plug-in given twice.
+    """
+    if method in ALIASES:
+        method, implied = ALIASES[method]
+        plugins = [*implied, *plugins]
+    if method not in METHODS:
+        raise ConfigError(f"--method: unknown name {method!r}{nearest(method, METHODS)}")
+    for plugin in plugins:
+        if plugin not in PLUGINS:
+            raise ConfigError(f"--plugins: unknown name {plugin!r}{nearest(plugin, PLUGINS)}")
+        if list(plugins).count(plugin) > 1:
+            raise ConfigError(f"--plugins: {plugin} is given twice")
+    options = METHODS[method].options
+    fields: list[tuple[str, Any, Any]] = [
+        ("method", one_of([*METHODS, *ALIASES]), method),
+        ("plugins", cast(Any, tuple)[one_of(PLUGINS), ...], tuple(plugins)),
+        ("options", flat(options), options),
+    ]
+    fields += [(name, PLUGINS[name].options, PLUGINS[name].options) for name in plugins]
+    return extended(PretrainConfig, fields)
+
+
+def _read(words: list[str], resumed: RunFolder | None) -> PretrainConfig:
+    """The configuration of a new run, or of one that goes on."""
+    values = read_configs(words) if resumed is None else stored_values(resumed)
+    method = (peek_values(words, "--method") or [values.get("method", "simclr")])[0]
+    plugins = peek_values(words, "--plugins") or values.get("plugins") or []
+    if resumed is not None:
+        method, plugins = values["method"], values["plugins"]
+    if method in ALIASES:
+        method, implied = ALIASES[method]
+        plugins = [*implied, *plugins]
+    chosen = default(method, plugins)
+    if resumed is not None:
+        return resumed_config(chosen, words, resumed)
+    values |= {"method": method, "plugins": plugins}
+    config = parse(chosen, words, values, prog="pretrain.py", elsewhere=_other_flags(chosen))
+    return replace(config, method=method, plugins=tuple(plugins))
+
+
+def _other_flags(chosen: PretrainConfig) -> dict[str, str]:
+    """Flags of the methods and plug-ins that were not chosen, and whose they are."""
+    own = {name for name, _, _ in flat_fields(chosen)}
+    flags = {}
+    for method, entry in METHODS.items():
+        for option in dataclasses.fields(entry.options):
+            flags[option.name.replace("_", "-")] = f"--method {method}"
+    for plugin, plugin_entry in PLUGINS.items():
+        for option in dataclasses.fields(plugin_entry.options):
+            flags[f"{plugin}.{option.name.replace('_', '-')}"] = f"--plugins {plugin}"
+    return {flag: owner for flag, owner in flags.items() if flag not in own}
+
+
+def _words(config: PretrainConfig) -> list[str]:
+    return [config.method, *config.plugins, config.data.data]

@@ -1,0 +1,103 @@
+"""Runs on disk: new ones, the newest, and how one goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from ssl_lt.cli.fields import to_mapping
+from ssl_lt.cli.parse import ABOUT_THE_RUN, parse, take_values
+from ssl_lt.cli.yaml_file import read_yaml
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.engine.run_folder import RunFolder, open_run_folder
+
+T = TypeVar("T")
+
+RUNS = Path("runs")
+
+# What may differ when a run goes on: none of it changes a weight or a line of metrics.jsonl.
+_HARMLESS = {
+    "run-dir", "data-root", "download", "num-workers", "cache-mib", "keep-checkpoints",
+    "checkpoint-every", "trackers", "compile",
+}  # fmt: skip
+
+
+def new_run_path(verb: str, *words: str) -> Path:
+    """`runs/VERB-WORD-...-DATE-TIME`; a number is added where that name is taken."""
+    stem = "-".join([verb, *(word.replace(":", "-").replace("/", "-") for word in words)])
+    path = RUNS / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{path.name.rsplit('+')[0]}+{number}")
+    return path
+
+
+def newest_run(verbs: Sequence[str]) -> RunFolder | None:
+    """The run under runs/, of one of the verbs, that was started last."""
+    found = [RunFolder(path.parent) for path in RUNS.glob("*/config.yaml")]
+    found = [run for run in found if read_yaml(run.config).get("verb") in verbs]
+    return max(found, key=lambda run: run.config.stat().st_mtime_ns, default=None)
+
+
+def take_resume(words: list[str], verb: str) -> RunFolder | None:
+    """Removes `--resume [PATH]` from the words; bare, it means the newest run of this verb.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    if "--resume" not in words:
+        return None
+    values = take_values(words, "--resume")
+    if not values or values == ["auto"]:
+        run = newest_run([verb])
+        if run is None:
+            raise ConfigError(f"--resume: no {verb} run under {RUNS}/")
+        return run
+    run = open_run_folder(Path(values[0]))
+    found = read_yaml(run.config).get("verb")
+    if found != verb:
+        raise ConfigError(f"--resume: {run.path} is a {found} run, not a {verb} run")
+    return run
+
+
+def run_verb_of(run: RunFolder) -> str:
+    """The verb that started a run: "pretrain" or "finetune", as its configuration says."""
+    return str(read_yaml(run.config).get("verb"))
+
+
+def stored_values(run: RunFolder) -> dict[str, Any]:
+    """A run's configuration as flag name -> value."""
+    values = read_yaml(run.config)
+    return {key: value for key, value in values.items() if key not in ABOUT_THE_RUN}
+
+
+def resumed_config(default: T, words: Sequence[str], run: RunFolder) -> T:
+    """The run's own configuration; a flag may repeat it or change what does no harm.
+
+    Raises:
+        ConfigError: names the first field that was asked to be otherwise, with both values.
+    """
+    stored = parse(default, [], stored_values(run), prog="")
+    asked = parse(stored, words, {}, prog="")
+    was, wanted = to_mapping(stored), to_mapping(asked)
+    for name in was:
+        if was[name] != wanted[name] and name not in _HARMLESS:
+            raise ConfigError(
+                f"--{name}: {wanted[name]} was asked for, but {run.path} was started with "
+                f"{was[name]}; a resumed run keeps its configuration"
+            )
+    return asked
+
+
+def shared_path(path: Path) -> Path:
+    """The same path on every rank: rank 0's clock counts."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return path
+    box = [str(path)]
+    torch.distributed.broadcast_object_list(box)
+    return Path(box[0])

@@ -1,0 +1,43 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from ssl_lt.core.errors import DiskError
+
+
+def sync_path(path: Path) -> None:
+    """Waits until a file or folder is on the disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Writes beside `path`, syncs, then renames: a reader sees the old text or the new one.
+
+    Raises:
+        DiskError: the disk is full or may not be written; names the file.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        sync_path(temporary)
+        temporary.chmod(0o644)  # temporary files are private; a run is for others to read
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+        raise DiskError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,259 @@
+"""Geometric harmonization (GH, arXiv:2310.17622): a plug-in that keeps the head from spreading.
+
+Contrastive learning gives a class space in proportion to its size. Fixed, maximally separated
+directions stand for clusters; Sinkhorn assigns the batch to them in the shares that the clusters
+have now, and each view must predict the other's assignment, so that every cluster, large or
+small, gets a direction of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_lt.core.distributed import gather_rows, own_rows
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.types import Epoch
+from ssl_lt.losses.geometric_structure import simplex_etf
+from ssl_lt.losses.sinkhorn import sinkhorn
+from ssl_lt.pretrain.class_prior import EmptyClusters, PerSamplePrior, StreamingPrior
+from ssl_lt.pretrain.two_views import PairStep, Plugin
+
+PriorKind = Literal["per-sample", "streaming"]
+
+
+@dataclass(frozen=True)
+class HarmonizationOptions:
+    """Of the plug-in `gh`.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    clusters: int = 100
+    """Fixed directions; not the number of classes (100 in all published runs)."""
+    weight: float = 1.0
+    """Factor of the term in the loss, once its ramp is over."""
+    warmup_epochs: int | None = None
+    """Epochs without the term (published: 500 of 1000, 400 of 500); by default half of all."""
+    ramp_epochs: int = 10
+    """Epochs over which the weight then grows linearly (30 on ImageNet and Places)."""
+    temperature: float = 0.1
+    """Of the predicted assignment."""
+    epsilon: float = 0.05
+    """Entropy's weight in Sinkhorn: the smaller, the harder the assignment."""
+    sinkhorn_iterations: int = 300
+    """At most so many iterations of Sinkhorn a step."""
+    prior: PriorKind = "per-sample"
+    """Clusters' shares: from N x K averages as published, or from K numbers for any N."""
+    prior_period: int = 20
+    """Epochs between renewals of the shares."""
+    prior_momentum: float = 0.9
+    """Share that a sample's average logits keep each epoch before the warm-up ends."""
+    prior_momentum_after: float = 0.999
+    """The same, after it; both are for the per-sample prior."""
+    pseudo_count: float = 0.0
+    """Samples added to each cluster (100 on ImageNet and Places)."""
+    empty_clusters: EmptyClusters = "keep"
+    """A cluster without samples stays empty (keep), or counts as one sample (floor)."""
+
+    def __post_init__(self) -> None:
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ConfigError(f"{_flag(name)}: {value}, must be at least {least}")
+        for name in ("temperature", "epsilon"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{_flag(name)}: {getattr(self, name)}, must be above 0")
+        for name in ("prior_momentum", "prior_momentum_after"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{_flag(name)}: {getattr(self, name)}, must be at least 0 and below 1"
+                )
+        for name, kind in (("prior", PriorKind), ("empty_clusters", EmptyClusters)):
+            if getattr(self, name) not in get_args(kind):
+                known = " or ".join(get_args(kind))
+                raise ConfigError(f"{_flag(name)}: {getattr(self, name)!r}, must be {known}")
+
+
+_AT_LEAST = {
+    "clusters": 2,
+    "weight": 0,
+    "warmup_epochs": 0,
+    "ramp_epochs": 0,
+    "sinkhorn_iterations": 1,
+    "prior_period": 1,
+    "pseudo_count": 0,
+}
+
+
+def _flag(name: str) -> str:
+    return "--gh." + name.replace("_", "-")
+
+
+def cluster_logits(z: Tensor, structure: Tensor) -> Tensor:
+    """Logits t = z M^T / |z M^T|: agreement with each direction, of unit norm over the clusters.
+
+    The paper's softmax(M^T z / gamma) has no such norm; the release divides by it, and its
+    temperature and epsilon suit that, so we follow the release. z itself is not normalised, but
+    by the same norm its length does not matter.
+
+    Args:
+        z: (B, d) projections, any norm.
+        structure: (K, d) directions M.
+
+    Returns:
+        (B, K).
+    """
+    return F.normalize(z @ structure.T, dim=1)
+
+
+def harmonization(t1: Tensor, t2: Tensor, q1: Tensor, q2: Tensor, *, temperature: float) -> Tensor:
+    """Swapped prediction, -sum_k q1 log softmax(t2 / gamma) - sum_k q2 log softmax(t1 / gamma).
+
+    The sum of both directions without a half, as in the release.
+
+    Args:
+        t1: (B, K) logits of view 1.
+        t2: (B, K) logits of view 2.
+        q1: (B, K) assignment of view 1, a constant.
+        q2: (B, K) assignment of view 2, a constant.
+        temperature: gamma.
+
+    Returns:
+        (B,) loss a sample.
+    """
+    first = F.log_softmax(t1 / temperature, dim=1)
+    second = F.log_softmax(t2 / temperature, dim=1)
+    return -(q1.detach() * second + q2.detach() * first).sum(dim=1)
+
+
+def warmup_end(options: HarmonizationOptions, total_epochs: int) -> int:
+    """First epoch, from 0, with the term.
+
+    Raises:
+        ConfigError: training ends before.
+    """
+    if options.warmup_epochs is None:
+        return total_epochs // 2
+    if options.warmup_epochs >= total_epochs:
+        raise ConfigError(
+            f"--gh.warmup-epochs: {options.warmup_epochs}, "
+            f"must be below the {total_epochs} epochs of training"
+        )
+    return options.warmup_epochs
+
+
+def weight_at(options: HarmonizationOptions, epoch: Epoch) -> float:
+    """0 in the warm-up, then weight / G, 2 weight / G ... over G ramp epochs, then weight."""
+    since = epoch.number - warmup_end(options, epoch.total) + 1
+    return options.weight * min(max(since / max(options.ramp_epochs, 1), 0.0), 1.0)
+
+
+class GeometricHarmonization(Plugin):
+    """Adds the term `gh`: the mean of `harmonization` over the batch, times the epoch's weight.
+
+    The released CIFAR script moves the samples' averages in every step and renews the prior in
+    every step of epochs W, and of all e with e+1 divisible by 20; the ImageNet script does both
+    once an epoch. We move the averages in every step, which comes to the same as a sample is seen
+    once an epoch, and renew the prior once, at the end of epoch W-1 and of every `prior_period`-th
+    epoch after it: inside an epoch the prior is constant, so a resumed run has the same one.
+    A warm-up of no epochs starts from equal shares.
+
+    Args:
+        options: see there.
+        num_samples: N, size of the training set.
+        dim: d, of the projections.
+        seed: of the run; the directions' orientation follows from it.
+
+    Raises:
+        ConfigError: more clusters than fit into the dimensions.
+    """
+
+    structure: Tensor
+    weight: Tensor
+
+    def __init__(
+        self, options: HarmonizationOptions, *, num_samples: int, dim: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.options = options
+        structure = simplex_etf(options.clusters, dim, seed=seed)
+        self.register_buffer("structure", structure.to(torch.get_default_dtype()))
+        # On the device and not a Python number, so that a compiled step is not compiled anew.
+        self.register_buffer("weight", torch.zeros(()), persistent=False)
+        self.class_prior: PerSamplePrior | StreamingPrior = (
+            PerSamplePrior(num_samples, options.clusters)
+            if options.prior == "per-sample"
+            else StreamingPrior(options.clusters)
+        )
+        self.active = False
+        self.momentum = options.prior_momentum
+
+    def on_epoch_start(self, epoch: Epoch) -> None:
+        """Sets what is constant in an epoch: weight and momentum.
+
+        Raises:
+            ConfigError: the warm-up is not over when training is.
+        """
+        self.weight.fill_(weight_at(self.options, epoch))
+        self.active = epoch.number >= warmup_end(self.options, epoch.total)
+        if self.options.prior == "streaming":
+            self.momentum = 1 - 1 / epoch.steps
+        elif self.active:
+            self.momentum = self.options.prior_momentum_after
+        else:
+            self.momentum = self.options.prior_momentum
+
+    def terms(self, step: PairStep) -> dict[str, Tensor]:
+        """`gh`: 0 in the warm-up, where no assignment is computed."""
+        if not self.active:
+            return {"gh": step.z1.new_zeros(())}
+        t1 = cluster_logits(step.z1, self.structure)
+        t2 = cluster_logits(step.z2, self.structure)
+        q1, q2 = self._assign(t1), self._assign(t2)
+        losses = harmonization(t1, t2, q1, q2, temperature=self.options.temperature)
+        return {"gh": self.weight * losses.mean()}
+
+    @torch.no_grad()
+    def observe(self, step: PairStep) -> None:
+        """Feeds the prior's estimate with view 1 of the samples of all ranks."""
+        logits = cluster_logits(step.z1, self.structure)
+        self.class_prior.update(
+            gather_rows(step.index), gather_rows(logits), momentum=self.momentum
+        )
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        """Renews the prior when its time has come."""
+        since = epoch.number + 1 - warmup_end(self.options, epoch.total)
+        if since >= 0 and since % self.options.prior_period == 0:
+            self.class_prior.refresh(
+                pseudo_count=self.options.pseudo_count, empty=self.options.empty_clusters
+            )
+
+    def memories(self) -> Sequence[SampleMemory]:
+        """The prior in use and what it is estimated from."""
+        return (self.class_prior,)
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """`gh_prior`: (K,) shares in use; `gh_cluster`: (N,) cluster, -1 unknown, if per sample."""
+        scores = {"gh_prior": self.class_prior.prior}
+        if isinstance(self.class_prior, PerSamplePrior):
+            scores["gh_cluster"] = self.class_prior.clusters()
+        return scores
+
+    def _assign(self, logits: Tensor) -> Tensor:
+        """This rank's rows of the assignment of the global batch."""
+        plan: Tensor = sinkhorn(
+            gather_rows(logits.detach()),
+            self.class_prior.prior,
+            epsilon=self.options.epsilon,
+            max_iterations=self.options.sinkhorn_iterations,
+        )
+        return plan[own_rows(len(logits), device=logits.device)]

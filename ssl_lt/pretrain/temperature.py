@@ -1,0 +1,56 @@
+"""Temperature of a contrastive loss: constant, or a cosine over the epochs.
+
+Kukleva et al. (2023), "Temperature schedules for self-supervised contrastive methods on
+long-tail data", arXiv:2303.13664: a high temperature lets groups form, a low one tells
+instances apart, and going to and fro serves both head and tail.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ssl_lt.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TemperatureOptions:
+    """Temperature of a contrastive loss, constant or scheduled.
+
+    Raises:
+        ConfigError: a temperature or a period that is not positive, or a maximum below the
+            temperature.
+    """
+
+    temperature: float = 0.2
+    """Temperature; with a schedule, its minimum (0.1 in the paper)."""
+    temperature_max: float | None = None
+    """Maximum of a cosine schedule (1.0 in the paper); without it the temperature is constant."""
+    temperature_period: float = 400.0
+    """Epochs from one maximum to the next."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"--temperature: {self.temperature}, must be above 0")
+        if self.temperature_max is not None and not (
+            self.temperature <= self.temperature_max < math.inf
+        ):
+            raise ConfigError(
+                f"--temperature-max: {self.temperature_max}, must not be below --temperature"
+            )
+        if not 0 < self.temperature_period < math.inf:
+            raise ConfigError(f"--temperature-period: {self.temperature_period}, must be above 0")
+
+
+def temperature_at(options: TemperatureOptions, epoch: float) -> float:
+    """t_min + (t_max - t_min) (1 + cos(2 pi epoch / T)) / 2, Alg. 1 of arXiv:2303.13664.
+
+    Args:
+        options: t_min, t_max and the period T in epochs.
+        epoch: counted from 0, where the schedule stands at its maximum; may be a fraction.
+    """
+    if options.temperature_max is None:
+        return options.temperature
+    swing = 0.5 * (options.temperature_max - options.temperature)
+    turn = 2 * math.pi * epoch / options.temperature_period
+    return options.temperature + swing * (1 + math.cos(turn))
