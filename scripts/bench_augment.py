@@ -31,20 +31,19 @@ from ssl_lt.core.random import sample_keys
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def pipeline(ops, options: ViewOptions, head: list, tail: list):
+def pipeline(ops, options: ViewOptions, size: int, tail: list):
     """Torchvision's SimCLR transform of the same strength; `ops` is v1 or v2."""
     colors = (options.brightness, options.contrast, options.saturation, options.hue)
     steps = [
-        *head,
         ops.RandomResizedCrop(
-            options.size, (options.min_scale, 1.0), interpolation=InterpolationMode.BICUBIC
+            size, (options.min_scale, 1.0), interpolation=InterpolationMode.BICUBIC
         ),
         ops.RandomHorizontalFlip(),
         ops.RandomApply([ops.ColorJitter(*colors)], p=options.jitter_probability),
         ops.RandomGrayscale(options.gray_probability),
     ]
     if options.blur_probability:
-        blur = ops.GaussianBlur(options.size // 10 | 1, (options.min_sigma, options.max_sigma))
+        blur = ops.GaussianBlur(size // 10 | 1, (options.min_sigma, options.max_sigma))
         steps.append(ops.RandomApply([blur], p=options.blur_probability))
     return ops.Compose([*steps, *tail, ops.Normalize(MEAN, STD)])
 
@@ -60,17 +59,19 @@ def microseconds(make_views: Callable[[], object], num_views: int, rounds: int) 
     return {"best": round(min(per_view), 1), "median": round(median(per_view), 1)}
 
 
-def compare(options: ViewOptions, batch: int, source: int, rounds: int) -> dict[str, dict]:
-    """Times of one image size; `source` is the edge of the images that are cropped."""
+def compare(
+    options: ViewOptions, size: int, batch: int, source: int, rounds: int
+) -> dict[str, dict]:
+    """Times of views of one size; `source` is the edge of the images that are cropped."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
         0, 256, (batch, 3, source, source), dtype=torch.uint8, generator=generator
     )
     keys = sample_keys(torch.arange(batch), seed=0, epoch=0, view=0)
-    ours = ContrastiveView(options, mean=MEAN, std=STD)
+    ours = ContrastiveView(options, size=size, mean=MEAN, std=STD)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
-    on_pillow = pipeline(v1, options, [], [v1.ToTensor()])
-    on_tensors = pipeline(v2, options, [], [v2.ToDtype(torch.float32, scale=True)])
+    on_pillow = pipeline(v1, options, size, [v1.ToTensor()])
+    on_tensors = pipeline(v2, options, size, [v2.ToDtype(torch.float32, scale=True)])
 
     def one_by_one(transform: Callable, samples: list | Tensor) -> Callable[[], Tensor]:
         return lambda: torch.stack([transform(sample) for sample in samples])
@@ -78,7 +79,7 @@ def compare(options: ViewOptions, batch: int, source: int, rounds: int) -> dict[
     return {
         "ssl_lt": microseconds(lambda: ours(images, keys), batch, rounds),
         "ssl_lt, cropped by workers": microseconds(
-            lambda: ours.after_crop(images[..., : options.size, : options.size], keys),
+            lambda: ours.after_crop(images[..., :size, :size], keys),
             batch,
             rounds,
         ),
@@ -96,8 +97,8 @@ def main() -> None:
     torch.set_num_threads(1)
     small, large = (8, 2) if arguments.quick else (40, 8)
     results = {
-        "32 px, batch 256": compare(SMALL_IMAGE_VIEW, 256, 32, small),
-        "224 px from 256 px, batch 16": compare(LARGE_IMAGE_VIEW, 16, 256, large),
+        "32 px, batch 256": compare(SMALL_IMAGE_VIEW, 32, 256, 32, small),
+        "224 px from 256 px, batch 16": compare(LARGE_IMAGE_VIEW, 224, 16, 256, large),
     }
     for title, rows in results.items():
         print(f"{title}: microseconds per view, one core")

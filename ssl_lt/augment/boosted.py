@@ -56,6 +56,7 @@ class BoostedView(PlainView):
 
     Args:
         options: of SimCLR's view.
+        size: edge of a view in pixels.
         mean: of each channel, for images in [0, 1].
         std: of each channel.
         num_ops: operations drawn a sample, k.
@@ -66,6 +67,7 @@ class BoostedView(PlainView):
         self,
         options: ViewOptions,
         *,
+        size: int,
         mean: Sequence[float],
         std: Sequence[float],
         num_ops: int,
@@ -73,7 +75,8 @@ class BoostedView(PlainView):
     ) -> None:
         super().__init__(mean=mean, std=std)
         # Normalised by nothing: RandAugment comes first.
-        self.contrastive = ContrastiveView(options, mean=[0.0] * len(mean), std=[1.0] * len(std))
+        neutral = {"mean": [0.0] * len(mean), "std": [1.0] * len(std)}
+        self.contrastive = ContrastiveView(options, size=size, **neutral)
         self.randaugment = RandAugment(num_ops)
         self.rule = rule
 

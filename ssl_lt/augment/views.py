@@ -43,8 +43,6 @@ class ViewOptions:
         ConfigError: a value outside its range.
     """
 
-    size: int = 32
-    """Edge of a view in pixels."""
     min_scale: float = 0.1
     """Smallest share of the image's area that a crop keeps; the largest is 1."""
     interpolation: Interpolation = "bicubic"
@@ -70,7 +68,6 @@ class ViewOptions:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("size", 1, 1 << 16),
             ("min_scale", 1e-6, 1),
             ("jitter_probability", 0, 1),
             ("brightness", 0, float("inf")),
@@ -89,7 +86,7 @@ class ViewOptions:
 
 
 SMALL_IMAGE_VIEW = ViewOptions()
-LARGE_IMAGE_VIEW = ViewOptions(size=224, min_scale=0.08, blur_probability=0.5)
+LARGE_IMAGE_VIEW = ViewOptions(min_scale=0.08, blur_probability=0.5)
 
 
 class PlainView(nn.Module):
@@ -131,15 +128,17 @@ class ContrastiveView(PlainView):
 
     Args:
         options: how strong each step is.
+        size: edge of a view in pixels.
         mean: of each channel, for images in [0, 1].
         std: of each channel.
     """
 
     def __init__(
-        self, options: ViewOptions, *, mean: Sequence[float], std: Sequence[float]
+        self, options: ViewOptions, *, size: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__(mean=mean, std=std)
         self.options = options
+        self.size = size
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """(B, 3, size, size) normalised views of uint8 images (B, 3, H, W).
@@ -157,7 +156,7 @@ class ContrastiveView(PlainView):
             return resized_crop(
                 images[chunk],
                 boxes[chunk],
-                size=options.size,
+                size=self.size,
                 flips=flips[chunk],
                 interpolation=options.interpolation,
             )
@@ -194,11 +193,11 @@ class ContrastiveView(PlainView):
         draws = uniform(keys, _BLUR, 2)
         sigmas = options.min_sigma + (options.max_sigma - options.min_sigma) * draws[:, 0]
         blurred = draws[:, 1] < options.blur_probability
-        return gaussian_blur(x, sigmas, blurred, kernel_size=options.size // 10 | 1)
+        return gaussian_blur(x, sigmas, blurred, kernel_size=self.size // 10 | 1)
 
     def _in_chunks(self, crop: Callable[[slice], Tensor], keys: Tensor) -> Tensor:
         """Makes the view slice by slice on a CPU, in one go elsewhere and when compiled."""
-        size, batch = self.options.size, keys.shape[0]
+        size, batch = self.size, keys.shape[0]
         rows = batch
         if keys.device.type == "cpu" and not torch.compiler.is_compiling():
             rows = max(_MIN_CHUNK_ROWS, _CHUNK_VALUES // (3 * size * size))

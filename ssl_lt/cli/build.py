@@ -139,7 +139,7 @@ def weak_view(data: Data) -> nn.Module:
     if isinstance(data.train, PixelTable) and data.train.pixels.shape[-1] == data.image_size:
         return WeakView(mean=data.source.mean, std=data.source.std)
     return ContrastiveView(
-        replace(CROP_AND_FLIP, size=data.image_size), mean=data.source.mean, std=data.source.std
+        CROP_AND_FLIP, size=data.image_size, mean=data.source.mean, std=data.source.std
     )
 
 

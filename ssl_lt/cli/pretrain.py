@@ -107,7 +107,7 @@ def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
         config.model, image_size=data.image_size, seed=config.run.seed
     )
     view = ContrastiveView(
-        replace(config.view, size=data.image_size), mean=data.source.mean, std=data.source.std
+        config.view, size=data.image_size, mean=data.source.mean, std=data.source.std
     )
     plugins = [
         PLUGINS[name].build(getattr(config, name), num_samples=len(data.train))

@@ -17,6 +17,7 @@ from ssl_lt.core.errors import ConfigError, NumericError
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.checkpoint import newest_checkpoint, save_checkpoint
 from ssl_lt.engine.log import MetricsLog
 from ssl_lt.engine.optim import build_optimizer
@@ -55,6 +56,8 @@ def fit(
         CheckpointError: the checkpoint is damaged or belongs to another model.
         DiskError: a checkpoint or a line could not be written.
     """
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     training = _Training(task, loader, plan, accelerator, folder)
     checkpoint = newest_checkpoint(folder.checkpoints, warn=accelerator.print)
     if checkpoint is not None:

@@ -25,11 +25,11 @@ def keys(view=0, epoch=1):
 
 
 def view(num_ops=2, rule="released"):
-    return BoostedView(ViewOptions(), **STATISTICS, num_ops=num_ops, rule=rule)
+    return BoostedView(ViewOptions(), size=32, **STATISTICS, num_ops=num_ops, rule=rule)
 
 
 def plain():
-    return ContrastiveView(ViewOptions(), **STATISTICS)(images(), keys())
+    return ContrastiveView(ViewOptions(), size=32, **STATISTICS)(images(), keys())
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_only_samples_with_strength_change():
 
 def test_after_crop_boosts_too():
     crops, strength = images(), torch.ones(COUNT)
-    plain_crops = ContrastiveView(ViewOptions(), **STATISTICS).after_crop(crops, keys())
+    plain_crops = ContrastiveView(ViewOptions(), size=32, **STATISTICS).after_crop(crops, keys())
     assert torch.equal(view().after_crop(crops, keys(), torch.zeros(COUNT)), plain_crops)
     assert not torch.equal(view().after_crop(crops, keys(), strength), plain_crops)
 

@@ -94,7 +94,7 @@ def test_views_are_distributed_as_torchvisions_on_pillow(options, jitter, compar
     if options.blur_probability:
         steps.append(tv.RandomApply([tv.GaussianBlur(3, (0.1, 2.0))], p=0.5))
     theirs = tv.Compose(steps)
-    ours = ContrastiveView(options, **UNIT)
+    ours = ContrastiveView(options, size=32, **UNIT)
     torch.manual_seed(0)
     for number, image in enumerate(photographs()):
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
@@ -115,7 +115,7 @@ def test_views_are_distributed_as_torchvisions_on_pillow(options, jitter, compar
 def test_a_view_does_not_depend_on_its_batch(options):
     # 100 samples need several slices; alone, a sample is a slice of its own.
     images, keys = noise(100), keys_of(torch.arange(100))
-    view = ContrastiveView(options, mean=MEAN, std=STD)
+    view = ContrastiveView(options, size=32, mean=MEAN, std=STD)
     together = view(images, keys)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(view(images[order], keys[order]), together[order], rtol=0, atol=1e-5)
@@ -126,7 +126,7 @@ def test_a_view_does_not_depend_on_its_batch(options):
 
 def test_keys_decide_everything():
     images = noise(20)
-    view = ContrastiveView(BLURRED, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
     index = torch.arange(20)
     first = view(images, keys_of(index))
     torch.manual_seed(123)
@@ -140,7 +140,7 @@ def test_keys_decide_everything():
 @pytest.mark.parametrize("value", [0, 255])
 def test_flat_images_give_finite_views_in_range(value):
     images = torch.full((300, 3, 32, 32), value, dtype=torch.uint8)
-    out = ContrastiveView(BLURRED, **UNIT)(images, keys_of(torch.arange(300)))
+    out = ContrastiveView(BLURRED, size=32, **UNIT)(images, keys_of(torch.arange(300)))
     assert out.dtype == torch.float32
     assert out.isfinite().all()
     assert out.min() >= 0
@@ -149,7 +149,7 @@ def test_flat_images_give_finite_views_in_range(value):
 
 def test_the_large_preset_works_on_images_of_another_shape():
     images = torch.randint(0, 256, (2, 3, 250, 180), dtype=torch.uint8)
-    out = ContrastiveView(LARGE_IMAGE_VIEW, mean=MEAN, std=STD)(images, keys_of([0, 1]))
+    out = ContrastiveView(LARGE_IMAGE_VIEW, size=224, mean=MEAN, std=STD)(images, keys_of([0, 1]))
     assert out.shape == (2, 3, 224, 224)
     assert out.isfinite().all()
 
@@ -159,13 +159,13 @@ def test_without_colors_a_view_is_the_crop_normalised():
     boxes = crop_boxes(keys, 32, 32, scale=(0.1, 1.0))
     crops = resized_crop(images, boxes, size=32, flips=random_flips(keys), interpolation="bicubic")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    out = ContrastiveView(NO_COLOR, mean=MEAN, std=STD)(images, keys)
+    out = ContrastiveView(NO_COLOR, size=32, mean=MEAN, std=STD)(images, keys)
     torch.testing.assert_close(out, (crops - mean) / std, rtol=0, atol=1e-5)
 
 
 def test_a_crop_made_by_a_worker_gives_the_same_view():
     images, index = noise(60), torch.arange(60)
-    view = ContrastiveView(BLURRED, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
     worker = pickle.loads(pickle.dumps(WorkerCrop(BLURRED, seed=9, num_views=2)))
     boxes = torch.tensor([worker.boxes(4, int(i), 32, 32) for i in index])
     for number in (0, 1):
@@ -204,7 +204,7 @@ def test_plain_and_weak_views():
 def test_views_compile_without_a_break(options):
     images, keys = noise(6), keys_of(torch.arange(6))
     for view in (
-        ContrastiveView(options, mean=MEAN, std=STD),
+        ContrastiveView(options, size=32, mean=MEAN, std=STD),
         WeakView(mean=MEAN, std=STD),
         PlainView(mean=MEAN, std=STD),
     ):
@@ -224,8 +224,8 @@ class NoHostReads(TorchDispatchMode):
 def test_nothing_is_read_back_to_the_host():
     images, keys = noise(6), keys_of(torch.arange(6))
     with NoHostReads():
-        ContrastiveView(BLURRED, mean=MEAN, std=STD)(images, keys)
-        ContrastiveView(BLURRED, mean=MEAN, std=STD).after_crop(images, keys)
+        ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)(images, keys)
+        ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD).after_crop(images, keys)
         WeakView(mean=MEAN, std=STD)(images, keys)
     with NoHostReads(), pytest.raises(AssertionError, match="host sync"):
         keys.sum().item()
@@ -233,7 +233,7 @@ def test_nothing_is_read_back_to_the_host():
 
 def test_mixed_precision_does_not_reach_the_view():
     images, keys = noise(6), keys_of(torch.arange(6))
-    view = ContrastiveView(BLURRED, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = view(images, keys)
     assert out.dtype == torch.float32
@@ -243,7 +243,6 @@ def test_mixed_precision_does_not_reach_the_view():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("size", 0),
         ("min_scale", 0.0),
         ("min_scale", 1.5),
         ("hue", 0.6),

@@ -1,0 +1,204 @@
+"""Images per second of SimCLR pretraining: three loops, measured in turn in one run.
+
+- end to end: the training loop as `pretrain.py` runs it, views and log lines included;
+- compute only: the same loop on one fixed batch of ready views;
+- plain loop: the same network in fp32, torchvision transforms on Pillow images, a DataLoader with
+  a worker a core, lightly's NT-Xent.
+
+An image counts once, though two views of it are made. The images are synthetic: their content
+plays no part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from lightly.loss import NTXentLoss
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from ssl_lt.augment.views import SMALL_IMAGE_VIEW, ContrastiveView
+from ssl_lt.core.types import Batch
+from ssl_lt.data.loaders import BatchPlan, TrainLoader
+from ssl_lt.data.tables import PixelTable
+from ssl_lt.engine.fit import fit
+from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.plan import FitOptions, Loader, Plan
+from ssl_lt.engine.precision import resolve_precision
+from ssl_lt.engine.run_folder import create_run_folder
+from ssl_lt.engine.schedule import ScheduleOptions
+from ssl_lt.models.backbones import create_backbone, feature_dim
+from ssl_lt.models.heads import ProjectorOptions, projector
+from ssl_lt.pretrain.parts import TwoViewParts
+from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+class FixedView(nn.Module):
+    """Gives views that were made before."""
+
+    def __init__(self, views: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("views", views)
+
+    def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """The views, whatever is asked for."""
+        return self.views
+
+
+class FixedLoader:
+    """The same batch in every step."""
+
+    def __init__(self, batch: Batch, steps: int) -> None:
+        self.batch, self.batch_size, self.steps_per_epoch = batch, len(batch), steps
+
+    def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """See `TrainLoader`."""
+        for _ in range(first_step, self.steps_per_epoch):
+            yield self.batch
+
+
+class TwoPillowViews(Dataset):
+    """What released code does: one image at a time."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pictures = [Image.fromarray(p) for p in pixels.permute(0, 2, 3, 1).numpy()]
+        jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
+        bicubic = transforms.InterpolationMode.BICUBIC
+        self.view = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(32, (0.1, 1.0), interpolation=bicubic),
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomApply([jitter], p=0.8),
+                transforms.RandomGrayscale(0.2),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self.view(self.pictures[row]), self.view(self.pictures[row])
+
+
+def networks(backbone: str) -> tuple[nn.Module, nn.Module]:
+    """Backbone and projector with the same initial weights every time."""
+    torch.manual_seed(0)
+    network = create_backbone(backbone, image_size=32)
+    return network, projector(feature_dim(network), ProjectorOptions())
+
+
+def ours(backbone: str, view: nn.Module, loader: Loader, accelerator: Accelerator) -> float:
+    """Images/s of the second of two epochs; the first one warms up."""
+    parts = TwoViewParts(*networks(backbone), view, [], num_samples=1)
+    task = SimCLR(parts, options=SimCLROptions(), seed=0)
+    plan = Plan(FitOptions(epochs=2), OptimOptions(), ScheduleOptions(), seed=0)
+    with tempfile.TemporaryDirectory() as place:
+        folder = create_run_folder(Path(place) / "run")
+        fit(
+            task, loader, plan,
+            accelerator=accelerator, folder=folder, end_of_epoch=lambda task, epoch: {},
+        )  # fmt: skip
+        lines = [json.loads(line) for line in folder.timing.read_text().splitlines()]
+    return lines[1]["images_per_second"]
+
+
+def plain(backbone: str, pixels: Tensor, batch_size: int, steps: int) -> float:
+    """Images/s of the plain loop, after two steps of warming up."""
+    network, head = networks(backbone)
+    module = nn.Sequential(network, head)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    criterion = NTXentLoss(temperature=0.2)
+    workers = os.cpu_count() or 1
+    data = TwoPillowViews(pixels)
+    loader = DataLoader(data, batch_size, shuffle=True, num_workers=workers, drop_last=True)
+    done = 0
+    while True:
+        for x1, x2 in loader:
+            if done == 2:
+                started_at = time.perf_counter()
+            loss = criterion(module(x1), module(x2))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            if done == steps + 2:
+                return steps * batch_size / (time.perf_counter() - started_at)
+
+
+def in_new_process(function: Callable[..., float], *arguments: object) -> float:
+    """So that nothing we set for our own loop, such as how memory is freed, serves the other."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def measure(backbone: str, batch_size: int, steps: int, rounds: int) -> dict[str, float]:
+    """Medians over the rounds, which take the three in turn."""
+    accelerator = Accelerator(mixed_precision=resolve_precision("auto", PartialState().device))
+    shape = (batch_size * steps, 3, 32, 32)
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    table = PixelTable(pixels, torch.full((len(pixels),), -1))
+    view = ContrastiveView(SMALL_IMAGE_VIEW, size=32, mean=MEAN, std=STD)
+    plan = BatchPlan(len(table), batch_size, seed=0)
+    loader = TrainLoader(table, plan, device=accelerator.device)
+    batch = next(loader.epoch(0))
+    ready = FixedView(view.to(accelerator.device)(batch.images, batch.index))
+    candidates: dict[str, Callable[[], float]] = {
+        "end to end": lambda: ours(backbone, view, loader, accelerator),
+        "compute only": lambda: ours(backbone, ready, FixedLoader(batch, steps), accelerator),
+        "plain loop": lambda: in_new_process(plain, backbone, pixels, batch_size, steps),
+    }
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            found[name].append(candidate())
+    return {name: median(rates) for name, rates in found.items()}
+
+
+def main() -> None:
+    """Prints a table and, where asked, writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbones", nargs="+", default=["resnet18_cifar", "resnet32_cifar"])
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    arguments = parser.parse_args()
+    results = {}
+    print(f"{'images/s':16s} {'end to end':>12s} {'compute only':>13s} {'plain loop':>11s}"
+          f" {'of compute':>11s} {'x plain':>8s}")  # fmt: skip
+    for backbone in arguments.backbones:
+        steps = 3 if "18" in backbone else 12
+        rounds = 1 if arguments.quick else 3
+        rates = measure(backbone, arguments.batch_size, steps, rounds)
+        results[backbone] = rates
+        end, compute, plain_rate = rates.values()
+        print(f"{backbone:16s} {end:12.1f} {compute:13.1f} {plain_rate:11.1f}"
+              f" {100 * end / compute:10.1f}% {end / plain_rate:8.2f}", flush=True)  # fmt: skip
+    precision = resolve_precision("auto", PartialState().device)
+    print(
+        f"{torch.get_num_threads()} threads, ours in {precision}, plain loop in fp32, "
+        f"batch {arguments.batch_size}"
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
