@@ -6,11 +6,12 @@
 The list is a YAML file:
 
     budget: what every row gets, in words
-    verb: pretrain                 # or finetune
-    common: {data: cifar100, ...}  # flags of every row
-    evaluate: {random-init: true}  # flags of evaluate.py for every row
+    verb: pretrain                                   # or finetune
     rows:
-      - {name: SimCLR, flags: {method: simclr}}
+      - name: SimCLR
+        config: [laptop/cifar100_lt, laptop/simclr]  # below configs/VERB
+        flags: {epochs: 60}                          # of pretrain.py, optional
+        evaluate: {random-init: true}                # of evaluate.py, optional
 
 Each row is trained once a seed in a folder of its own and then evaluated. It can be killed at any
 point: what is finished is not done again, what was under way is resumed. The table (table.md,
@@ -46,6 +47,7 @@ class Row:
     name: str
     seed: int
     flags: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
     folder: Path
 
 
@@ -57,24 +59,21 @@ def main() -> int:
     parser.add_argument("list", type=Path, help="YAML file with the rows")
     parser.add_argument("--output", type=Path, required=True, help="folder of runs and table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--flags", nargs="+", default=[], help="name=value, for every row")
     parser.add_argument("--only", nargs="+", help="names of the rows to run; all are in the table")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     plan = yaml.safe_load(arguments.list.read_text())
+    added = dict(flag.split("=", 1) for flag in arguments.flags)
     rows = [
-        Row(
-            row["name"],
-            seed,
-            plan["common"] | row["flags"],
-            arguments.output / slug(row["name"], seed),
-        )
+        read_row(row, plan["verb"], seed, added, arguments.output)
         for seed in arguments.seeds
         for row in plan["rows"]
     ]
     for row in rows:
         if arguments.table_only or (arguments.only and row.name not in arguments.only):
             continue
-        code = run(row, plan["verb"], plan.get("evaluate", {}))
+        code = run(row, plan["verb"])
         if code:
             print(f"error: row {row.name}, seed {row.seed} ended with code {code}", file=sys.stderr)
             return code
@@ -84,12 +83,26 @@ def main() -> int:
     return 0
 
 
+def read_row(
+    row: Mapping[str, Any], verb: str, seed: int, added: Mapping[str, Any], output: Path
+) -> Row:
+    """One entry of the list at one seed."""
+    flags = {
+        "config": [f"configs/{verb}/{name}.yaml" for name in row.get("config", ())],
+        **row.get("flags", {}),
+        **added,
+        "seed": seed,
+        "run-dir": str(output / slug(row["name"], seed)),
+    }
+    return Row(row["name"], seed, flags, row.get("evaluate", {}), Path(flags["run-dir"]))
+
+
 def slug(name: str, seed: int) -> str:
     """A folder name: `boosted-sdclr-seed0`."""
     return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}-seed{seed}"
 
 
-def run(row: Row, verb: str, evaluate: Mapping[str, Any]) -> int:
+def run(row: Row, verb: str) -> int:
     """Trains and evaluates one row, or what is left of that."""
     trained = (row.folder / "results.json").is_file()
     if trained and result_of(row) is not None:
@@ -98,12 +111,11 @@ def run(row: Row, verb: str, evaluate: Mapping[str, Any]) -> int:
         if (row.folder / "config.yaml").is_file():
             command = [f"{verb}.py", "--resume", str(row.folder)]
         else:
-            flags = {**row.flags, "seed": row.seed, "run-dir": str(row.folder)}
-            command = [f"{verb}.py", *words(flags)]
+            command = [f"{verb}.py", *words(row.flags)]
         code = call(command)
         if code:
             return code
-    return call(["evaluate.py", "--run", str(row.folder), *words(evaluate)])
+    return call(["evaluate.py", "--run", str(row.folder), *words(row.evaluate)])
 
 
 def words(flags: Mapping[str, Any]) -> list[str]:

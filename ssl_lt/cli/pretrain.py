@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
 from ssl_lt.augment.views import ContrastiveView, WorkerCrop
 from ssl_lt.cli.build import (
@@ -34,8 +35,8 @@ from ssl_lt.engine.run_folder import RunFolder, create_run_folder
 from ssl_lt.models.export import export_backbone
 from ssl_lt.models.heads import projector
 from ssl_lt.pretrain.parts import TwoViewParts
-from ssl_lt.pretrain.registry import ALIASES, METHODS, PLUGINS
-from ssl_lt.pretrain.two_views import TwoViewTask
+from ssl_lt.pretrain.registry import ALIASES, METHODS, PLUGINS, PluginSite
+from ssl_lt.pretrain.two_views import TwoViewTask, View
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     accelerator = build_accelerator(config.fit, name)
     data = open_data(config.data, split_file=None if resumed is None else resumed.split)
     plan = BatchPlan(len(data.train), config.run.batch_size, config.run.seed)
+    if config.run.batch_size < 2:
+        raise ConfigError(f"--batch-size {config.run.batch_size}: contrast needs 2 images or more")
     task = build_task(config, data)
     folder = resumed or start_run(name, config, data, accelerator, verb="pretrain")
     train(task, config, data, plan, folder=folder, accelerator=accelerator)
@@ -75,6 +78,7 @@ def train(
 
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, TwoViewTask)
+        save_scores(task, folder, epoch, accelerator)
         last = epoch.number + 1 == epoch.total
         due = config.knn_every and ((epoch.number + 1) % config.knn_every == 0 or last)
         return monitor(task.backbone) if due else {}
@@ -101,23 +105,51 @@ def train(
     accelerator.end_training()
 
 
+def save_scores(
+    task: TwoViewTask, folder: RunFolder, epoch: Epoch, accelerator: Accelerator
+) -> None:
+    """What the plug-ins know of each sample after an epoch: `scores/epoch-0001.safetensors`."""
+    scores = {name: score.cpu().contiguous() for name, score in task.scores().items()}
+    if scores and accelerator.is_main_process:
+        folder.scores.mkdir(exist_ok=True)
+        save_file(scores, folder.scores / f"epoch-{epoch.number + 1:04d}.safetensors")
+
+
 def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
     """Networks, view, plug-ins and the method; initial weights follow from the seed."""
     backbone, num_features = build_backbone(
         config.model, image_size=data.image_size, seed=config.run.seed
     )
-    view = ContrastiveView(
-        config.view, size=data.image_size, mean=data.source.mean, std=data.source.std
+    site = PluginSite(
+        num_samples=len(data.train),
+        embedding_dim=config.projector.output_dim,
+        total_epochs=config.fit.epochs,
+        seed=config.run.seed,
     )
-    plugins = [
-        PLUGINS[name].build(getattr(config, name), num_samples=len(data.train))
-        for name in config.plugins
-    ]
+    plugins = [PLUGINS[name].build(getattr(config, name), site) for name in config.plugins]
     parts = TwoViewParts(
-        backbone, projector(num_features, config.projector), view, plugins, len(data.train)
+        backbone,
+        projector(num_features, config.projector),
+        build_view(config, data),
+        plugins,
+        num_samples=len(data.train),
     )
     options = getattr(config, "options")  # noqa: B009  (of the chosen method, see `default`)
     return METHODS[config.method].build(parts, options=options, seed=config.run.seed)
+
+
+def build_view(config: PretrainConfig, data: Data) -> View:
+    """SimCLR's view, or that of the plug-in that sets its strength."""
+    picture: dict[str, Any] = {
+        "size": data.image_size,
+        "mean": data.source.mean,
+        "std": data.source.std,
+    }
+    for name in config.plugins:
+        boosted = PLUGINS[name].view
+        if boosted is not None:
+            return boosted(getattr(config, name), config.view, **picture)
+    return ContrastiveView(config.view, **picture)
 
 
 def default(method: str, plugins: Sequence[str]) -> PretrainConfig:

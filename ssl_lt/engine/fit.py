@@ -129,10 +129,11 @@ class _Training:
         line: dict[str, Any] = {}
         for _ in range(first, self.steps_per_epoch):
             self._optimizer_step(batches)
-            if self.step % self.plan.fit.log_every == 0:
+            ends = self.step % self.steps_per_epoch == 0
+            if ends or self.step % self.plan.fit.log_every == 0:
                 line = self.log.flush({"step": self.step, "epoch": number, "lr": self._lr})
             bar.advance(self.step, line.get("loss"), self._images_per_second(started_at, first))
-            if self.step % self.steps_per_epoch:  # the epoch's own end saves and may stop, below
+            if not ends:  # the epoch's own end saves and may stop, below
                 self._save_if_due()
                 self._stop_if_asked(stop)
         images_per_second = self._images_per_second(started_at, first)

@@ -27,7 +27,8 @@ class FitOptions:
     compile: bool = False
     """Compile the step: a minute or two of warm-up, then faster."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl; each holds the means since the one before."""
+    """Steps between two lines of metrics.jsonl, which hold the means since the one before; there is
+    also one at the end of each epoch."""
     checkpoint_every: int = 0
     """Steps between two checkpoints beside the one at the end of each epoch; 0: none."""
     keep_checkpoints: int = 2

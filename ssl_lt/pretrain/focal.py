@@ -17,7 +17,6 @@ class FocalOptions(SimCLROptions):
     """Options of the focal contrast.
 
     Attributes:
-        temperature: divides the cosines.
         gamma: how steeply easy pairs lose weight; 0, or at least 1.
     """
 
@@ -44,5 +43,5 @@ class Focal(SimCLR):
 
     def pair_losses(self, z1: Tensor, z2: Tensor) -> Tensor:
         """(B,) focal NT-Xent against the views of all ranks."""
-        temperature, keys = self.options.temperature, pair_keys(z1, z2)
-        return focal_nt_xent(z1, z2, temperature=temperature, gamma=self.gamma, keys=keys)
+        keys = pair_keys(z1, z2)
+        return focal_nt_xent(z1, z2, temperature=self.temperature, gamma=self.gamma, keys=keys)

@@ -22,7 +22,6 @@ class SDCLROptions(SimCLROptions):
     """Options of SDCLR.
 
     Attributes:
-        temperature: divides the cosines.
         prune_ratio: share of the convolution weights that the second branch does without.
     """
 
