@@ -217,7 +217,7 @@ class GeometricHarmonization(Plugin):
             return {"gh": step.z1.new_zeros(())}
         t1 = cluster_logits(step.z1, self.structure)
         t2 = cluster_logits(step.z2, self.structure)
-        q1, q2 = self._assign(t1), self._assign(t2)
+        q1, q2 = self._assign(t1, t2)
         losses = harmonization(t1, t2, q1, q2, temperature=self.options.temperature)
         return {"gh": self.weight * losses.mean()}
 
@@ -248,12 +248,17 @@ class GeometricHarmonization(Plugin):
             scores["gh_cluster"] = self.class_prior.clusters()
         return scores
 
-    def _assign(self, logits: Tensor) -> Tensor:
-        """This rank's rows of the assignment of the global batch."""
-        plan: Tensor = sinkhorn(
-            gather_rows(logits.detach()),
-            self.class_prior.prior,
-            epsilon=self.options.epsilon,
-            max_iterations=self.options.sinkhorn_iterations,
+    def _assign(self, t1: Tensor, t2: Tensor) -> tuple[Tensor, Tensor]:
+        """This rank's rows of each view's assignment of the global batch."""
+        own = own_rows(len(t1), device=t1.device)
+        both = gather_rows(torch.cat([t1.detach(), t2.detach()], dim=1))
+        q1, q2 = (
+            sinkhorn(
+                logits,
+                self.class_prior.prior,
+                epsilon=self.options.epsilon,
+                max_iterations=self.options.sinkhorn_iterations,
+            )[own]
+            for logits in both.chunk(2, dim=1)
         )
-        return plan[own_rows(len(logits), device=logits.device)]
+        return q1, q2
