@@ -87,8 +87,9 @@ def read_row(
     row: Mapping[str, Any], verb: str, seed: int, added: Mapping[str, Any], output: Path
 ) -> Row:
     """One entry of the list at one seed."""
+    recipes = [str(ROOT / f"configs/{verb}/{name}.yaml") for name in row.get("config", ())]
     flags = {
-        "config": [f"configs/{verb}/{name}.yaml" for name in row.get("config", ())],
+        **({"config": recipes} if recipes else {}),
         **row.get("flags", {}),
         **added,
         "seed": seed,

@@ -14,13 +14,14 @@ _FIXED_ONE = 65536  # Pillow walks an affine grid in 16.16 fixed point
 _CUT_OUT_COLOUR = (125, 123, 114)
 
 
-def affine_nearest(images: Tensor, matrices: Tensor) -> Tensor:
-    """Nearest-neighbour affine map; what comes from outside the image is black.
+def affine_nearest(images: Tensor, matrices: Tensor, *, fill: int = 0) -> Tensor:
+    """Nearest-neighbour affine map; what comes from outside the image has the level `fill`.
 
     Args:
         images: (B, 3, H, W) uint8, H and W below 32768.
         matrices: (B, 2, 3) float64, from output to input: x_in = a x + b y + c in units of pixels,
             where a pixel's centre lies at its number plus 1/2.
+        fill: 0 ... 255.
     """
     height, width = images.shape[-2:]
     # The first centre is at (1/2, 1/2), which is folded into the constant.
@@ -30,11 +31,11 @@ def affine_nearest(images: Tensor, matrices: Tensor) -> Tensor:
     column = torch.arange(width, dtype=torch.int32, device=images.device)
     row = torch.arange(height, dtype=torch.int32, device=images.device)[:, None]
     source_x, source_y = ((origin + step_y * row) + step_x * column).unbind(1)  # (B, H, W) each
-    # One black pixel all around stands for everything outside.
+    # One pixel all around stands for everything outside.
     source_x = (source_x >> 16).clamp_(-1, width)
     source_y = (source_y >> 16).clamp_(-1, height)
     position = (source_y + 1) * (width + 2) + (source_x + 1)
-    flat = F.pad(images, (1, 1, 1, 1)).flatten(2)
+    flat = F.pad(images, (1, 1, 1, 1), value=fill).flatten(2)
     taken = flat.gather(2, position.long().flatten(1)[:, None].expand(-1, 3, -1))
     return taken.view_as(images)
 

@@ -49,7 +49,8 @@ class Slot:
         return Slot(self.operation[index], self.value[index], self.centre[index])
 
 
-def _move(images: Tensor, slot: Slot) -> Tensor:
+def centred_matrices(images: Tensor, slot: Slot) -> Tensor:
+    """(B, 2, 3) maps of shears, translations and rotations, for `affine_nearest`."""
     height, width = images.shape[-2:]
 
     def amount(name: str) -> Tensor:
@@ -67,7 +68,11 @@ def _move(images: Tensor, slot: Slot) -> Tensor:
         cos,
         amount("TranslateY") * height + (-sin * x - cos * y + y),
     ]
-    return affine_nearest(images, torch.stack(matrices, 1).view(-1, 2, 3))
+    return torch.stack(matrices, 1).view(-1, 2, 3)
+
+
+def _move(images: Tensor, slot: Slot) -> Tensor:
+    return affine_nearest(images, centred_matrices(images, slot))
 
 
 def _map_values(images: Tensor, slot: Slot) -> Tensor:

@@ -119,8 +119,11 @@ class WeakView(PlainView):
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) normalised; strength is not used."""
-        images = random_crop_with_padding(images, keys)
-        return self.normalise(to_unit(horizontal_flip(images, random_flips(keys))))
+        return self.after_crop(random_crop_with_padding(images, keys), keys)
+
+    def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """The flip alone, of images (B, 3, H, W) that have been cropped."""
+        return self.normalise(to_unit(horizontal_flip(crops, random_flips(keys))))
 
 
 class ContrastiveView(PlainView):

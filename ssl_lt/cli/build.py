@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +18,7 @@ from torch import nn
 
 from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
 from ssl_lt.cli.fields import to_mapping
-from ssl_lt.cli.options import ModelOptions
+from ssl_lt.cli.options import ModelOptions, RunOptions
 from ssl_lt.cli.parse import write_config
 from ssl_lt.cli.runs import shared_path
 from ssl_lt.core.errors import ConfigError
@@ -69,7 +71,11 @@ class Data:
         return (groups_by_count(counts), groups_by_thirds(counts)) if counts.size else ()
 
     def test(self) -> PixelTable | FileTable | None:
-        """The test split, decoded where it fits."""
+        """The test split, decoded where it fits; the first call takes the time."""
+        return self._test
+
+    @cached_property
+    def _test(self) -> PixelTable | FileTable | None:
         table = self.source.test()
         return None if table is None else self.decoded(table)
 
@@ -90,8 +96,10 @@ def open_data(options: DataOptions, *, split_file: Path | None = None) -> Data:
     Raises:
         ConfigError, DataError: as `open_source` and `choose_split` say.
     """
-    source = open_source(options.data, options.source_options())
-    whole = source.train()
+    # One process downloads; the others then find the files.
+    with join_processes().main_process_first() if options.download else nullcontext():
+        source = open_source(options.data, options.source_options())
+        whole = source.train()
     chosen = options if split_file is None else replace(options, split=split_file)
     split = choose_split(chosen, source, whole)
     image_size = source.image_size or options.image_size
@@ -99,6 +107,21 @@ def open_data(options: DataOptions, *, split_file: Path | None = None) -> Data:
         whole.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
     )
     return Data(source, whole, split, train, image_size, options)
+
+
+def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:
+    """Which images are in which step.
+
+    Raises:
+        ConfigError: an epoch has no whole batch, or not as many as an optimiser step adds up.
+    """
+    plan = BatchPlan(len(data.train), run.batch_size, run.seed)
+    if fit.accumulate_steps > plan.steps_per_epoch:
+        raise ConfigError(
+            f"--accumulate-steps: {fit.accumulate_steps} batches of {run.batch_size} are more "
+            f"than an epoch has ({plan.steps_per_epoch})"
+        )
+    return plan
 
 
 def train_loader(
@@ -134,13 +157,21 @@ def build_backbone(options: ModelOptions, *, image_size: int, seed: int) -> tupl
     return backbone, feature_dim(backbone)
 
 
-def weak_view(data: Data) -> nn.Module:
+def weak_view(data: Data) -> WeakView | ContrastiveView:
     """Padded crop and flip for small pictures in memory, else random resized crop and flip."""
     if isinstance(data.train, PixelTable) and data.train.pixels.shape[-1] == data.image_size:
         return WeakView(mean=data.source.mean, std=data.source.std)
     return ContrastiveView(
         CROP_AND_FLIP, size=data.image_size, mean=data.source.mean, std=data.source.std
     )
+
+
+def join_processes() -> PartialState:
+    """This process among those that a launcher started; the first call waits for the others.
+
+    Left to itself, Accelerate 1.15 takes each of several processes on CPUs for the only one.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
@@ -155,7 +186,7 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
     for tracker in fit.trackers:
         if not installed[tracker]():
             raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
-    device = PartialState().device  # what the launcher chose; decides what `auto` means
+    device = join_processes().device  # decides what `auto` means
     return Accelerator(
         mixed_precision=resolve_precision(fit.mixed_precision, device),
         # Memories and running statistics are equal on all ranks by construction.
@@ -174,6 +205,7 @@ def start_run(
         ConfigError: the folder exists.
     """
     name = shared_path(name)
+    accelerator.wait_for_everyone()  # until each rank has seen that there is no such folder
     if accelerator.is_main_process:
         folder = create_run_folder(name)
         write_split(folder.split, data.split)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from torch import nn
 
 from ssl_lt.cli import finetune, pretrain
-from ssl_lt.cli.build import Data, build_backbone, check_labels, open_data
+from ssl_lt.cli.build import Data, build_backbone, check_labels, join_processes, open_data
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.finetune import judge_classifier
 from ssl_lt.cli.measure import features_of, judge
@@ -40,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     words = split_arguments(arguments)
     config = parse(EvaluateConfig(), words, read_configs(words), prog="evaluate.py")
+    state = join_processes()
     folder = _folder(config.run)
     run_config = _run_config(folder, config)
     data = open_data(run_config.data, split_file=folder.split)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     test = data.test()
     if test is None:
         raise DataError(f"--data: {data.source.name} has no test split to evaluate on")
-    print(f"evaluating {folder.path} on {len(test):,} test images", flush=True)
+    state.print(f"evaluating {folder.path} on {len(test):,} test images", flush=True)
     backbone, evaluations = _network(folder, run_config, data, test)
     evaluations += _representation(backbone, data, test, config)
     if config.random_init:
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         untrained, _ = build_backbone(run_config.model, image_size=size, seed=seed)
         found = _representation(untrained.to(_device()), data, test, config)
         evaluations += [replace(e, name=f"random init: {e.name}") for e in found]
+    if not state.is_main_process:
+        return 0
     verb = run_verb_of(folder)
     result = save_result(folder, data, to_mapping(run_config), verb=verb, evaluations=evaluations)
     page = folder.report / "index.html"
@@ -98,8 +100,8 @@ def _network(
 ) -> tuple[nn.Module, list[Evaluation]]:
     """The run's backbone, and its classifier's accuracy where it has one."""
     weights, step = checkpoint_weights(folder)
-    if not folder.exported.is_dir():
-        print(f"note: this run is not finished; judging it after step {step}")
+    if not folder.is_finished:
+        join_processes().print(f"note: this run is not finished; judging it after step {step}")
     if isinstance(run_config, FinetuneConfig):
         task = finetune.build_task(run_config, data)
         checkpoint = newest_checkpoint(folder.checkpoints)
@@ -151,4 +153,4 @@ def _probe(train: Features, test: Features, data: Data, *, labels_of: str) -> Ev
 
 def _device() -> torch.device:
     """A GPU where there is one."""
-    return torch.device(PartialState().device)
+    return torch.device(join_processes().device)

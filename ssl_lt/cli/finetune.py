@@ -11,25 +11,25 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ssl_lt.augment.views import WorkerCrop
+from ssl_lt.augment.views import ViewOptions
 from ssl_lt.cli.build import (
-    CROP_AND_FLIP,
     Data,
+    batch_plan,
     build_accelerator,
     build_backbone,
     check_labels,
     open_data,
     start_run,
     train_loader,
-    weak_view,
 )
-from ssl_lt.cli.fields import extended, flat, flat_fields, nearest, one_of, to_mapping
+from ssl_lt.cli.contrast import build_contrast, classified_view, worker_crop
+from ssl_lt.cli.fields import coerce, extended, flat, flat_fields, nearest, one_of, to_mapping
 from ssl_lt.cli.measure import classifier_predictions, judge
 from ssl_lt.cli.options import FinetuneConfig
-from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments
+from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, take_values
 from ssl_lt.cli.runs import new_run_path, resumed_config, stored_values, take_resume
 from ssl_lt.cli.summary import describe_start, save_result
-from ssl_lt.cli.weights_from import find_origin, load_weights
+from ssl_lt.cli.weights_from import Origin, find_origin, load_weights
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
@@ -38,6 +38,7 @@ from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder, create_run_folder
+from ssl_lt.finetune.contrast_task import ContrastTask
 from ssl_lt.finetune.task import ClassifierTask
 from ssl_lt.losses.registry import LOSSES
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     words = split_arguments(arguments)
     resumed = take_resume(words, "finetune")
-    config = _read(words, resumed)
-    if resumed is not None and resumed.results.is_file():
+    config, origin = read_config(words, resumed)
+    if resumed is not None and resumed.is_finished:
         print(f"{resumed.path} is finished: nothing to do")
         return 0
     name = config.run.run_dir or new_run_path("finetune", config.loss, config.data.data)
@@ -59,11 +60,13 @@ def main(arguments: Sequence[str]) -> int:
     accelerator = build_accelerator(config.fit, name)
     data = open_data(config.data, split_file=None if resumed is None else resumed.split)
     check_labels(data, "fine-tuning")
-    plan = BatchPlan(len(data.train), config.run.batch_size, config.run.seed)
+    plan = batch_plan(config.run, config.fit, data)
     task = build_task(config, data)
-    origin = find_origin(config.init_from)
-    report = load_weights(task.backbone, origin)
-    accelerator.print(origin.note + (f": {report}" if report else ""))
+    if resumed is None or not any(resumed.checkpoints.glob("step-*")):
+        origin = origin or find_origin(config.init_from)
+        report = load_weights(task.backbone, origin)
+        accelerator.print(origin.note + (f": {report}" if report else ""))
+    data.test()  # decodes it: a damaged image is found before the run begins
     folder = resumed or start_run(name, config, data, accelerator, verb="finetune")
     train(task, config, data, plan, folder=folder, accelerator=accelerator)
     return 0
@@ -80,8 +83,7 @@ def train(
 ) -> None:
     """Fits, exports, and writes the last epoch's accuracy on the test split."""
     accelerator.print(describe_start(folder, data, config.run.batch_size, accelerator), flush=True)
-    crop = WorkerCrop(CROP_AND_FLIP, seed=config.run.seed, num_views=1)
-    loader = train_loader(data, batches, crop, device=accelerator.device)
+    loader = train_loader(data, batches, worker_crop(config), device=accelerator.device)
     test = data.test()
 
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
@@ -102,11 +104,12 @@ def train(
     )
     evaluations = () if test is None else (judge_classifier(task, test, data, config),)
     if accelerator.is_main_process:
+        save_result(folder, data, to_mapping(config), verb="finetune", evaluations=evaluations)
         source, size = data.source, data.image_size
+        # Last: a run that has it is finished.
         export_backbone(
             task.backbone, folder.exported, image_size=size, mean=source.mean, std=source.std
         )
-        save_result(folder, data, to_mapping(config), verb="finetune", evaluations=evaluations)
         print(f"finished: {folder.path}; next: evaluate.py")
     accelerator.end_training()
 
@@ -132,11 +135,20 @@ def build_task(config: FinetuneConfig, data: Data) -> ClassifierTask:
         classifier = linear_classifier(num_features, data.num_classes)
     counts = torch.tensor(data.split.counts_per_class)
     options = getattr(config, "options")  # noqa: B009  (of the chosen loss, see `default`)
+    entry, view = LOSSES[config.loss], classified_view(config, data)
+    loss = entry.build(counts, options)
+    if entry.contrast is not None:
+        contrast = build_contrast(
+            entry.contrast, config, data, num_features=num_features, counts=counts
+        )
+        return ContrastTask(
+            backbone, classifier, loss, view, contrast=contrast, seed=config.run.seed
+        )
     return ClassifierTask(
         backbone,
         classifier,
-        LOSSES[config.loss].build(counts, options),
-        weak_view(data),
+        loss,
+        view,
         trained="classifier" if config.freeze_backbone else "all",
         seed=config.run.seed,
     )
@@ -155,20 +167,25 @@ def default(loss: str) -> FinetuneConfig:
         ("loss", one_of(LOSSES), loss),
         ("options", flat(options), options),
     ]
+    if LOSSES[loss].contrast is not None:
+        fields.append(("view", ViewOptions, ViewOptions))
     return extended(FinetuneConfig, fields)
 
 
-def _read(words: list[str], resumed: RunFolder | None) -> FinetuneConfig:
-    """The configuration of a new run, or of one that goes on."""
-    if resumed is not None:
-        values = stored_values(resumed)
-        return resumed_config(default(values["loss"]), words, resumed)
+def read_config(
+    words: list[str], resumed: RunFolder | None
+) -> tuple[FinetuneConfig, Origin | None]:
+    """The configuration of a new run and what it starts from, or that of a run that goes on."""
     values = read_configs(words)
-    loss = (peek_values(words, "--loss") or [values.get("loss", FinetuneConfig.loss)])[0]
-    chosen = default(loss)
-    init_from = peek_values(words, "--init-from") or [values.get("init-from", "auto")]
+    if resumed is not None:
+        if peek_values(words, "--init-from") == ["auto"]:
+            take_values(words, "--init-from")  # what it meant was written down at the start
+        loss = str(stored_values(resumed)["loss"])
+        return resumed_config(default(loss), words, values, resumed), None
+    chosen = default(_one(words, values, "loss", FinetuneConfig.loss))
+    init_from = _one(words, values, "init-from", FinetuneConfig.init_from)
     # A stranger may ask for help before anything has been trained.
-    origin = find_origin("scratch" if "--help" in words else init_from[0])
+    origin = find_origin("scratch" if {"--help", "-h"} & {*words} else init_from)
     config = parse(
         chosen,
         words,
@@ -176,7 +193,13 @@ def _read(words: list[str], resumed: RunFolder | None) -> FinetuneConfig:
         prog="finetune.py",
         elsewhere=_other_flags(chosen),
     )
-    return replace(config, init_from=origin.name)
+    return replace(config, init_from=origin.name), origin
+
+
+def _one(words: list[str], values: Mapping[str, Any], name: str, otherwise: str) -> str:
+    """What a flag says, or else a YAML value."""
+    value: str = coerce(values.get(name, otherwise), str, where=f"--config: {name}")
+    return (peek_values(words, f"--{name}") or [value])[0]
 
 
 def _other_flags(chosen: FinetuneConfig) -> dict[str, str]:

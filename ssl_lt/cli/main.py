@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from ssl_lt.core.errors import UserError
+from ssl_lt.engine.signals import Stopped
 
 _USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,report,doctor} ...
 
@@ -42,10 +43,18 @@ def run_verb(verb: str, words: list[str] | None = None) -> None:
     try:
         code = command(words)
     except UserError as error:
-        # Every rank meets the same mistake; one of them says so.
-        if error.exit_code > 3 or os.environ.get("RANK", "0") == "0":
+        # Every rank meets a wrong flag, and one says so; a damaged file may be met by any one.
+        if error.exit_code > 2 or _is_first():
             print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+    except Stopped as stopped:
+        if _is_first():
+            print(f"{stopped}; --resume goes on from there", file=sys.stderr)
+        code = stopped.exit_code
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"

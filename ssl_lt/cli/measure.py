@@ -64,15 +64,13 @@ def knn_monitor(data: Data, precision: Precision) -> Callable[[nn.Module], Mappi
     """
     if not data.num_classes or int(data.train.labels.min()) < 0:
         return lambda backbone: {}
-    test: list[PixelTable | FileTable | None] = []
 
     def monitor(backbone: nn.Module) -> Mapping[str, float]:
-        if not test:
-            test.append(data.test())
-        if test[0] is None:
+        test = data.test()
+        if test is None:
             return {}
         bank = features_of(backbone, data.train, data, precision=precision)
-        queries = features_of(backbone, test[0], data, precision=precision)
+        queries = features_of(backbone, test, data, precision=precision)
         options = KNNOptions(k=min(20, len(bank)))
         predictions = knn_predict(bank, queries, num_classes=data.num_classes, options=options)
         found = judge("knn", predictions.numpy(), queries.labels.numpy(), data)

@@ -78,13 +78,16 @@ class FinetuneConfig:
     """
 
     loss: str = "la"
-    """The classification loss."""
+    """The classification loss, or one with a contrast beside it: scl, bcl, rcl, bcl_rcl."""
     init_from: str = "auto"
     """auto: the newest pretraining run under runs/; scratch; or a run, exported folder or file."""
     freeze_backbone: bool = False
     """Train the classifier alone; the backbone keeps weights and running statistics."""
     classifier: Literal["linear", "cosine"] = "linear"
     """What is put on top of the backbone."""
+    augment: Literal["weak", "autoaugment"] = "weak"
+    """Of the images that are classified: crop and flip, or AutoAugment and, on small pictures,
+    Cutout besides. Compare only what is augmented alike."""
     eval_every: int = 5
     """Epochs between two looks at the accuracy on the test split; 0: never."""
     run: Flat[RunOptions] = field(default_factory=RunOptions)

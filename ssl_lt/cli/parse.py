@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
 from ssl_lt.cli.fields import flat_fields, nearest, to_mapping, with_values
-from ssl_lt.cli.yaml_file import read_yaml
+from ssl_lt.cli.yaml_file import read_yaml, write_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
 
@@ -62,7 +61,7 @@ def read_configs(words: list[str]) -> dict[str, Any]:
         raise ConfigError("--config: no file given")
     values: dict[str, Any] = {}
     for file in take_values(words, "--config"):
-        values |= {key.replace("_", "-"): value for key, value in read_yaml(Path(file)).items()}
+        values |= read_yaml(Path(file))
     return {key: value for key, value in values.items() if key not in ABOUT_THE_RUN}
 
 
@@ -118,7 +117,7 @@ def parse(
 def write_config(path: Path, config: Any, *, verb: str, command: str) -> None:
     """The resolved configuration; `read_yaml` and `with_values` give the same object back."""
     content = {"verb": verb, "command": command, **to_mapping(config)}
-    write_text_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text_atomically(path, write_yaml(content))
 
 
 def _first_sentence(box: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from accelerate import Accelerator
@@ -13,16 +12,17 @@ from safetensors.torch import save_file
 from ssl_lt.augment.views import ContrastiveView, WorkerCrop
 from ssl_lt.cli.build import (
     Data,
+    batch_plan,
     build_accelerator,
     build_backbone,
     open_data,
     start_run,
     train_loader,
 )
-from ssl_lt.cli.fields import extended, flat, flat_fields, nearest, one_of, to_mapping
+from ssl_lt.cli.fields import coerce, extended, flat, flat_fields, nearest, one_of, to_mapping
 from ssl_lt.cli.measure import knn_monitor
 from ssl_lt.cli.options import PretrainConfig
-from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments
+from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, take_values
 from ssl_lt.cli.runs import new_run_path, resumed_config, stored_values, take_resume
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.core.errors import ConfigError
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     words = split_arguments(arguments)
     resumed = take_resume(words, "pretrain")
-    config = _read(words, resumed)
-    if resumed is not None and resumed.results.is_file():
+    config = read_config(words, resumed)
+    if resumed is not None and resumed.is_finished:
         print(f"{resumed.path} is finished: nothing to do")
         return 0
     name = config.run.run_dir or new_run_path("pretrain", *_words(config))
@@ -52,10 +52,12 @@ def main(arguments: Sequence[str]) -> int:
         create_run_folder(name)  # raises: before minutes are spent on data
     accelerator = build_accelerator(config.fit, name)
     data = open_data(config.data, split_file=None if resumed is None else resumed.split)
-    plan = BatchPlan(len(data.train), config.run.batch_size, config.run.seed)
+    plan = batch_plan(config.run, config.fit, data)
     if config.run.batch_size < 2:
         raise ConfigError(f"--batch-size {config.run.batch_size}: contrast needs 2 images or more")
     task = build_task(config, data)
+    if config.knn_every:
+        data.test()  # decodes it: a damaged image is found before the run begins
     folder = resumed or start_run(name, config, data, accelerator, verb="pretrain")
     train(task, config, data, plan, folder=folder, accelerator=accelerator)
     return 0
@@ -92,7 +94,9 @@ def train(
         end_of_epoch=end_of_epoch,
     )
     if accelerator.is_main_process:
+        save_result(folder, data, to_mapping(config), verb="pretrain", evaluations=())
         source = data.source
+        # Last: a run that has it is finished.
         export_backbone(
             task.backbone,
             folder.exported,
@@ -100,7 +104,6 @@ def train(
             mean=source.mean,
             std=source.std,
         )
-        save_result(folder, data, to_mapping(config), verb="pretrain", evaluations=())
         print(f"finished: {folder.path}; next: finetune.py or evaluate.py")
     accelerator.end_training()
 
@@ -178,22 +181,35 @@ def default(method: str, plugins: Sequence[str]) -> PretrainConfig:
     return extended(PretrainConfig, fields)
 
 
-def _read(words: list[str], resumed: RunFolder | None) -> PretrainConfig:
+def read_config(words: list[str], resumed: RunFolder | None) -> PretrainConfig:
     """The configuration of a new run, or of one that goes on."""
-    values = read_configs(words) if resumed is None else stored_values(resumed)
-    method = (peek_values(words, "--method") or [values.get("method", "simclr")])[0]
-    plugins = peek_values(words, "--plugins") or values.get("plugins") or []
+    values = read_configs(words)
+    _spell_out_alias(words, values)
     if resumed is not None:
-        method, plugins = values["method"], values["plugins"]
-    if method in ALIASES:
-        method, implied = ALIASES[method]
-        plugins = [*implied, *plugins]
+        stored = stored_values(resumed)
+        return resumed_config(default(stored["method"], stored["plugins"]), words, values, resumed)
+    method, plugins = _names(words, values)
     chosen = default(method, plugins)
-    if resumed is not None:
-        return resumed_config(chosen, words, resumed)
-    values |= {"method": method, "plugins": plugins}
-    config = parse(chosen, words, values, prog="pretrain.py", elsewhere=_other_flags(chosen))
-    return replace(config, method=method, plugins=tuple(plugins))
+    return parse(chosen, words, values, prog="pretrain.py", elsewhere=_other_flags(chosen))
+
+
+def _names(words: list[str], values: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Method and plug-ins, from the flags or else from YAML values."""
+    method = coerce(values.get("method", "simclr"), str, where="--config: method")
+    plugins = coerce(values.get("plugins", []), tuple[str, ...], where="--config: plugins")
+    given = peek_values(words, "--plugins") if "--plugins" in words else plugins
+    return (peek_values(words, "--method") or [method])[0], list(given)
+
+
+def _spell_out_alias(words: list[str], values: dict[str, Any]) -> None:
+    """Replaces `--method bcl` and the like, in place, by what they stand for."""
+    method, plugins = _names(words, values)
+    if method not in ALIASES or len(peek_values(words, "--method")) > 1:
+        return
+    take_values(words, "--method")
+    take_values(words, "--plugins")
+    method, implied = ALIASES[method]
+    values |= {"method": method, "plugins": [*implied, *plugins]}
 
 
 def _other_flags(chosen: PretrainConfig) -> dict[str, str]:

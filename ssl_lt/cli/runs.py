@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,14 +76,16 @@ def stored_values(run: RunFolder) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ABOUT_THE_RUN}
 
 
-def resumed_config(default: T, words: Sequence[str], run: RunFolder) -> T:
-    """The run's own configuration; a flag may repeat it or change what does no harm.
+def resumed_config(
+    default: T, words: Sequence[str], values: Mapping[str, Any], run: RunFolder
+) -> T:
+    """The run's own configuration; flags and files may repeat it or change what does no harm.
 
     Raises:
         ConfigError: names the first field that was asked to be otherwise, with both values.
     """
     stored = parse(default, [], stored_values(run), prog="")
-    asked = parse(stored, words, {}, prog="")
+    asked = parse(stored, words, values, prog="")
     was, wanted = to_mapping(stored), to_mapping(asked)
     for name in was:
         if was[name] != wanted[name] and name not in _HARMLESS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,62 +18,83 @@ class _Loader(yaml.SafeLoader):
     """A safe loader that refuses duplicate keys, anchors, and reads floats as people write them."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         # A few nested aliases can stand for gigabytes; a configuration needs none.
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem="aliases are not read", problem_mark=event.start_mark
-            )
+        if isinstance(event, yaml.AliasEvent):
+            raise _refusal("aliases are not read", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refusal(f"tag {event.tag!r}: tags are not read", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: Any = False) -> dict[Any, Any]:  # noqa: FBT002
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refusal("a key is not a word", key)
             if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark
-                )
+                raise _refusal(f"key {key.value!r} appears twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes a word that `_Loader` would take for a number in quotes."""
+
+
+def _refusal(problem: str, place: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+0123456789."),
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A file's mapping, nested keys joined by dots.
+    """A file's mapping, nested keys joined by dots, `_` in them written as `-`.
 
     Raises:
         ConfigError: names the file and line.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: more than {_MAX_BYTES} bytes: not a configuration")
-        content = yaml.load(path.read_text(), Loader=_Loader)  # ours is a SafeLoader
+        size = path.stat().st_size
+        if size <= _MAX_BYTES:
+            content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # ours is a SafeLoader
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    # ValueError: bytes that are no text, or a date such as 2001-99-99.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}{line}: {problem}") from error
+    if size > _MAX_BYTES:
+        raise ConfigError(f"{path}: more than {_MAX_BYTES} bytes: not a configuration")
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a list of `key: value`")
-    return _joined(content)
+    values: dict[str, Any] = {}
+    for name, value in _joined(content):
+        if name in values:
+            raise ConfigError(f"{path}: key {name!r} appears twice, in two spellings")
+        values[name] = value
+    return values
 
 
-def _joined(content: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def write_yaml(values: Mapping[str, Any]) -> str:
+    """Text that `read_yaml` reads as the same values."""
+    text: str = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _joined(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{key}".replace("_", "-")
         if isinstance(value, dict):
-            flat |= _joined(value, prefix=f"{name}.")
+            yield from _joined(value, prefix=f"{name}.")
         else:
-            flat[name] = value
-    return flat
+            yield name, value

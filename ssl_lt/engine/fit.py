@@ -60,7 +60,9 @@ def fit(
         keep_freed_memory()
     training = _Training(task, loader, plan, accelerator, folder)
     checkpoint = newest_checkpoint(folder.checkpoints, warn=accelerator.print)
-    if checkpoint is not None:
+    if checkpoint is None:
+        training.log.restore({}, 0, step=0)  # of a run that was killed before it saved anything
+    else:
         training.state.restore(checkpoint)
         training.step = training.saved_step = checkpoint.step
         processes = checkpoint.state["processes"]

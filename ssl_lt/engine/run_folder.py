@@ -48,6 +48,11 @@ class RunFolder:
         return self.path / "exported"
 
     @property
+    def is_finished(self) -> bool:
+        """Trained to the end: the backbone is written last."""
+        return self.exported.is_dir()
+
+    @property
     def results(self) -> Path:
         """Measured accuracies, curves and configuration."""
         return self.path / "results.json"

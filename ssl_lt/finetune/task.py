@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,15 @@ from ssl_lt.core.random import sample_keys
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput
 
-# (images, keys, strength) -> (B, 3, S, S) float, normalised; see `ssl_lt.augment.views`.
-View = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+class View(Protocol):
+    """Makes augmented, normalised views (B, 3, S, S); see `ssl_lt.augment.views`."""
+
+    def __call__(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """Of whole images (B, 3, H, W) uint8."""
+
+    def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """Of images (B, 3, S, S) uint8 that loader workers have cropped."""
 
 
 class ClassifierTask(TrainTask):
@@ -55,11 +61,7 @@ class ClassifierTask(TrainTask):
 
     def forward(self, batch: Batch) -> StepOutput:
         """View, logits, mean loss."""
-        keys = sample_keys(batch.index, seed=self.seed, epoch=self.epoch_number, view=0)
-        images = batch.images if batch.images.ndim == 4 else batch.images[:, 0]
-        # Pixels are resampled by matrix products, which autocast would round to 8 bits.
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            x = self.view(images, keys, None)
+        x = self.view_of(batch, self.view, number=0)
         logits = self.classifier(self.backbone(x)).float()
         with torch.autocast(logits.device.type, enabled=False):
             loss = self.loss(logits, batch.labels).mean()
@@ -69,3 +71,12 @@ class ClassifierTask(TrainTask):
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Tells the view which epoch it is."""
         self.epoch_number.fill_(epoch.number)
+
+    def view_of(self, batch: Batch, view: View, *, number: int) -> Tensor:
+        """(B, 3, S, S): the `number`-th view of each sample."""
+        keys = sample_keys(batch.index, seed=self.seed, epoch=self.epoch_number, view=number)
+        # Pixels are resampled by matrix products, which autocast would round to 8 bits.
+        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
+            if batch.images.ndim == 5:
+                return view.after_crop(batch.images[:, number], keys)
+            return view(batch.images, keys)

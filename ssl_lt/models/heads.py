@@ -1,4 +1,4 @@
-"""The projector between a backbone and a contrastive loss."""
+"""What stands between a backbone, or a classifier, and a contrastive loss."""
 
 from __future__ import annotations
 
@@ -58,3 +58,36 @@ def projector(num_features: int, options: ProjectorOptions) -> nn.Module:
         for i in range(options.num_layers)
     ]
     return cast(nn.Module, ProjectionHead(blocks))
+
+
+def contrast_head(num_features: int, *, hidden_dim: int, output_dim: int) -> nn.Module:
+    """Linear-BN-ReLU-Linear, as in balanced contrastive learning's released code.
+
+    Args:
+        num_features: width of what comes in.
+        hidden_dim: width of the hidden layer.
+        output_dim: width of the projections.
+
+    Returns:
+        (B, num_features) -> (B, output_dim), any norm.
+    """
+    return nn.Sequential(
+        nn.Linear(num_features, hidden_dim),
+        nn.BatchNorm1d(hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, output_dim),
+    )
+
+
+def prototype_head(num_features: int, *, hidden_dim: int, output_dim: int) -> nn.Module:
+    """The same layers for the weights of a classifier, one row a class.
+
+    Its batch norm keeps no running statistics: the C rows are always all there, and N processes,
+    which have N copies of them, equal one.
+    """
+    return nn.Sequential(
+        nn.Linear(num_features, hidden_dim),
+        nn.BatchNorm1d(hidden_dim, track_running_stats=False),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, output_dim),
+    )

@@ -1,0 +1,58 @@
+"""Runs commands inside the test's own process, the way the console script does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate.state import AcceleratorState
+
+from ssl_lt.cli.main import run_verb
+
+# A narrow network on the digits: an epoch takes a second.
+TINY = shlex.split(
+    "--width 4 --batch-size 64 --epochs 1 --warmup-epochs 0 --num-workers 0 --mixed-precision no"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: list[str]
+
+
+def call(verb: str, *words: str | Path) -> Outcome:
+    """`ssl-lt VERB WORDS...`; precision and the like are chosen anew by each command."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    AcceleratorState._reset_state(True)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            run_verb(verb, [str(word) for word in words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        AcceleratorState._reset_state(True)
+    return Outcome(code, out.getvalue(), err.getvalue().splitlines())
+
+
+def succeed(verb: str, *words: str | Path) -> Outcome:
+    """`call`, for a command that must not fail."""
+    outcome = call(verb, *words)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """File -> size and time of the last change, of everything below a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        stat = path.stat()
+        size = stat.st_size if path.is_file() else 0
+        found[str(path.relative_to(folder))] = (size, stat.st_mtime_ns)
+    return found

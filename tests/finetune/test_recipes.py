@@ -1,0 +1,79 @@
+"""The shipped recipes parse, and say what their papers say."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssl_lt.cli.finetune import read_config
+from ssl_lt.losses.registry import LOSSES
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = CONFIGS / "finetune"
+FILES = sorted(RECIPES.glob("*/*.yaml"))
+LOSS_NAMES = ("ce", "la", "scl", "bcl", "rcl", "bcl_rcl")
+
+
+@cache
+def read(*names):
+    words = ["--config", *(str(RECIPES / f"{name}.yaml") for name in names)]
+    config, _ = read_config([*words, "--init-from", "scratch"], None)
+    return config
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_parses(file):
+    read(f"{file.parent.name}/{file.stem}")
+
+
+def test_every_loss_has_a_recipe_everywhere():
+    assert set(LOSS_NAMES) <= set(LOSSES)
+    for folder in ("laptop", "cifar10_lt", "cifar100_lt", "imagenet_lt"):
+        for loss in LOSS_NAMES:
+            assert read(f"{folder}/{loss}").loss == loss
+
+
+@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+@pytest.mark.parametrize("factor", [100, 50, 10])
+@pytest.mark.parametrize("epochs", [200, 400])
+def test_cifar_recipes_combine(data, loss, factor, epochs):
+    folder = f"{data}_lt"
+    names = [f"{folder}/{loss}"]
+    names += [f"{folder}/if{factor}"] * (factor != 100)
+    names += [f"{folder}/epochs_400"] * (epochs == 400)
+    config = read(*names)
+    assert (config.data.data, config.data.imbalance_factor) == (data, factor)
+    assert (config.fit.epochs, config.run.batch_size) == (epochs, 256)
+    assert config.model.backbone == "resnet32_cifar"
+    assert [m * epochs for m in config.schedule.milestones] == pytest.approx(
+        [160, 180] if epochs == 200 else [360, 380]
+    )
+    assert config.schedule.warmup_epochs == (5 if epochs == 200 else 10)
+    assert config.optim.lr == (0.15 if loss == "bcl" else 0.2)
+    assert config.augment == "autoaugment"
+    if LOSSES[loss].contrast is not None:
+        options = config.options
+        weights = options.classification_weight, options.contrast_weight, options.tau
+        assert weights == ((2, 0.6, 1) if loss == "bcl" else (2, 1, 1.3))
+        assert (options.temperature, options.hidden_dim, options.output_dim) == (0.1, 512, 128)
+
+
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_imagenet_recipes(loss):
+    config = read(f"imagenet_lt/{loss}", "imagenet_lt/resnext50")
+    assert config.model.backbone == "resnext50_32x4d"
+    assert read(f"imagenet_lt/{loss}").model.backbone == "resnet50"
+    assert (config.optim.lr, config.fit.epochs, config.classifier) == (0.1, 90, "cosine")
+
+
+def test_rows_of_the_laptop_comparison_differ_in_their_loss_alone():
+    plan = yaml.safe_load((CONFIGS / "compare" / "finetune_cifar100_lt_laptop.yaml").read_text())
+    assert plan["verb"] == "finetune"
+    configs = [read(*row["config"]) for row in plan["rows"]]
+    assert [config.loss for config in configs] == list(LOSS_NAMES)
+    for part in ("run", "data", "model", "optim", "schedule", "fit", "augment", "classifier"):
+        assert all(getattr(c, part) == getattr(configs[0], part) for c in configs), part

@@ -1,0 +1,75 @@
+"""Every file that is shipped below configs/ is read by what reads it for a user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from ssl_lt.cli import finetune, pretrain
+from ssl_lt.cli.fields import to_mapping
+from ssl_lt.cli.yaml_file import read_yaml
+
+ROOT = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(
+    path for verb in ("pretrain", "finetune") for path in (ROOT / verb).rglob("*.yaml")
+)
+LAPTOP = [path for path in RECIPES if path.parent.name == "laptop"]
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def parsed(verb, *files):
+    """Flag name -> value of the configuration that a command would start with."""
+    words = [word for file in files for word in ("--config", str(file))]
+    if verb == "pretrain":
+        return to_mapping(pretrain.read_config(words, None))
+    # Without a run to start from, which a recipe leaves open.
+    config, _ = finetune.read_config([*words, "--init-from", "scratch"], None)
+    return to_mapping(config)
+
+
+def verb_of(path):
+    return path.relative_to(ROOT).parts[0]
+
+
+def assert_says(found, *files):
+    """Each key of the files has its value, the last file's where two name it."""
+    wanted = {key: value for file in files for key, value in read_yaml(file).items()}
+    assert wanted.keys() <= found.keys()
+    for key, value in wanted.items():
+        if key not in ("method", "plugins"):  # an alias is written out
+            assert found[key] == value, key
+
+
+def test_there_are_recipes():
+    assert {verb_of(path) for path in RECIPES} >= {"pretrain"}
+    assert len(LAPTOP) >= 7
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_a_recipe_parses_alone(path):
+    assert_says(parsed(verb_of(path), path), path)
+
+
+@pytest.mark.parametrize("path", LAPTOP, ids=name)
+def test_a_laptop_recipe_parses_after_what_they_share(path):
+    shared = path.with_name("cifar100_lt.yaml")
+    found = parsed(verb_of(path), shared, path)
+    assert_says(found, shared, path)
+    assert (found["data"], found["imbalance-factor"]) == ("cifar100", 100)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "accelerate").glob("*.yaml")), ids=name)
+def test_a_launch_file_loads(path):
+    config = load_config_from_file(str(path))
+    content = yaml.safe_load(path.read_text())
+    assert config.num_processes == content["num_processes"] >= 1
+    assert str(config.mixed_precision) == "no"  # --mixed-precision decides
+    gpus_of_machine = {"1_gpu": 1, "8_gpus": 8, "2_nodes": 8, "cpu": 1}[path.stem]
+    assert config.num_processes == gpus_of_machine * config.num_machines
+    assert config.use_cpu == (path.stem == "cpu")
