@@ -35,6 +35,7 @@ from typing import Any
 import yaml
 
 from ssl_lt.core.errors import UserError
+from ssl_lt.engine.run_folder import RunFolder
 from ssl_lt.report.results import Evaluation, RunResult, read_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +106,7 @@ def slug(name: str, seed: int) -> str:
 
 def run(row: Row, verb: str) -> int:
     """Trains and evaluates one row, or what is left of that."""
-    trained = (row.folder / "results.json").is_file()
+    trained = RunFolder(row.folder).is_finished
     if trained and result_of(row) is not None:
         return 0
     if not trained:

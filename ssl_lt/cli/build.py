@@ -209,7 +209,8 @@ def start_run(
     if accelerator.is_main_process:
         folder = create_run_folder(name)
         write_split(folder.split, data.split)
-        write_config(folder.config, config, verb=verb, command=shlex.join(sys.argv))
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        write_config(folder.config, config, verb=verb, command=command)
     accelerator.wait_for_everyone()
     plain = {
         key: value if _is_plain(value) else str(value) for key, value in to_mapping(config).items()

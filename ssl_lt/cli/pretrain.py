@@ -27,7 +27,7 @@ from ssl_lt.cli.runs import new_run_path, resumed_config, stored_values, take_re
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
-from ssl_lt.core.types import Epoch
+from ssl_lt.core.types import Epoch, View
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.plan import Plan
@@ -36,7 +36,7 @@ from ssl_lt.models.export import export_backbone
 from ssl_lt.models.heads import projector
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.registry import ALIASES, METHODS, PLUGINS, PluginSite
-from ssl_lt.pretrain.two_views import TwoViewTask, View
+from ssl_lt.pretrain.two_views import TwoViewTask
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -46,3 +47,13 @@ class StepOutput:
 
     loss: Tensor
     terms: Mapping[str, Tensor]
+
+
+class View(Protocol):
+    """Makes augmented, normalised views (B, 3, S, S); see `ssl_lt.augment.views`."""
+
+    def __call__(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """Of whole images (B, 3, H, W) uint8."""
+
+    def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """Of images (B, 3, S, S) uint8 that loader workers have cropped."""

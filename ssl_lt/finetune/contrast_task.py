@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.memory import SampleMemory
-from ssl_lt.core.types import Batch, Epoch, StepOutput
-from ssl_lt.finetune.task import ClassifierTask, View
+from ssl_lt.core.types import Batch, Epoch, StepOutput, View
+from ssl_lt.finetune.task import ClassifierTask
 from ssl_lt.finetune.weak_classes import WeakClasses
 from ssl_lt.losses.feature_compression import compressed
 from ssl_lt.losses.labelled_rows import LabelledRows

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.task import TrainTask
-from ssl_lt.core.types import Batch, Epoch, StepOutput
-
-
-class View(Protocol):
-    """Makes augmented, normalised views (B, 3, S, S); see `ssl_lt.augment.views`."""
-
-    def __call__(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
-        """Of whole images (B, 3, H, W) uint8."""
-
-    def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
-        """Of images (B, 3, S, S) uint8 that loader workers have cropped."""
+from ssl_lt.core.types import Batch, Epoch, StepOutput, View
 
 
 class ClassifierTask(TrainTask):

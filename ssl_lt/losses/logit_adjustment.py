@@ -61,6 +61,10 @@ class LogitAdjustmentOptions:
 
     tau: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.tau < float("inf"):
+            raise ConfigError(f"--tau: {self.tau}, must be at least 0 and finite")
+
 
 class LogitAdjustmentLoss(nn.Module):
     """`logit_adjusted_cross_entropy` as a module.

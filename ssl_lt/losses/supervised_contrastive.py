@@ -73,6 +73,7 @@ class ContrastOptions(LogitAdjustmentOptions):
     """Share of the epochs after which weak classes are compressed."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"--temperature: {self.temperature} is not a positive number")
         for name in ("classification_weight", "contrast_weight", "compression"):

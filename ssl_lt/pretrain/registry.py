@@ -8,6 +8,7 @@ from typing import Any
 
 from ssl_lt.augment.boosted import BoostedView
 from ssl_lt.augment.views import ViewOptions
+from ssl_lt.core.types import View
 from ssl_lt.pretrain.focal import Focal, FocalOptions
 from ssl_lt.pretrain.harmonization import (
     GeometricHarmonization,
@@ -17,7 +18,7 @@ from ssl_lt.pretrain.harmonization import (
 from ssl_lt.pretrain.memory_boost import MemoryBoost, MemoryBoostOptions
 from ssl_lt.pretrain.sdclr import SDCLR, SDCLROptions
 from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
-from ssl_lt.pretrain.two_views import Plugin, TwoViewTask, View
+from ssl_lt.pretrain.two_views import Plugin, TwoViewTask
 
 
 @dataclass(frozen=True)
