@@ -40,10 +40,13 @@ def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: 
     share = f"{batch_size} images a step"
     if processes > 1:
         share += f", {batch_size // processes} on each of {processes} processes"
+    device = str(accelerator.device)
+    if accelerator.device.type == "cpu":
+        device += f" with {torch.get_num_threads()} threads"
     return (
         f"run: {folder.path}\n"
         f"data: {data.source.name}, {len(data.train):,} images, {classes}\n"
-        f"on {accelerator.device}, precision {accelerator.mixed_precision.replace('no', 'fp32')}, "
+        f"on {device}, precision {accelerator.mixed_precision.replace('no', 'fp32')}, "
         f"{share}"
     )
 
