@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -88,11 +87,9 @@ def test_a_simclr_step_of_two_processes_is_that_of_one():
 
 def launch(folder, verb, *words):
     """The command as two processes, the way a user starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(NUM_RANKS)]
-    command = [*launcher, "--master_port", str(port), str(ROOT / f"{verb}.py"), *words]
+    # Standalone: it finds a free port by itself and keeps it.
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(NUM_RANKS)]
+    command = [sys.executable, *launcher, str(ROOT / f"{verb}.py"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200,

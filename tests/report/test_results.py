@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from ssl_lt.core.errors import DataError, DiskError
-from ssl_lt.report import results as module
 from ssl_lt.report.results import SCHEMA_VERSION, read_results, to_json, write_results
 
 
@@ -111,8 +110,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(make_run, tmp_path, m
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(DiskError, match=r"r\.json: No space left"):
+    monkeypatch.setattr("ssl_lt.core.files.sync_path", full)
+    with pytest.raises(DiskError, match=r"r\.json: cannot be written: No space left"):
         write_results(make_run("new"), path)
     assert read_results(path).name == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
