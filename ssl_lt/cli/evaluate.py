@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.cli import finetune, pretrain
@@ -23,7 +24,6 @@ from ssl_lt.cli.summary import save_result
 from ssl_lt.cli.weights_from import checkpoint_weights
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.tables import FileTable, PixelTable
-from ssl_lt.engine.checkpoint import newest_checkpoint
 from ssl_lt.engine.run_folder import RunFolder, open_run_folder
 from ssl_lt.engine.state import load_model_state
 from ssl_lt.evaluate.features import Features
@@ -104,9 +104,7 @@ def _network(
         join_processes().print(f"note: this run is not finished; judging it after step {step}")
     if isinstance(run_config, FinetuneConfig):
         task = finetune.build_task(run_config, data)
-        checkpoint = newest_checkpoint(folder.checkpoints)
-        assert checkpoint is not None
-        load_model_state(task, checkpoint.tensors["model"])
+        load_model_state(task, load_file(weights))
         task.to(_device())
         return task.backbone, [judge_classifier(task, test, data, run_config)]
     backbone, _ = build_backbone(

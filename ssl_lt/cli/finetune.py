@@ -88,9 +88,7 @@ def train(
 
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, ClassifierTask)
-        last = epoch.number + 1 == epoch.total
-        due = config.eval_every and ((epoch.number + 1) % config.eval_every == 0 or last)
-        if not due or test is None:
+        if test is None or not epoch.is_due(config.eval_every):
             return {}
         return {"accuracy": judge_classifier(task, test, data, config).accuracy.balanced}
 

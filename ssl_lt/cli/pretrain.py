@@ -81,9 +81,7 @@ def train(
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, TwoViewTask)
         save_scores(task, folder, epoch, accelerator)
-        last = epoch.number + 1 == epoch.total
-        due = config.knn_every and ((epoch.number + 1) % config.knn_every == 0 or last)
-        return monitor(task.backbone) if due else {}
+        return monitor(task.backbone) if epoch.is_due(config.knn_every) else {}
 
     fit(
         task,

@@ -35,6 +35,11 @@ class Epoch:
     total: int
     steps: int
 
+    def is_due(self, every: int) -> bool:
+        """True in every `every`-th epoch and in the last one; never where `every` is 0."""
+        done = self.number + 1
+        return bool(every) and (done % every == 0 or done == self.total)
+
 
 @dataclass(frozen=True)
 class StepOutput:
