@@ -21,6 +21,7 @@ from ssl_lt.cli.options import EvaluateConfig, FinetuneConfig, PretrainConfig
 from ssl_lt.cli.parse import parse, read_configs, split_arguments
 from ssl_lt.cli.runs import RUNS, newest_run, run_verb_of, stored_values
 from ssl_lt.cli.summary import save_result
+from ssl_lt.cli.supervised import build_task
 from ssl_lt.cli.weights_from import checkpoint_weights
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.tables import FileTable, PixelTable
@@ -103,7 +104,7 @@ def _network(
     if not folder.is_finished:
         join_processes().print(f"note: this run is not finished; judging it after step {step}")
     if isinstance(run_config, FinetuneConfig):
-        task = finetune.build_task(run_config, data)
+        task = build_task(run_config, data)
         load_model_state(task, load_file(weights))
         task.to(_device())
         return task.backbone, [judge_classifier(task, test, data, run_config)]

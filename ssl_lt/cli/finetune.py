@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -16,19 +15,18 @@ from ssl_lt.cli.build import (
     Data,
     batch_plan,
     build_accelerator,
-    build_backbone,
     check_labels,
     open_data,
     start_run,
     train_loader,
 )
-from ssl_lt.cli.contrast import build_contrast, classified_view, worker_crop
 from ssl_lt.cli.fields import coerce, extended, flat, flat_fields, nearest, one_of, to_mapping
 from ssl_lt.cli.measure import classifier_predictions, judge
 from ssl_lt.cli.options import FinetuneConfig
 from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, take_values
 from ssl_lt.cli.runs import new_run_path, resumed_config, stored_values, take_resume
 from ssl_lt.cli.summary import describe_start, save_result
+from ssl_lt.cli.supervised import build_task, worker_crop
 from ssl_lt.cli.weights_from import Origin, find_origin, load_weights
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
@@ -38,12 +36,13 @@ from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder, create_run_folder
-from ssl_lt.finetune.contrast_task import ContrastTask
+from ssl_lt.finetune.registry import STEPS, StepEntry
 from ssl_lt.finetune.task import ClassifierTask
-from ssl_lt.losses.registry import LOSSES
-from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
+from ssl_lt.losses.registry import LOSSES, LossEntry
 from ssl_lt.models.export import export_backbone
 from ssl_lt.report.results import Evaluation
+
+ENTRIES: dict[str, LossEntry | StepEntry] = {**LOSSES, **STEPS}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -122,50 +121,20 @@ def judge_classifier(
     return judge("classifier", predictions, labels, data, note=f"loss {config.loss}, last epoch")
 
 
-def build_task(config: FinetuneConfig, data: Data) -> ClassifierTask:
-    """Networks, loss and view; initial weights follow from the seed."""
-    backbone, num_features = build_backbone(
-        config.model, image_size=data.image_size, seed=config.run.seed
-    )
-    if config.classifier == "cosine":
-        classifier: nn.Module = CosineClassifier(num_features, data.num_classes)
-    else:
-        classifier = linear_classifier(num_features, data.num_classes)
-    counts = torch.tensor(data.split.counts_per_class)
-    options = getattr(config, "options")  # noqa: B009  (of the chosen loss, see `default`)
-    entry, view = LOSSES[config.loss], classified_view(config, data)
-    loss = entry.build(counts, options)
-    if entry.contrast is not None:
-        contrast = build_contrast(
-            entry.contrast, config, data, num_features=num_features, counts=counts
-        )
-        return ContrastTask(
-            backbone, classifier, loss, view, contrast=contrast, seed=config.run.seed
-        )
-    return ClassifierTask(
-        backbone,
-        classifier,
-        loss,
-        view,
-        trained="classifier" if config.freeze_backbone else "all",
-        seed=config.run.seed,
-    )
-
-
 def default(loss: str) -> FinetuneConfig:
     """The default configuration with the options of one loss in it.
 
     Raises:
         ConfigError: an unknown loss.
     """
-    if loss not in LOSSES:
-        raise ConfigError(f"--loss: unknown name {loss!r}{nearest(loss, LOSSES)}")
-    options = LOSSES[loss].options
+    if loss not in ENTRIES:
+        raise ConfigError(f"--loss: unknown name {loss!r}{nearest(loss, ENTRIES)}")
+    entry = ENTRIES[loss]
     fields: list[tuple[str, Any, Any]] = [
-        ("loss", one_of(LOSSES), loss),
-        ("options", flat(options), options),
+        ("loss", one_of(ENTRIES), loss),
+        ("options", flat(entry.options), entry.options),
     ]
-    if LOSSES[loss].contrast is not None:
+    if entry.has_views:
         fields.append(("view", ViewOptions, ViewOptions))
     return extended(FinetuneConfig, fields)
 
@@ -205,7 +174,7 @@ def _other_flags(chosen: FinetuneConfig) -> dict[str, str]:
     own = {name for name, _, _ in flat_fields(chosen)}
     flags = {
         option.name.replace("_", "-"): f"--loss {loss}"
-        for loss, entry in LOSSES.items()
+        for loss, entry in ENTRIES.items()
         for option in dataclasses.fields(entry.options)
     }
     return {flag: owner for flag, owner in flags.items() if flag not in own}

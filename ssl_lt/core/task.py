@@ -10,6 +10,14 @@ from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.types import Batch, Epoch, StepOutput
 
 
+class EpochAware(nn.Module):
+    """A part of a task, such as a loss, that changes from epoch to epoch."""
+
+    def on_epoch_start(self, epoch: Epoch) -> None:
+        """Called by the task it belongs to: before an epoch, and again on resume inside it."""
+        raise NotImplementedError
+
+
 class TrainTask(nn.Module):
     """A model together with its step.
 

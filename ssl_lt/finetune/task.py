@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.random import sample_keys
-from ssl_lt.core.task import TrainTask
+from ssl_lt.core.task import EpochAware, TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
 
 
@@ -59,8 +59,11 @@ class ClassifierTask(TrainTask):
         return StepOutput(loss, {"train_accuracy": right})
 
     def on_epoch_start(self, epoch: Epoch) -> None:
-        """Tells the view which epoch it is."""
+        """Tells the views, and the parts that ask for it, which epoch it is."""
         self.epoch_number.fill_(epoch.number)
+        for part in self.modules():
+            if isinstance(part, EpochAware):
+                part.on_epoch_start(epoch)
 
     def view_of(self, batch: Batch, view: View, *, number: int) -> Tensor:
         """(B, 3, S, S): the `number`-th view of each sample."""

@@ -43,6 +43,11 @@ class LossEntry:
     description: str
     contrast: Build | None = None
 
+    @property
+    def has_views(self) -> bool:
+        """Two contrastive views beside the classified one, set with `--view.*`."""
+        return self.contrast is not None
+
 
 LOSSES: dict[str, LossEntry] = {
     "ce": LossEntry(CrossEntropyLoss, CrossEntropyOptions, "cross-entropy"),

@@ -1,0 +1,42 @@
+"""What every fine-tuning task is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ssl_lt.core.types import View
+
+Trained = Literal["all", "classifier"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Networks, views and facts about the data, built outside the task.
+
+    Attributes:
+        backbone: (B, 3, S, S) -> (B, D).
+        num_features: D.
+        classifier: (B, D) -> (B, C); its `weight` is (C, D), one row a class.
+        view: of the images that are classified.
+        contrastive_view: of the two other views; None where the loss has none.
+        counts_per_class: (C,) int64 training images of each class.
+        trained: "all", or "classifier": the backbone keeps weights and running statistics.
+        train_features: network -> (N, D) float32 features of the training images, not augmented
+            and in evaluation mode, and their (N,) labels; every rank gets all rows. N is the order
+            of `Batch.index`. It takes a pass over the data, so tasks call it between epochs.
+        seed: of the run.
+    """
+
+    backbone: nn.Module
+    num_features: int
+    classifier: nn.Module
+    view: View
+    contrastive_view: View | None
+    counts_per_class: Tensor
+    trained: Trained
+    train_features: Callable[[nn.Module], tuple[Tensor, Tensor]]
+    seed: int
