@@ -24,7 +24,6 @@ import argparse
 import json
 import re
 import shlex
-import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,9 @@ import yaml
 
 from ssl_lt.core.errors import UserError
 from ssl_lt.engine.run_folder import RunFolder
-from ssl_lt.report.results import Evaluation, RunResult, read_results
+from ssl_lt.report.plain import to_plain
+from ssl_lt.report.results import RunResult, read_results
+from ssl_lt.report.seeds import COLUMNS, seed_rows, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,7 +107,9 @@ def slug(name: str, seed: int) -> str:
 
 def run(row: Row, verb: str) -> int:
     """Trains and evaluates one row, or what is left of that."""
-    trained = RunFolder(row.folder).is_finished
+    judged = run_of(row)
+    is_series = judged.path != row.folder
+    trained = (row.folder / "summary.json").is_file() if is_series else judged.is_finished
     if trained and result_of(row) is not None:
         return 0
     if not trained:
@@ -117,7 +120,13 @@ def run(row: Row, verb: str) -> int:
         code = call(command)
         if code:
             return code
-    return call(["evaluate.py", "--run", str(row.folder), *words(row.evaluate)])
+    return call(["evaluate.py", "--run", str(run_of(row).path), *words(row.evaluate)])
+
+
+def run_of(row: Row) -> RunFolder:
+    """The run that a row is judged by: where it has stages, the last of them."""
+    members = sorted(path.parent for path in row.folder.glob("*/config.yaml"))
+    return RunFolder(members[-1] if members else row.folder)
 
 
 def words(flags: Mapping[str, Any]) -> list[str]:
@@ -144,7 +153,7 @@ def call(command: Sequence[str]) -> int:
 def result_of(row: Row) -> RunResult | None:
     """A row's results, None while it is not evaluated."""
     try:
-        result = read_results(row.folder / "results.json")
+        result = read_results(run_of(row).results)
     except UserError:
         return None
     judged_after_training = any(e.name.startswith("kNN") for e in result.evaluations)
@@ -159,15 +168,13 @@ def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> N
         if not results:
             missing.append(name)
             continue
-        for evaluation in results[0].evaluations:
-            same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
-            record = {"row": name, "evaluation": evaluation.name, "seeds": len(same)}
-            record |= {key: spread(values) for key, values in columns(same).items()}
-            record["minutes"] = spread([r.timing.seconds / 60 for r in results if r.timing])
-            record["command"] = results[0].command
-            records.append(record)
-            cells = [name, evaluation.name] + [shown(record[key]) for key in COLUMNS]
-            lines.append("| " + " | ".join([*cells, shown(record["minutes"])]) + " |")
+        minutes = spread([r.timing.seconds / 60 for r in results if r.timing])
+        for row in seed_rows({name: results}):
+            cells = [row.columns[key] for key in COLUMNS] + [minutes]
+            shown = ["n/a" if cell is None else str(cell) for cell in cells]
+            lines.append("| " + " | ".join([name, row.evaluation, *shown]) + " |")
+            record = {"minutes": minutes, "seeds": len(results), "command": results[0].command}
+            records.append({**to_plain(row), **to_plain(record)})
     rule = results_rule(rows)
     head = ["| " + " | ".join(["row", "evaluation", *COLUMNS, "minutes"]) + " |"]
     head.append("|---|---|" + "---:|" * (len(COLUMNS) + 1))
@@ -184,20 +191,6 @@ def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> N
     (output / "table.json").write_text(json.dumps(records, indent=1) + "\n")
 
 
-COLUMNS = ("all", "many", "medium", "few", "std", "harmonic")
-
-
-def columns(evaluations: Sequence[Evaluation]) -> dict[str, list[float | None]]:
-    """Fractions of each seed, under the first group rule."""
-    found: dict[str, list[float | None]] = {key: [] for key in COLUMNS}
-    for evaluation in evaluations:
-        accuracy, groups = evaluation.accuracy, evaluation.accuracy.groups[0]
-        values = (accuracy.balanced, groups.many, groups.medium, groups.few, groups.std)
-        for key, value in zip(COLUMNS, (*values, accuracy.harmonic), strict=True):
-            found[key].append(None if value is None else 100 * value)
-    return found
-
-
 def results_rule(rows: Sequence[Row]) -> str:
     """The group rule of the table, as the results name it."""
     for row in rows:
@@ -205,23 +198,6 @@ def results_rule(rows: Sequence[Row]) -> str:
         if result is not None:
             return result.evaluations[0].accuracy.groups[0].rule
     return "as the results will say"
-
-
-def spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Mean and standard deviation (of the sample) over seeds; None if a value is missing."""
-    if not values or any(value is None for value in values):
-        return None
-    numbers = [value for value in values if value is not None]
-    std = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-    return {"mean": statistics.fmean(numbers), "std": std, "count": len(numbers)}
-
-
-def shown(value: Mapping[str, float] | None) -> str:
-    """`41.2`, with several seeds `41.2 ± 0.3`."""
-    if value is None:
-        return "n/a"
-    text = f"{value['mean']:.1f}"
-    return f"{text} ± {value['std']:.1f}" if value["count"] > 1 else text
 
 
 if __name__ == "__main__":

@@ -199,7 +199,23 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
 def start_run(
     name: Path, config: Any, data: Data, accelerator: Accelerator, *, verb: str
 ) -> RunFolder:
-    """Makes the folder and writes what the run is, before its first step.
+    """Makes the folder, writes what the run is and starts the trackers, before its first step.
+
+    Raises:
+        ConfigError: the folder exists.
+    """
+    folder = write_run_folder(name, config, data, accelerator, verb=verb)
+    plain = {
+        key: value if _is_plain(value) else str(value) for key, value in to_mapping(config).items()
+    }
+    accelerator.init_trackers("ssl_lt", config={**plain, "run": folder.path.name})
+    return folder
+
+
+def write_run_folder(
+    name: Path, config: Any, data: Data, accelerator: Accelerator, *, verb: str
+) -> RunFolder:
+    """Makes the folder and writes what the run is.
 
     Raises:
         ConfigError: the folder exists.
@@ -212,10 +228,6 @@ def start_run(
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         write_config(folder.config, config, verb=verb, command=command)
     accelerator.wait_for_everyone()
-    plain = {
-        key: value if _is_plain(value) else str(value) for key, value in to_mapping(config).items()
-    }
-    accelerator.init_trackers("ssl_lt", config={**plain, "run": name.name})
     return RunFolder(name)
 
 

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from safetensors.torch import load_file
 from torch import nn
 
-from ssl_lt.cli import finetune, pretrain
-from ssl_lt.cli.build import Data, build_backbone, check_labels, join_processes, open_data
-from ssl_lt.cli.fields import to_mapping
-from ssl_lt.cli.finetune import judge_classifier
+from ssl_lt.cli.build import Data, build_backbone, join_processes
+from ssl_lt.cli.finetune_run import judge_trained
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import EvaluateConfig, FinetuneConfig, PretrainConfig
 from ssl_lt.cli.parse import parse, read_configs, split_arguments
-from ssl_lt.cli.runs import RUNS, newest_run, run_verb_of, stored_values
-from ssl_lt.cli.summary import save_result
-from ssl_lt.cli.supervised import build_task
-from ssl_lt.cli.weights_from import checkpoint_weights
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.cli.saved_run import device, load_network, open_saved_run, record
+from ssl_lt.cli.supervised import build_parts
 from ssl_lt.data.tables import FileTable, PixelTable
-from ssl_lt.engine.run_folder import RunFolder, open_run_folder
-from ssl_lt.engine.state import load_model_state
 from ssl_lt.evaluate.features import Features
 from ssl_lt.evaluate.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.linear_probe import linear_probe
-from ssl_lt.models.weights import load_backbone_weights
-from ssl_lt.report.page import write_page
 from ssl_lt.report.results import Evaluation
-from ssl_lt.report.tables import summary_tables, to_rich
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,78 +28,33 @@ def main(arguments: Sequence[str]) -> int:
     words = split_arguments(arguments)
     config = parse(EvaluateConfig(), words, read_configs(words), prog="evaluate.py")
     state = join_processes()
-    folder = _folder(config.run)
-    run_config = _run_config(folder, config)
-    data = open_data(run_config.data, split_file=folder.split)
-    check_labels(data, "evaluation")
-    test = data.test()
-    if test is None:
-        raise DataError(f"--data: {data.source.name} has no test split to evaluate on")
-    state.print(f"evaluating {folder.path} on {len(test):,} test images", flush=True)
-    backbone, evaluations = _network(folder, run_config, data, test)
-    evaluations += _representation(backbone, data, test, config)
+    run = open_saved_run(
+        config.run,
+        data_root=config.data_root,
+        num_workers=config.num_workers,
+        verb="evaluation",
+    )
+    data, test = run.data, run.test
+    state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
+    network = load_network(run)
+    found = []
+    if network.task is not None and isinstance(run.config, FinetuneConfig):
+        found = [*judge_trained(network.task, test, data, run.config)]
+    found += _representation(network.backbone, data, test, config)
     if config.random_init:
-        seed, size = run_config.run.seed, data.image_size
-        untrained, _ = build_backbone(run_config.model, image_size=size, seed=seed)
-        found = _representation(untrained.to(_device()), data, test, config)
-        evaluations += [replace(e, name=f"random init: {e.name}") for e in found]
-    if not state.is_main_process:
-        return 0
-    verb = run_verb_of(folder)
-    result = save_result(folder, data, to_mapping(run_config), verb=verb, evaluations=evaluations)
-    page = folder.report / "index.html"
-    write_page([result], page)
-    console = Console()
-    for table in summary_tables([result]):
-        console.print(to_rich(table))
-    print(f"report: {page.resolve()}")
+        initial = _representation(_untrained(run.config, data).to(device()), data, test, config)
+        found += [replace(e, name=f"random init: {e.name}") for e in initial]
+    if state.is_main_process:
+        record(run, [*found, *run.others(found)])
     return 0
 
 
-def _folder(run: str) -> RunFolder:
-    if run != "auto":
-        return open_run_folder(Path(run))
-    newest = newest_run(["pretrain", "finetune"])
-    if newest is None:
-        raise ConfigError(f"--run: no run under {RUNS}/; pretrain.py makes one")
-    return newest
-
-
-def _run_config(folder: RunFolder, config: EvaluateConfig) -> PretrainConfig | FinetuneConfig:
-    """The configuration the run was started with; its data may have moved since."""
-    values = stored_values(folder)
-    run_config: PretrainConfig | FinetuneConfig
-    if run_verb_of(folder) == "pretrain":
-        chosen = pretrain.default(values["method"], values["plugins"])
-        run_config = parse(chosen, [], values, prog="")
-    else:
-        run_config = parse(finetune.default(values["loss"]), [], values, prog="")
-    options = replace(run_config.data, num_workers=config.num_workers)
-    if config.data_root is not None:
-        options = replace(options, data_root=config.data_root)
-    return replace(run_config, data=options)
-
-
-def _network(
-    folder: RunFolder,
-    run_config: PretrainConfig | FinetuneConfig,
-    data: Data,
-    test: PixelTable | FileTable,
-) -> tuple[nn.Module, list[Evaluation]]:
-    """The run's backbone, and its classifier's accuracy where it has one."""
-    weights, step = checkpoint_weights(folder)
-    if not folder.is_finished:
-        join_processes().print(f"note: this run is not finished; judging it after step {step}")
-    if isinstance(run_config, FinetuneConfig):
-        task = build_task(run_config, data)
-        load_model_state(task, load_file(weights))
-        task.to(_device())
-        return task.backbone, [judge_classifier(task, test, data, run_config)]
-    backbone, _ = build_backbone(
-        run_config.model, image_size=data.image_size, seed=run_config.run.seed
-    )
-    load_backbone_weights(backbone, weights)
-    return backbone.to(_device()), []
+def _untrained(config: PretrainConfig | FinetuneConfig, data: Data) -> nn.Module:
+    """The backbone as it was before training, had it started from scratch."""
+    if isinstance(config, FinetuneConfig):
+        return build_parts(config, data).backbone
+    backbone, _ = build_backbone(config.model, image_size=data.image_size, seed=config.run.seed)
+    return backbone
 
 
 def _representation(
@@ -148,8 +90,3 @@ def _probe(train: Features, test: Features, data: Data, *, labels_of: str) -> Ev
     )
     predictions: np.ndarray[tuple[int], np.dtype[np.int64]] = result.predictions.numpy()
     return judge(name, predictions, test.labels.numpy(), data, note=note)
-
-
-def _device() -> torch.device:
-    """A GPU where there is one."""
-    return torch.device(join_processes().device)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from ssl_lt.core.errors import UserError
 from ssl_lt.engine.signals import Stopped
 
-_USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,report,doctor} ...
+_USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,retrain,report,doctor} ...
 
   pretrain   learn a representation without labels
   finetune   train a classifier, from a pretrained run or from scratch
   evaluate   kNN and linear probe on the balanced test split, and the report
+  retrain    other classifiers on a run's frozen features, in seconds
   report     one page that compares runs
   doctor     what is installed, and what is wrong with it
 
@@ -28,7 +29,7 @@ def main() -> None:
     if verb in ("--help", "-h"):
         print(_USAGE, end="")
         sys.exit(0)
-    if verb not in ("pretrain", "finetune", "evaluate", "report", "doctor"):
+    if verb not in ("pretrain", "finetune", "evaluate", "retrain", "report", "doctor"):
         print(f"error: unknown command {verb!r}; see ssl-lt --help", file=sys.stderr)
         sys.exit(2)
     run_verb(verb, words)

@@ -13,6 +13,11 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.engine.plan import FitOptions
 from ssl_lt.engine.schedule import ScheduleOptions
+from ssl_lt.finetune.class_rates import SamplerOptions
+from ssl_lt.finetune.expert_options import ExpertOptions
+from ssl_lt.finetune.learning_rates import RateOptions
+from ssl_lt.finetune.meta_sampler import MetaSamplerOptions
+from ssl_lt.finetune.reweighting import ReweightOptions
 from ssl_lt.models.heads import ProjectorOptions
 
 
@@ -69,6 +74,41 @@ class PretrainConfig:
     view: ViewOptions = field(default_factory=ViewOptions)
 
 
+Stage = Literal["contrast", "classifier", "all"]
+
+
+@dataclass(frozen=True)
+class SeriesOptions:
+    """Several runs in one command, in one folder; --resume goes on where it was left."""
+
+    seeds: tuple[int, ...] = ()
+    """Train once with each and report mean and standard deviation; none: --seed alone."""
+    compare_scratch: bool = False
+    """Also train from scratch with the same budget, and report which classes gained and lost."""
+    stages: tuple[Stage, ...] = ()
+    """Train one after the other: contrast (no classifier yet), classifier (on the frozen backbone;
+    logit adjustment, where the loss is more than a classification), all (what the loss says)."""
+    stage_epochs: tuple[int, ...] = ()
+    """Epochs of each stage; none: --epochs each."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"--seeds: {' '.join(map(str, self.seeds))} names one twice")
+        if any(not 0 <= seed < 2**32 for seed in self.seeds):
+            raise ConfigError("--seeds: one is outside 0 ... 2^32 - 1")
+        if self.stage_epochs and len(self.stage_epochs) != len(self.stages):
+            raise ConfigError(
+                f"--stage-epochs: {len(self.stage_epochs)} numbers for {len(self.stages)} stages"
+            )
+        if any(epochs < 1 for epochs in self.stage_epochs):
+            raise ConfigError("--stage-epochs: each must be at least 1")
+
+    @property
+    def asked(self) -> bool:
+        """More than one run."""
+        return bool(self.seeds or self.compare_scratch or self.stages)
+
+
 @dataclass(frozen=True)
 class FinetuneConfig:
     """Train a classifier, from a pretrained run or from scratch.
@@ -81,6 +121,8 @@ class FinetuneConfig:
     """The classification loss, or one with a contrast beside it: scl, bcl, rcl, bcl_rcl."""
     init_from: str = "auto"
     """auto: the newest pretraining run under runs/; scratch; or a run, exported folder or file."""
+    init_classifier: bool = False
+    """Also take over the classifier of the fine-tuned run that --init-from names."""
     freeze_backbone: bool = False
     """Train the classifier alone; the backbone keeps weights and running statistics."""
     classifier: Literal["linear", "cosine"] = "linear"
@@ -88,6 +130,9 @@ class FinetuneConfig:
     augment: Literal["weak", "autoaugment"] = "weak"
     """Of the images that are classified: crop and flip, or AutoAugment and, on small pictures,
     Cutout besides. Compare only what is augmented alike."""
+    hold_out: float = 0.0
+    """Share of each class's training images that only --compression sees, to find the classes that
+    are behind; 0: it goes by the augmented training images."""
     eval_every: int = 5
     """Epochs between two looks at the accuracy on the test split; 0: never."""
     run: Flat[RunOptions] = field(default_factory=RunOptions)
@@ -96,6 +141,17 @@ class FinetuneConfig:
     optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.1))
     schedule: Flat[ScheduleOptions] = field(default_factory=ScheduleOptions)
     fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=20))
+    rates: Flat[RateOptions] = field(default_factory=RateOptions)
+    series: Flat[SeriesOptions] = field(default_factory=SeriesOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold_out < 1:
+            raise ConfigError(f"--hold-out: {self.hold_out} is outside [0, 1)")
+
+    weights: Flat[ReweightOptions] = field(default_factory=ReweightOptions)
+    sampling: Flat[SamplerOptions] = field(default_factory=SamplerOptions)
+    meta: MetaSamplerOptions = field(default_factory=MetaSamplerOptions)
+    ensemble: Flat[ExpertOptions] = field(default_factory=ExpertOptions)
 
 
 @dataclass(frozen=True)

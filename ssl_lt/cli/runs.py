@@ -44,8 +44,8 @@ def newest_run(verbs: Sequence[str]) -> RunFolder | None:
     return max(found, key=lambda run: run.config.stat().st_mtime_ns, default=None)
 
 
-def take_resume(words: list[str], verb: str) -> RunFolder | None:
-    """Removes `--resume [PATH]` from the words; bare, it means the newest run of this verb.
+def take_resume(words: list[str], *verbs: str) -> RunFolder | None:
+    """Removes `--resume [PATH]` from the words; bare, it means the newest run of these verbs.
 
     Raises:
         ConfigError: there is no such run.
@@ -54,14 +54,14 @@ def take_resume(words: list[str], verb: str) -> RunFolder | None:
         return None
     values = take_values(words, "--resume")
     if not values or values == ["auto"]:
-        run = newest_run([verb])
+        run = newest_run(verbs)
         if run is None:
-            raise ConfigError(f"--resume: no {verb} run under {RUNS}/")
+            raise ConfigError(f"--resume: no {verbs[0]} run under {RUNS}/")
         return run
     run = open_run_folder(Path(values[0]))
     found = read_yaml(run.config).get("verb")
-    if found != verb:
-        raise ConfigError(f"--resume: {run.path} is a {found} run, not a {verb} run")
+    if found not in verbs:
+        raise ConfigError(f"--resume: {run.path} is a {found} run, not a {verbs[0]} run")
     return run
 
 

@@ -24,6 +24,7 @@ from ssl_lt.report.results import (
     Evaluation,
     RunResult,
     Timing,
+    read_results,
     write_results,
 )
 
@@ -101,7 +102,7 @@ def save_result(
         name=folder.path.name,
         verb=verb,
         method=configuration["method" if verb == "pretrain" else "loss"],
-        plugins=tuple(configuration.get("plugins", ())),
+        plugins=_added(configuration),
         command=about.get("command", ""),
         data=describe_data(data),
         configuration=configuration,
@@ -112,6 +113,23 @@ def save_result(
     )
     write_results(result, folder.results)
     return result
+
+
+def stored_evaluations(folder: RunFolder) -> tuple[Evaluation, ...]:
+    """What `results.json` says of a finished run; nothing of another, whose weights still change.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not (folder.is_finished and folder.results.is_file()):
+        return ()
+    return read_results(folder.results).evaluations
+
+
+def _added(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is put on top of the method: plug-ins, or several experts."""
+    experts = configuration.get("experts", "none")
+    return (*configuration.get("plugins", ()), *([experts] if experts != "none" else ()))
 
 
 def _timing(folder: RunFolder) -> Timing | None:

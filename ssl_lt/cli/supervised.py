@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,55 +11,132 @@ from torch import Tensor, nn
 from ssl_lt.augment.classifier_view import ClassifierView
 from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
 from ssl_lt.cli.build import CROP_AND_FLIP, Data, build_backbone, weak_view
+from ssl_lt.cli.experts import build_experts, check_experts
+from ssl_lt.cli.hold_out import accuracy_on
 from ssl_lt.cli.measure import features_of
 from ssl_lt.cli.options import FinetuneConfig
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.finetune.contrast_task import Contrast, ContrastTask
+from ssl_lt.core.types import Epoch
+from ssl_lt.data.loaders import BatchPlan
+from ssl_lt.data.samplers import ClassRates, ClassSampledPlan
+from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.finetune.class_rates import class_rates
+from ssl_lt.finetune.contrast_task import ContrastTask, build_contrast
+from ssl_lt.finetune.expert_task import ExpertTask, expert_classifier, expert_loss
+from ssl_lt.finetune.meta_sampled_task import MetaSampledTask
 from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.registry import STEPS
+from ssl_lt.finetune.reweighting import ReweightedLoss
 from ssl_lt.finetune.task import ClassifierTask
-from ssl_lt.finetune.weak_classes import WeakClasses
-from ssl_lt.losses.registry import LOSSES, Build
-from ssl_lt.losses.supervised_contrastive import ContrastOptions
+from ssl_lt.losses.registry import LOSSES
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
-from ssl_lt.models.heads import contrast_head, prototype_head
+from ssl_lt.models.expert_classifiers import ExpertClassifiers
 
 # Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
 _LARGEST_SMALL_PICTURE = 96
 
 
-def build_task(config: FinetuneConfig, data: Data) -> ClassifierTask:
-    """Networks, loss and views; initial weights follow from the seed."""
+def build_task(
+    config: FinetuneConfig, data: Data, held_out: PixelTable | FileTable | None = None
+) -> ClassifierTask:
+    """Networks, loss and views; initial weights follow from the seed.
+
+    Args:
+        config: the flags.
+        data: what is trained on.
+        held_out: training images that are not; see `hold_out`.
+
+    Raises:
+        ConfigError: flags that do not go together.
+    """
+    _check_combination(config)
+    check_experts(config)
     parts = build_parts(config, data)
+    if held_out is not None:
+        accuracy = accuracy_on(held_out, data, precision=config.fit.mixed_precision)
+        parts = replace(parts, held_out_accuracy=accuracy)
     options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
     if config.loss in STEPS:
         return STEPS[config.loss].build(parts, options)
     entry = LOSSES[config.loss]
-    loss = entry.build(parts.counts_per_class, options)
+    build_loss = partial(_classification_loss, config)
+    if entry.initial_bias is not None:
+        set_biases(parts.classifier, entry.initial_bias(data.num_classes))
+    if isinstance(parts.classifier, ExpertClassifiers):
+        return ExpertTask(
+            parts.backbone,
+            parts.classifier,
+            expert_loss(build_loss, parts.counts_per_class, config.ensemble),
+            parts.view,
+            trained=parts.trained,
+            seed=parts.seed,
+        )
+    loss = build_loss(parts.counts_per_class)
     if entry.contrast is not None:
-        if config.freeze_backbone:
-            raise ConfigError(f"--freeze-backbone: --loss {config.loss} trains the backbone")
         return ContrastTask(
             parts.backbone,
             parts.classifier,
             loss,
             parts.view,
-            contrast=build_contrast(entry.contrast, parts, options),
+            contrast=build_contrast(
+                entry.contrast(parts.counts_per_class, options), parts, options
+            ),
             seed=parts.seed,
         )
+    if config.sampling.sampler == "meta":
+        return MetaSampledTask(parts, loss, config.meta, batch_size=config.run.batch_size)
     return ClassifierTask(
         parts.backbone, parts.classifier, loss, parts.view, trained=parts.trained, seed=parts.seed
     )
 
 
+def _check_combination(config: FinetuneConfig) -> None:
+    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
+    has_views = getattr(config, "view", None) is not None
+    if config.freeze_backbone and (has_views or config.loss in STEPS):
+        raise ConfigError(f"--freeze-backbone: --loss {config.loss} trains the backbone")
+    if config.sampling.sampler == "meta" and (has_views or config.loss in STEPS):
+        raise ConfigError(f"--sampler meta: --loss {config.loss} is more than a classification")
+    if config.loss in ("hybrid_sc", "hybrid_psc") and config.sampling.sampler != "instance":
+        raise ConfigError(f"--sampler: --loss {config.loss} balances its classifier by itself")
+    if config.hold_out and getattr(options, "compression", 1.0) == 1:
+        raise ConfigError("--hold-out: only --compression looks at what is held out")
+    if config.loss in STEPS and config.weights.reweight != "none":
+        raise ConfigError(f"--reweight: --loss {config.loss} takes no class weights in its step")
+
+
+def _classification_loss(config: FinetuneConfig, counts_per_class: Tensor) -> nn.Module:
+    """The loss of logits, with class weights where they are asked for."""
+    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
+    loss = LOSSES[config.loss].build(counts_per_class, options)
+    if config.weights.reweight == "none":
+        return loss
+    return ReweightedLoss(loss, counts_per_class, config.weights)
+
+
+def set_biases(classifier: nn.Module, value: float) -> None:
+    """Sets all biases of linear layers; a cosine classifier has none."""
+    for layer in classifier.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.constant_(layer.bias, value)
+
+
 def build_parts(config: FinetuneConfig, data: Data) -> Parts:
     """What the task is made of."""
     size, source = data.image_size, data.source
-    backbone, num_features = build_backbone(config.model, image_size=size, seed=config.run.seed)
-    if config.classifier == "cosine":
-        classifier: nn.Module = CosineClassifier(num_features, data.num_classes)
+    counts_per_class = torch.tensor(data.split.counts_per_class)
+    new_classifier = CosineClassifier if config.classifier == "cosine" else linear_classifier
+    if config.ensemble.experts == "none":
+        backbone, num_features = build_backbone(config.model, image_size=size, seed=config.run.seed)
+        classifier: nn.Module = new_classifier(num_features, data.num_classes)
     else:
-        classifier = linear_classifier(num_features, data.num_classes)
+        backbone, num_features = build_experts(config)
+        num_experts = config.ensemble.num_experts
+        heads = [
+            new_classifier(num_features // num_experts, data.num_classes)
+            for _ in range(num_experts)
+        ]
+        classifier = expert_classifier(heads, counts_per_class, config.ensemble)
     options: ViewOptions | None = getattr(config, "view", None)
     precision = config.fit.mixed_precision
 
@@ -74,31 +152,34 @@ def build_parts(config: FinetuneConfig, data: Data) -> Parts:
         contrastive_view=None
         if options is None
         else ContrastiveView(options, size=size, mean=source.mean, std=source.std),
-        counts_per_class=torch.tensor(data.split.counts_per_class),
+        counts_per_class=counts_per_class,
         trained="classifier" if config.freeze_backbone else "all",
         train_features=train_features,
         seed=config.run.seed,
     )
 
 
-def build_contrast(build: Build, parts: Parts, options: ContrastOptions) -> Contrast:
-    """Loss, view and heads of a loss with a contrast."""
-    assert parts.contrastive_view is not None
-    loss = build(parts.counts_per_class, options)
-    widths: dict[str, Any] = {"hidden_dim": options.hidden_dim, "output_dim": options.output_dim}
-    head = contrast_head(parts.num_features, **widths)
-    prototypes = prototype_head(parts.num_features, **widths) if loss.uses_prototypes else None
-    weak_classes = WeakClasses(
-        len(parts.counts_per_class), factor=options.compression, start=options.compression_start
-    )
-    return Contrast(
-        loss,
-        parts.contrastive_view,
-        head,
-        prototypes,
-        weight=options.contrast_weight,
-        classification_weight=options.classification_weight,
-        weak_classes=None if options.compression == 1 else weak_classes,
+def sampled_plan(
+    plan: BatchPlan, task: ClassifierTask, config: FinetuneConfig, data: Data
+) -> BatchPlan:
+    """The plan with the rows that `--sampler` draws.
+
+    Raises:
+        ConfigError: `--sampler effective` with a class without images.
+    """
+    if config.sampling.sampler == "instance":
+        return plan
+    if isinstance(task, MetaSampledTask):
+        rates: ClassRates = task.rates
+    else:
+        counts = torch.tensor(data.split.counts_per_class)
+        epochs = [
+            Epoch(number, config.fit.epochs, plan.steps_per_epoch)
+            for number in range(config.fit.epochs)
+        ]
+        rates = [class_rates(counts, config.sampling, epoch) for epoch in epochs].__getitem__
+    return ClassSampledPlan(
+        plan.num_samples, plan.batch_size, plan.seed, data.train.labels.cpu(), rates
     )
 
 

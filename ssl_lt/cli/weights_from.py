@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.cli.fields import flat_fields
@@ -77,12 +78,47 @@ def checkpoint_weights(run: RunFolder) -> tuple[Path, int]:
 def load_weights(backbone: nn.Module, origin: Origin) -> WeightsReport | None:
     """Loads the backbone in place; None from scratch.
 
+    Experts that start from a plain network take from it what they share.
+
     Raises:
         CheckpointError: too few tensors match, or some have another shape.
+        ConfigError: experts of a plain network would stay as they were drawn.
     """
     if origin.weights is None:
         return None
-    return load_backbone_weights(backbone, origin.weights)
+    try:
+        return load_backbone_weights(backbone, origin.weights)
+    except CheckpointError:
+        shared = getattr(backbone, "shared_part", None)
+        if shared is None:
+            raise
+    report = load_backbone_weights(shared(), origin.weights)
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise ConfigError(f"--freeze-backbone: {origin.name} has no experts that could be frozen")
+    return report
+
+
+def load_classifier(classifier: nn.Module, origin: Origin) -> None:
+    """Loads the classifier of a fine-tuned run in place.
+
+    Raises:
+        ConfigError: what one starts from is no run.
+        CheckpointError: it has no classifier, or one of another shape.
+    """
+    if origin.weights is None or not (Path(origin.name) / "config.yaml").is_file():
+        raise ConfigError(f"--init-classifier: {origin.name} is no fine-tuned run")
+    start = "classifier."
+    found = {
+        name.removeprefix(start): tensor
+        for name, tensor in load_file(origin.weights).items()
+        if name.startswith(start)
+    }
+    own = classifier.state_dict()
+    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
+        raise CheckpointError(
+            f"--init-classifier: {origin.name} has no classifier of the same kind and classes"
+        )
+    classifier.load_state_dict(found)
 
 
 def _of_run(run: RunFolder) -> Origin:

@@ -18,6 +18,7 @@ _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 _VIEW_BITS = 8
 _LANE_BITS = 16
+_ROW_BITS = 40
 
 
 def draw_id(name: str) -> int:
@@ -53,7 +54,7 @@ def sample_keys(index: Tensor, *, seed: int, epoch: int | Tensor, view: int) -> 
     """Key of each sample's stream.
 
     Args:
-        index: (B,) int64, rows in the training set.
+        index: (B,) int64, rows in the training set; or `drawn_rows`, where rows may repeat.
         seed: of the run.
         epoch: number, or an int64 scalar tensor (so that a compiled step need not be recompiled).
         view: which of the views of the sample, 0 ... 255; stands in the key's lowest 8 bits, see
@@ -65,6 +66,24 @@ def sample_keys(index: Tensor, *, seed: int, epoch: int | Tensor, view: int) -> 
     assert 0 <= view < 1 << _VIEW_BITS, f"view {view} does not fit the key"
     key = _mix((index + 1) * _GOLDEN + _epoch_key(seed, epoch))
     return (key & -(1 << _VIEW_BITS)) | view
+
+
+def drawn_rows(index: Tensor, draw: Tensor) -> Tensor:
+    """Rows that come several times in an epoch, told apart; `sample_keys` takes them for rows.
+
+    Args:
+        index: (B,) int64, rows in the training set, below 2^40.
+        draw: (B,) int64, how often the row has come before in the epoch, below 2^23.
+
+    Returns:
+        (B,) int64: the row itself at its first draw, else a number of its own.
+    """
+    return index + (draw << _ROW_BITS)
+
+
+def row_and_draw(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """What `drawn_rows` was given: (B,) rows and (B,) draws."""
+    return drawn & ((1 << _ROW_BITS) - 1), drawn >> _ROW_BITS
 
 
 def shared_keys(keys: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ssl_lt.core.random import drawn_rows
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -17,11 +19,19 @@ class Batch:
         images: (B, 3, H, W) uint8; or (B, V, 3, H, W) where the loader already cropped V views.
         labels: (B,) int64, -1 where unknown. A pretraining method never reads them.
         index: (B,) int64, row in the training set: the sample's identity.
+        draw: (B,) int64, how often the row has come before in the epoch; None: every row comes at
+            most once.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    draw: Tensor | None = None
+
+    @property
+    def drawn(self) -> Tensor:
+        """(B,) int64 for `sample_keys`: a row that comes again gets another augmentation."""
+        return self.index if self.draw is None else drawn_rows(self.index, self.draw)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])

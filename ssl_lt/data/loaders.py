@@ -57,7 +57,14 @@ class BatchPlan:
 
     def rows(self, epoch: int) -> Tensor:
         """(steps, B / W) int64: this rank's rows r B / W ... (r + 1) B / W of each global batch."""
-        order = permutation(self.num_samples, seed=self.seed, epoch=epoch)
+        return self.share(permutation(self.num_samples, seed=self.seed, epoch=epoch))
+
+    def draws(self, epoch: int) -> Tensor | None:
+        """(steps, B / W) int64: how often each of `rows` has come before in the epoch, if any."""
+        return None
+
+    def share(self, order: Tensor) -> Tensor:
+        """(steps, B / W): this rank's part of something in the order of an epoch, (N,)."""
         steps, ranks = self.steps_per_epoch, world_size()
         shared = order[: steps * self.batch_size].view(steps, ranks, self.batch_size // ranks)
         return shared[:, rank()]
@@ -86,5 +93,10 @@ class TrainLoader:
 
         Batch.images is (B / W, 3, H, W). The same for every call with the same numbers.
         """
-        for rows in self.plan.rows(number)[first_step:].to(self.pixels.device):
-            yield Batch(images=self.pixels[rows], labels=self.labels[rows], index=rows)
+        rows = self.plan.rows(number).to(self.pixels.device)
+        draws = self.plan.draws(number)
+        draws = None if draws is None else draws.to(self.pixels.device)
+        for step in range(first_step, len(rows)):
+            index = rows[step]
+            draw = None if draws is None else draws[step]
+            yield Batch(self.pixels[index], self.labels[index], index, draw)

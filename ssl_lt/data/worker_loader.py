@@ -10,19 +10,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.random import drawn_rows, row_and_draw
 from ssl_lt.core.types import Batch
 from ssl_lt.data.crops import Crop, cut
 from ssl_lt.data.decode import read_image
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.data.tables import FileTable
 
-# What tells a worker everything: it keeps no epoch and no random state of its own.
+# (epoch, drawn row) tells a worker everything: it keeps no epoch and no random state of its own.
 Key = tuple[int, int]
 Fetched = tuple[Tensor, Tensor, Tensor] | DataError
 
 
 class CutFiles(Dataset[Fetched]):
-    """Decodes and cuts the rows of (epoch, index) keys; see `cut` for the result."""
+    """Decodes and cuts the rows of (epoch, drawn row) keys; see `drawn_rows` and `cut`."""
 
     def __init__(self, table: FileTable, crop: Crop, *, size: int) -> None:
         self.table = table
@@ -30,20 +31,23 @@ class CutFiles(Dataset[Fetched]):
         self.size = size
 
     def __getitems__(self, keys: list[Key]) -> Fetched:
-        """Images (B, V, 3, S, S), labels and indices (B,) of a batch.
+        """Images (B, V, 3, S, S), labels and drawn rows (B,) of a batch.
 
         An error is handed back and not raised: torch would wrap it in the worker's traceback.
         """
         try:
-            images = torch.stack([self._views(epoch, index) for epoch, index in keys])
+            drawn = torch.tensor([row for _, row in keys])
+            index, _ = row_and_draw(drawn)
+            images = torch.stack(
+                [self._views(*key, row) for key, row in zip(keys, index.tolist(), strict=True)]
+            )
         except DataError as error:
             return error
-        index = torch.tensor([index for _, index in keys])
-        return images, self.table.labels[index], index
+        return images, self.table.labels[index], drawn
 
-    def _views(self, epoch: int, index: int) -> Tensor:
-        image = read_image(self.table.path(index))
-        boxes = self.crop.boxes(epoch, index, image.height, image.width)
+    def _views(self, epoch: int, drawn: int, row: int) -> Tensor:
+        image = read_image(self.table.path(row))
+        boxes = self.crop.boxes(epoch, drawn, image.height, image.width)
         return cut(image, boxes, size=self.size)
 
 
@@ -56,8 +60,10 @@ class _PlannedKeys(Sampler[list[Key]]):
         self.first_step = 0
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for rows in self.plan.rows(self.epoch)[self.first_step :]:
-            yield [(self.epoch, row) for row in rows.tolist()]
+        rows, draws = self.plan.rows(self.epoch), self.plan.draws(self.epoch)
+        drawn = rows if draws is None else drawn_rows(rows, draws)
+        for step in drawn[self.first_step :]:
+            yield [(self.epoch, row) for row in step.tolist()]
 
 
 class WorkerLoader:
@@ -127,8 +133,9 @@ def to_batch(fetched: Fetched, *, device: torch.device) -> Batch:
         # A new error: raising the one this frame holds would tie both into a cycle, and a loader
         # that the garbage collector finds, instead of being released, waits 5 s for its workers.
         raise DataError(str(fetched))
-    images, labels, index = (part.to(device, non_blocking=True) for part in fetched)
-    return Batch(images=images, labels=labels, index=index)
+    images, labels, drawn = (part.to(device, non_blocking=True) for part in fetched)
+    index, draw = row_and_draw(drawn)
+    return Batch(images=images, labels=labels, index=index, draw=draw)
 
 
 def _as_it_is(fetched: Any) -> Any:

@@ -99,13 +99,14 @@ class _Training:
         self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
         for memory in task.memories():
             memory.to(accelerator.device)
-        self.optimizer = build_optimizer(self.task, plan.optim)
+        self.optimizer = build_optimizer(self.task, plan.optim, lr_scale=plan.lr_scale)
         self.model = accelerator.prepare_model(self.task)
         self.step_module = torch.compile(self.model) if plan.fit.compile else self.model
         self.log = MetricsLog(folder, accelerator)
         self.state = TrainingState(self.task, self.optimizer, self.log, self.total_steps)
         self.step = 0
         self.saved_step = 0
+        self._lr = plan.optim.lr
 
     def run(self, end_of_epoch: EndOfEpoch) -> FitResult:
         """All epochs that are still to do."""
@@ -185,12 +186,9 @@ class _Training:
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
         )
+        self._lr = self.plan.optim.lr * multiplier
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.optim.lr * multiplier
-
-    @property
-    def _lr(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+            group["lr"] = self._lr * group["lr_scale"]
 
     def _measure(self, epoch: Epoch, end_of_epoch: EndOfEpoch) -> dict[str, Any]:
         """What is measured between two epochs, and logged beside the means."""

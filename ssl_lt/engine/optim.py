@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
+
+LrScale = Callable[[str], float]
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,39 @@ class OptimOptions:
             raise ConfigError(f"--clip-grad-norm: {self.clip_grad_norm} is not positive")
 
 
-def parameter_groups(module: nn.Module, options: OptimOptions) -> list[dict[str, object]]:
-    """Trainable parameters, split by whether they decay."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    if options.decay == "all":
-        return [{"params": trainable, "weight_decay": options.weight_decay}]
-    weights = [p for p in trainable if p.ndim > 1]
-    others = [p for p in trainable if p.ndim <= 1]
-    groups: list[dict[str, object]] = [{"params": weights, "weight_decay": options.weight_decay}]
-    if others:
-        groups.append({"params": others, "weight_decay": 0.0})
-    return groups
+def same_rate(name: str) -> float:
+    """Every parameter moves at the learning rate."""
+    return 1.0
 
 
-def build_optimizer(module: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
+def parameter_groups(
+    module: nn.Module, options: OptimOptions, *, lr_scale: LrScale = same_rate
+) -> list[dict[str, Any]]:
+    """Trainable parameters, split by whether they decay and by how fast they learn.
+
+    Args:
+        module: the task.
+        options: `decay` and `weight_decay`.
+        lr_scale: name of a parameter -> factor on its learning rate; kept as the group's
+            `lr_scale`.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decays = options.decay == "all" or parameter.ndim > 1
+            key = (options.weight_decay if decays else 0.0, lr_scale(name))
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+        for (decay, scale), parameters in groups.items()
+    ]
+
+
+def build_optimizer(
+    module: nn.Module, options: OptimOptions, *, lr_scale: LrScale = same_rate
+) -> torch.optim.Optimizer:
     """The optimiser over the module's trainable parameters."""
-    groups = parameter_groups(module, options)
+    groups = parameter_groups(module, options, lr_scale=lr_scale)
     if options.optimizer == "sgd":
         return torch.optim.SGD(
             groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov, fused=True

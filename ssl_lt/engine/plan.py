@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
-from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.optim import LrScale, OptimOptions, same_rate
 from ssl_lt.engine.precision import Precision
 from ssl_lt.engine.schedule import ScheduleOptions
 
@@ -46,12 +46,19 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the loop reads of the configuration."""
+    """Everything the loop reads of the configuration.
+
+    Attributes:
+        fit, optim, schedule: options.
+        seed: of the run.
+        lr_scale: name of a parameter -> factor on its learning rate.
+    """
 
     fit: FitOptions
     optim: OptimOptions
     schedule: ScheduleOptions
     seed: int
+    lr_scale: LrScale = same_rate
 
 
 class Loader(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,13 @@ from torch.nn import functional as F
 from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
+from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.task import ClassifierTask
 from ssl_lt.finetune.weak_classes import WeakClasses
 from ssl_lt.losses.feature_compression import compressed
 from ssl_lt.losses.labelled_rows import LabelledRows
+from ssl_lt.losses.supervised_contrastive import ContrastOptions
+from ssl_lt.models.heads import contrast_head, prototype_head
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,35 @@ class Contrast:
     weight: float
     classification_weight: float
     weak_classes: WeakClasses | None = None
+
+
+def build_contrast(loss: nn.Module, parts: Parts, options: ContrastOptions) -> Contrast:
+    """The view and the heads that go with a contrast.
+
+    Args:
+        loss: of `Contrast`; it has `uses_prototypes`.
+        parts: contrastive view, width of the features and number of classes.
+        options: widths of the heads, weights of the losses and compression.
+    """
+    assert parts.contrastive_view is not None
+    widths: dict[str, Any] = {"hidden_dim": options.hidden_dim, "output_dim": options.output_dim}
+    head = contrast_head(parts.num_features, **widths)
+    prototypes = prototype_head(parts.num_features, **widths) if loss.uses_prototypes else None
+    weak_classes = WeakClasses(
+        len(parts.counts_per_class),
+        factor=options.compression,
+        start=options.compression_start,
+        held_out_accuracy=parts.held_out_accuracy,
+    )
+    return Contrast(
+        loss,
+        parts.contrastive_view,
+        head,
+        prototypes,
+        weight=options.contrast_weight,
+        classification_weight=options.classification_weight,
+        weak_classes=None if options.compression == 1 else weak_classes,
+    )
 
 
 def gathered_rows(embeddings: Tensor, labels: Tensor) -> LabelledRows:
@@ -79,6 +111,8 @@ class ContrastTask(ClassifierTask):
         seed: of the run.
     """
 
+    weights: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -92,7 +126,9 @@ class ContrastTask(ClassifierTask):
         super().__init__(backbone, classifier, loss, view, trained="all", seed=seed)
         self.contrast_loss, self.contrast_view = contrast.loss, contrast.view
         self.head, self.prototype_head = contrast.head, contrast.prototype_head
-        self.weights = contrast.classification_weight, contrast.weight
+        # A tensor, so that a compiled step need not be recompiled where they change.
+        weights = torch.tensor([contrast.classification_weight, contrast.weight])
+        self.register_buffer("weights", weights, persistent=False)
         self.weak_classes = contrast.weak_classes
 
     def forward(self, batch: Batch) -> StepOutput:
@@ -109,7 +145,7 @@ class ContrastTask(ClassifierTask):
             rows = gathered_rows(z, batch.labels)
             if self.weak_classes is not None:
                 rows = compressed(rows, self.weak_classes.factors)
-            contrast = self.contrast_loss(rows, prototypes).mean()
+            contrast = self.contrast(rows, prototypes, batch.index).mean()
         loss = self.weights[0] * classification + self.weights[1] * contrast
         right = logits.detach().argmax(dim=1) == batch.labels
         if self.weak_classes is not None:
@@ -117,6 +153,11 @@ class ContrastTask(ClassifierTask):
         terms = {"classification": classification, "contrast": contrast}
         terms["train_accuracy"] = right.float().mean()
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def contrast(self, rows: LabelledRows, prototypes: Tensor | None, index: Tensor) -> Tensor:
+        """(2B,) losses of both views of the samples `index` (B,)."""
+        found: Tensor = self.contrast_loss(rows, prototypes)
+        return found
 
     def prototypes(self) -> Tensor | None:
         """(C, P) unit vectors, one a class, or None where the loss has none."""
@@ -129,7 +170,7 @@ class ContrastTask(ClassifierTask):
     def on_epoch_end(self, epoch: Epoch) -> None:
         """Lets the weak classes be found."""
         if self.weak_classes is not None:
-            self.weak_classes.on_epoch_end(epoch)
+            self.weak_classes.on_epoch_end(epoch, nn.Sequential(self.backbone, self.classifier))
 
     def memories(self) -> Sequence[SampleMemory]:
         """What is known of the classes."""

@@ -28,6 +28,8 @@ class Parts:
         train_features: network -> (N, D) float32 features of the training images, not augmented
             and in evaluation mode, and their (N,) labels; every rank gets all rows. N is the order
             of `Batch.index`. It takes a pass over the data, so tasks call it between epochs.
+        held_out_accuracy: network that ends in logits -> (C,) accuracy on training images that
+            are held out; None: there are none. Takes a pass over them, like `train_features`.
         seed: of the run.
     """
 
@@ -40,3 +42,4 @@ class Parts:
     trained: Trained
     train_features: Callable[[nn.Module], tuple[Tensor, Tensor]]
     seed: int
+    held_out_accuracy: Callable[[nn.Module], Tensor] | None = None

@@ -10,8 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ssl_lt.finetune.elm import ElmOptions, ElmTask
+from ssl_lt.finetune.hybrid import HybridOptions, hybrid_psc, hybrid_sc
+from ssl_lt.finetune.parametric_contrast import gpaco, paco
 from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.robust_task import RobustTask
+from ssl_lt.finetune.sub_class_task import SubClassTask
 from ssl_lt.finetune.task import ClassifierTask
+from ssl_lt.losses.distributional_robustness import DistributionalRobustnessOptions
+from ssl_lt.losses.parametric_contrastive import (
+    MomentumContrastiveOptions,
+    SmoothedContrastiveOptions,
+)
+from ssl_lt.losses.subclass_contrastive import SubClassContrastiveOptions
 
 
 @dataclass(frozen=True)
@@ -31,4 +42,42 @@ class StepEntry:
     has_views: bool = False
 
 
-STEPS: dict[str, StepEntry] = {}
+STEPS: dict[str, StepEntry] = {
+    "elm": StepEntry(
+        ElmTask, ElmOptions, "embedding and logit margins (arXiv:2204.13208, our reading)"
+    ),
+    "paco": StepEntry(
+        paco,
+        MomentumContrastiveOptions,
+        "parametric contrastive learning (arXiv:2107.12028)",
+        has_views=True,
+    ),
+    "gpaco": StepEntry(
+        gpaco,
+        SmoothedContrastiveOptions,
+        "parametric contrast without a momentum encoder (arXiv:2209.12400)",
+    ),
+    "hybrid_sc": StepEntry(
+        hybrid_sc,
+        HybridOptions,
+        "from supervised contrast to balanced cross-entropy (arXiv:2103.14267)",
+        has_views=True,
+    ),
+    "hybrid_psc": StepEntry(
+        hybrid_psc,
+        HybridOptions,
+        "from contrast with prototypes to balanced cross-entropy (arXiv:2103.14267)",
+        has_views=True,
+    ),
+    "dro_lt": StepEntry(
+        RobustTask,
+        DistributionalRobustnessOptions,
+        "features near their class's centroid, whatever shifts it (DRO-LT, arXiv:2104.03066)",
+    ),
+    "sbcl": StepEntry(
+        SubClassTask,
+        SubClassContrastiveOptions,
+        "contrast by sub-classes that balance the classes (arXiv:2306.15925)",
+        has_views=True,
+    ),
+}

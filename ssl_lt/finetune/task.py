@@ -67,7 +67,7 @@ class ClassifierTask(TrainTask):
 
     def view_of(self, batch: Batch, view: View, *, number: int) -> Tensor:
         """(B, 3, S, S): the `number`-th view of each sample."""
-        keys = sample_keys(batch.index, seed=self.seed, epoch=self.epoch_number, view=number)
+        keys = sample_keys(batch.drawn, seed=self.seed, epoch=self.epoch_number, view=number)
         # Pixels are resampled by matrix products, which autocast would round to 8 bits.
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
             if batch.images.ndim == 5:

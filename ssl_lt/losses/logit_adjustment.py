@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.losses.class_counts import positive_counts
 from ssl_lt.losses.cross_entropy import cross_entropy
 
 
 def class_log_prior(counts_per_class: Tensor) -> Tensor:
-    """(C,) float32 `log pi_j`, where `pi_j` is class j's share of the training images.
+    """(C,) `log pi_j`, where `pi_j` is class j's share of the training images.
+
+    Floating as the counts are, float32 for integers.
 
     Args:
         counts_per_class: (C,) training images of each class.
@@ -20,13 +23,7 @@ def class_log_prior(counts_per_class: Tensor) -> Tensor:
     Raises:
         ConfigError: a class without images, whose prior has no logarithm.
     """
-    empty = torch.nonzero(counts_per_class <= 0).flatten().tolist()
-    if empty:
-        raise ConfigError(
-            f"counts_per_class: no training image of class {empty[0]} "
-            f"({len(empty)} such classes), so its prior has no logarithm"
-        )
-    counts = counts_per_class.to(torch.float32)
+    counts = positive_counts(counts_per_class)
     return torch.log(counts / counts.sum())
 
 

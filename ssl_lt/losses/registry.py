@@ -9,8 +9,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssl_lt.losses.balanced_contrastive import BalancedContrastiveLoss, BalancedContrastiveOptions
+from ssl_lt.losses.balanced_softmax import BalancedSoftmaxOptions, balanced_softmax
+from ssl_lt.losses.class_balanced import (
+    ClassBalancedFocalOptions,
+    ClassBalancedOptions,
+    cb_focal,
+    cb_sigmoid,
+    cb_softmax,
+    one_against_all_bias,
+)
 from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
+from ssl_lt.losses.focal import FocalLoss, FocalOptions
+from ssl_lt.losses.ldam import LdamLoss, LdamOptions, ldam_hinge_loss
 from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
+from ssl_lt.losses.pairwise_margin import PairwiseMarginLoss, PairwiseMarginOptions
 from ssl_lt.losses.rebalanced_contrastive import (
     BalancedRebalancedOptions,
     RebalancedContrastiveLoss,
@@ -21,6 +33,7 @@ from ssl_lt.losses.supervised_contrastive import (
     SupervisedContrastiveLoss,
     SupervisedContrastiveOptions,
 )
+from ssl_lt.losses.vector_scaling import VectorScalingLoss, VectorScalingOptions
 
 # (counts_per_class (C,), options) -> module.
 Build = Callable[[Tensor, Any], nn.Module]
@@ -36,12 +49,15 @@ class LossEntry:
         description: one line, with the source.
         contrast: the contrast: `LabelledRows`, (C, D) prototypes or None -> (A,); it has
             `uses_prototypes`. None: there is no contrast.
+        initial_bias: number of classes -> what the biases of a linear classifier start at. None:
+            whatever the classifier has.
     """
 
     build: Build
     options: type[Any]
     description: str
     contrast: Build | None = None
+    initial_bias: Callable[[int], float] | None = None
 
     @property
     def has_views(self) -> bool:
@@ -54,6 +70,37 @@ LOSSES: dict[str, LossEntry] = {
     "la": LossEntry(
         LogitAdjustmentLoss, LogitAdjustmentOptions, "logit adjustment (arXiv:2007.07314)"
     ),
+    "balanced_softmax": LossEntry(
+        balanced_softmax, BalancedSoftmaxOptions, "balanced softmax (arXiv:2007.10740)"
+    ),
+    "pairwise": LossEntry(
+        PairwiseMarginLoss, PairwiseMarginOptions, "pairwise margins (arXiv:2007.07314, Eq. 11)"
+    ),
+    "vs": LossEntry(
+        VectorScalingLoss,
+        VectorScalingOptions,
+        "vector scaling (arXiv:2103.01550), truncated as in TLA on demand",
+    ),
+    "focal": LossEntry(FocalLoss, FocalOptions, "focal loss (arXiv:1708.02002)"),
+    "cb_softmax": LossEntry(
+        cb_softmax, ClassBalancedOptions, "class-balanced cross-entropy (arXiv:1901.05555)"
+    ),
+    "cb_sigmoid": LossEntry(
+        cb_sigmoid,
+        ClassBalancedOptions,
+        "class-balanced sigmoid loss (arXiv:1901.05555)",
+        initial_bias=one_against_all_bias,
+    ),
+    "cb_focal": LossEntry(
+        cb_focal,
+        ClassBalancedFocalOptions,
+        "class-balanced focal loss (arXiv:1901.05555)",
+        initial_bias=one_against_all_bias,
+    ),
+    "ldam": LossEntry(
+        LdamLoss, LdamOptions, "LDAM (arXiv:1906.07413); goes with --classifier cosine"
+    ),
+    "ldam_hinge": LossEntry(ldam_hinge_loss, LdamOptions, "LDAM's hinge loss (arXiv:1906.07413)"),
     "scl": LossEntry(
         LogitAdjustmentLoss,
         SupervisedContrastiveOptions,

@@ -105,7 +105,7 @@ class SupervisedContrastiveLoss(nn.Module):
 
     uses_prototypes = False
 
-    def __init__(self, counts_per_class: Tensor, options: SupervisedContrastiveOptions) -> None:
+    def __init__(self, counts_per_class: Tensor, options: ContrastOptions) -> None:
         super().__init__()
         self.temperature = options.temperature
 

@@ -14,6 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.models.cifar_experts import CifarExperts, SharedGradient
 from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
 
 _CFG = {
@@ -27,14 +28,22 @@ _CFG = {
     "classifier": "fc",
     "license": "apache-2.0",
 }
-OUR_BACKBONES = ("resnet18_cifar", "resnet20_cifar", "resnet32_cifar")
+_LAYOUTS = {
+    "resnet18_cifar": CifarLayout((2, 2, 2, 2), projected_shortcut, "fan_out"),
+    "resnet20_cifar": CifarLayout((3, 3, 3), PaddedShortcut, "fan_in"),
+    "resnet32_cifar": CifarLayout((5, 5, 5), PaddedShortcut, "fan_in"),
+}
+_WIDTHS = {"resnet18_cifar": 64, "resnet20_cifar": 16, "resnet32_cifar": 16}
+OUR_BACKBONES = tuple(_LAYOUTS)
 
-default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in OUR_BACKBONES})
+default_cfgs = generate_default_cfgs(
+    {name: dict(_CFG) for name in (*OUR_BACKBONES, "cifar_experts")}
+)
 
 
-def _build(
-    name: str, layout: CifarLayout, kwargs: dict[str, Any], *, pretrained: bool
-) -> CifarResNet:
+def _build(name: str, kwargs: dict[str, Any], *, pretrained: bool) -> CifarResNet:
+    layout = _LAYOUTS[name]
+    kwargs = {"width": _WIDTHS[name], **kwargs}
     taps = tuple(range(1, 1 + len(layout.layers)))
     built = build_model_with_cfg(
         partial(CifarResNet, layout), name, pretrained, feature_cfg={"out_indices": taps}, **kwargs
@@ -48,24 +57,38 @@ def resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # n
     Its weights load into timm's and torchvision's `resnet18` key for key; only `conv1` has
     another shape.
     """
-    layout = CifarLayout((2, 2, 2, 2), projected_shortcut, "fan_out")
-    return _build("resnet18_cifar", layout, {"width": 64, **kwargs}, pretrained=pretrained)
+    return _build("resnet18_cifar", kwargs, pretrained=pretrained)
 
 
 def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
     """ResNet-20 of arXiv:1512.03385, section 4.2: 0.27 M parameters, 64 features at `width=16`."""
-    layout = CifarLayout((3, 3, 3), PaddedShortcut, "fan_in")
-    return _build("resnet20_cifar", layout, {"width": 16, **kwargs}, pretrained=pretrained)
+    return _build("resnet20_cifar", kwargs, pretrained=pretrained)
 
 
 def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
     """ResNet-32 of arXiv:1512.03385, section 4.2: 0.46 M parameters, 64 features at `width=16`."""
-    layout = CifarLayout((5, 5, 5), PaddedShortcut, "fan_in")
-    return _build("resnet32_cifar", layout, {"width": 16, **kwargs}, pretrained=pretrained)
+    return _build("resnet32_cifar", kwargs, pretrained=pretrained)
+
+
+def cifar_experts(
+    pretrained: bool = False,  # noqa: FBT001, FBT002
+    *,
+    of: str = "resnet32_cifar",
+    **kwargs: Any,
+) -> CifarExperts:
+    """`CifarExperts` of one of our backbones, three of 3/4 width unless `kwargs` say otherwise."""
+    usual = {"num_experts": 3, "expert_width": 0.75, "shared_gradient": "all"}
+    built = build_model_with_cfg(
+        partial(CifarExperts, _LAYOUTS[of]),
+        "cifar_experts",
+        pretrained,
+        **{"width": _WIDTHS[of], **usual, **kwargs},
+    )
+    return cast(CifarExperts, built)
 
 
 # Called and not used as a decorator: timm is untyped, and would take the signatures with it.
-for _entry in (resnet18_cifar, resnet20_cifar, resnet32_cifar):
+for _entry in (resnet18_cifar, resnet20_cifar, resnet32_cifar, cifar_experts):
     register_model(_entry)
 
 
@@ -102,6 +125,40 @@ def create_backbone(name: str, *, width: int | None = None, image_size: int) -> 
         raise ConfigError(
             f"--backbone: {name} cannot be built for {image_size} pixels: {reason}"
         ) from error
+
+
+def create_experts(
+    name: str,
+    *,
+    width: int | None = None,
+    num_experts: int,
+    expert_width: float,
+    shared_gradient: SharedGradient,
+) -> CifarExperts:
+    """`CifarExperts` of the network that `create_backbone` gives by this name and width.
+
+    Raises:
+        ConfigError: a name that is none of `OUR_BACKBONES`, or a width below 1.
+    """
+    if name not in OUR_BACKBONES:
+        raise ConfigError(
+            f"--backbone: {name} cannot be split into experts; {', '.join(OUR_BACKBONES)} can"
+        )
+    if width is not None and width < 1:
+        raise ConfigError(f"--width: {width}, must be at least 1")
+    kwargs: dict[str, Any] = {} if width is None else {"width": width}
+    return cast(
+        CifarExperts,
+        timm.create_model(
+            "cifar_experts",
+            num_classes=0,
+            of=name,
+            num_experts=num_experts,
+            expert_width=expert_width,
+            shared_gradient=shared_gradient,
+            **kwargs,
+        ),
+    )
 
 
 def feature_dim(backbone: nn.Module) -> int:

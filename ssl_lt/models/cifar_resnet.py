@@ -51,6 +51,23 @@ class CifarLayout:
     fan: Literal["fan_in", "fan_out"]
 
 
+def stage(
+    layout: CifarLayout, in_channels: int, out_channels: int, *, num_blocks: int, stride: int
+) -> nn.Sequential:
+    """Basic blocks of one width; the first of them changes shape where `stride` is not 1."""
+    first = None if stride == 1 else layout.shortcut(in_channels, out_channels, stride)
+    blocks = [BasicBlock(in_channels, out_channels, stride, downsample=first)]
+    blocks += [BasicBlock(out_channels, out_channels) for _ in range(num_blocks - 1)]
+    return nn.Sequential(*blocks)
+
+
+def start_convolutions(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
+    """Kaiming-normal weights for every convolution."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
+
+
 class CifarResNet(nn.Module):
     """ResNet of basic blocks with a 3x3 stride-1 stem and no pooling after it.
 
@@ -86,17 +103,13 @@ class CifarResNet(nn.Module):
         channels = width
         for k, (name, num_blocks) in enumerate(zip(self.stages, layout.layers, strict=True)):
             out, stride = width * 2**k, 1 if k == 0 else 2
-            first = None if stride == 1 else layout.shortcut(channels, out, stride)
-            blocks = [BasicBlock(channels, out, stride, downsample=first)]
-            blocks += [BasicBlock(out, out) for _ in range(num_blocks - 1)]
-            self.add_module(name, nn.Sequential(*blocks))
+            blocks = stage(layout, channels, out, num_blocks=num_blocks, stride=stride)
+            self.add_module(name, blocks)
             self.feature_info.append({"num_chs": out, "reduction": 2**k, "module": name})
             channels = out
         self.num_features = self.head_hidden_size = channels
         self.global_pool, self.fc = create_classifier(channels, num_classes, pool_type=global_pool)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode=layout.fan, nonlinearity="relu")
+        start_convolutions(self, layout.fan)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, num_features, h, w)."""

@@ -5,15 +5,14 @@ from typing import Literal
 
 import pytest
 
-from ssl_lt.cli import finetune, pretrain
+from ssl_lt.cli import finetune_config, pretrain
 from ssl_lt.cli.fields import coerce, flat_fields, nearest, to_mapping, with_values
 from ssl_lt.cli.options import EvaluateConfig
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.losses.registry import LOSSES
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
 
 ALL = [pretrain.default(method, list(PLUGINS)) for method in METHODS]
-ALL += [finetune.default(loss) for loss in LOSSES]
+ALL += [finetune_config.default(loss) for loss in finetune_config.ENTRIES]
 ALL += [EvaluateConfig()]
 
 

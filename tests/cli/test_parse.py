@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from ssl_lt.cli import finetune, pretrain
+from ssl_lt.cli import finetune_config, pretrain
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.options import EvaluateConfig
 from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, write_config
 from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.losses.registry import LOSSES
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
 
 
@@ -20,7 +19,7 @@ def pretraining(*words):
 
 
 def finetuning(*words):
-    return finetune.read_config(split_arguments(words), None)[0]
+    return finetune_config.read_config(split_arguments(words), None)[0]
 
 
 @pytest.fixture
@@ -203,9 +202,10 @@ def test_a_pretraining_configuration_is_read_back_as_it_was(tmp_path, method, pl
         assert pretraining("--config", str(path), "--seed", "3").run.seed == 3
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", finetune_config.ENTRIES)
 def test_a_finetuning_configuration_is_read_back_as_it_was(tmp_path, loss):
-    config = replace(changed(finetune.default(loss)), init_from="scratch", freeze_backbone=True)
+    default = finetune_config.default(loss)
+    config = replace(changed(default), init_from="scratch", freeze_backbone=True)
     path = tmp_path / "config.yaml"
     write_config(path, config, verb="finetune", command="")
     found = finetuning("--config", str(path))

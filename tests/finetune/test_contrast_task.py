@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.types import Batch
+from ssl_lt.finetune.weak_classes import WeakClasses
 from ssl_lt.losses.labelled_rows import labelled_rows
 from ssl_lt.losses.logit_adjustment import logit_adjusted_cross_entropy
 from ssl_lt.losses.registry import LOSSES
@@ -161,8 +163,25 @@ def test_compression_waits_for_its_epoch():
     for number in range(10):
         weak.observe(torch.tensor([0, 1, 1, 2]), torch.tensor([True, True, True, False]))
         assert torch.equal(weak.factors, torch.ones(3)) == (number < 8)
-        weak.on_epoch_end(toy.epoch(number, total=10))
+        weak.on_epoch_end(toy.epoch(number, total=10), nn.Identity())
     torch.testing.assert_close(weak.factors, torch.tensor([1.0, 1.0, 0.1]))
+
+
+def test_held_out_images_decide_where_there_are_any():
+    asked = []
+
+    def held_out_accuracy(network):
+        asked.append(network(toy.batch(0).images.double() / 255).shape)
+        return torch.tensor([0.9, 0.2, 0.9, 0.1, 0.9])
+
+    weak = WeakClasses(5, factor=0.5, start=0.5, held_out_accuracy=held_out_accuracy)
+    task = toy.task("rcl", weak_classes=weak)
+    for number in range(4):
+        task(toy.batch(number))
+        task.on_epoch_end(toy.epoch(number, total=4))
+        assert len(asked) == max(0, number)  # not before it is needed
+    assert asked[0] == (8, 5)  # logits
+    torch.testing.assert_close(weak.factors, torch.tensor([1.0, 0.5, 1.0, 0.5, 1.0]))
 
 
 def test_without_compression_there_is_nothing_to_save():

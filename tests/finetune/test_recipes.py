@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_lt.cli.finetune import read_config
+from ssl_lt.cli.finetune_config import read_config
 from ssl_lt.losses.registry import LOSSES
 
 CONFIGS = Path(__file__).parents[2] / "configs"

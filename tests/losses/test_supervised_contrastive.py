@@ -358,14 +358,26 @@ class LargestTensor(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", FOUR)
 def test_no_tensor_is_larger_than_anchors_times_keys(name):
-    num_classes = 60
-    y = torch.arange(20) % num_classes
-    z, y, prototypes = two_views(y, dim=4, num_classes=num_classes)
+    num_classes = 50
+    z, y, prototypes = two_views(torch.arange(64) % num_classes, dim=4, num_classes=num_classes)
     z.requires_grad_(), prototypes.requires_grad_()
     with LargestTensor() as seen:
         losses = FOUR[name](labelled_rows(z, y), prototypes, torch.arange(1, num_classes + 1), 0.1)
         losses.mean().backward()
-    assert 0 < seen.largest <= len(z) * (len(z) + num_classes)
+    most = len(z) * (len(z) + num_classes)
+    assert 0 < seen.largest <= most < len(z) * len(z) * num_classes / 30
+
+
+def test_a_larger_one_would_be_seen_in_either_pass():
+    z, y, _ = two_views()
+    z.requires_grad_()
+    cube = len(z) * len(z) * 5
+    with LargestTensor() as seen:
+        masked = (z @ z.T)[:, :, None] * F.one_hot(y, 5)
+    assert seen.largest == cube
+    with LargestTensor() as seen:
+        masked.square().sum().backward()
+    assert seen.largest == cube
 
 
 def test_more_keys_than_anchors():

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ssl_lt.cli import finetune, pretrain
+from ssl_lt.cli import finetune_config, pretrain
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.yaml_file import read_yaml
 
@@ -29,7 +29,7 @@ def parsed(verb, *files):
     if verb == "pretrain":
         return to_mapping(pretrain.read_config(words, None))
     # Without a run to start from, which a recipe leaves open.
-    config, _ = finetune.read_config([*words, "--init-from", "scratch"], None)
+    config, _ = finetune_config.read_config([*words, "--init-from", "scratch"], None)
     return to_mapping(config)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lt.cli import finetune, pretrain
+from ssl_lt.cli import finetune_config, pretrain
 from ssl_lt.cli.options import EvaluateConfig
 from ssl_lt.cli.parse import parse, read_configs, split_arguments
 from ssl_lt.cli.runs import take_resume
@@ -47,7 +47,7 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch):
         # The run that README calls NAME is not there: parse what would follow from scratch.
         if "runs/NAME" in words:
             words[words.index("runs/NAME")] = "scratch"
-        finetune.read_config(words, None)
+        finetune_config.read_config(words, None)
     elif script == "evaluate.py":
         parse(EvaluateConfig(), words, read_configs(words), prog="")
     else:

@@ -1,0 +1,59 @@
+"""Training images that are kept out of training, to choose by what the test split must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_lt.cli.build import Data
+from ssl_lt.cli.measure import classifier_predictions
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.engine.precision import Precision
+from ssl_lt.evaluate.linear_probe import LinearProbeOptions, held_out_rows
+
+
+def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | FileTable]:
+    """What is left to train on, and what is held out.
+
+    Which images is a function of the split: a run that goes on, or is judged, finds the same.
+
+    Args:
+        data: with labels.
+        share: of the images of each class, rounded down but at least one; a class of one image
+            keeps it.
+
+    Raises:
+        ConfigError: no class has two images.
+    """
+    options = LinearProbeOptions(held_out=share, seed=data.split.recipe.seed)
+    labels = data.train.labels
+    held = held_out_rows(labels, torch.arange(len(labels)), options=options)
+    if not bool(held.any()):
+        raise ConfigError("--hold-out: no class has two training images")
+    rows, kept = (torch.nonzero(part).flatten().numpy() for part in (held, ~held))
+    counts = torch.bincount(labels[~held], minlength=data.num_classes)
+    split = replace(
+        data.split,
+        indices=data.split.indices[kept],
+        counts_per_class=tuple(int(n) for n in counts),
+    )
+    return replace(data, split=split, train=data.train.take(kept)), data.train.take(rows)
+
+
+def accuracy_on(
+    table: PixelTable | FileTable, data: Data, *, precision: Precision
+) -> Callable[[nn.Module], Tensor]:
+    """Network that ends in logits -> (C,) accuracy on a table, 0 for classes it has no image of."""
+
+    def accuracy_per_class(network: nn.Module) -> Tensor:
+        predictions, labels = classifier_predictions(network, table, data, precision=precision)
+        seen = np.bincount(labels, minlength=data.num_classes)
+        right = np.bincount(labels[predictions == labels], minlength=data.num_classes)
+        return torch.from_numpy(right / np.maximum(seen, 1)).float()
+
+    return accuracy_per_class

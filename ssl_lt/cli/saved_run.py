@@ -1,0 +1,166 @@
+"""A run on disk, opened to be judged: its configuration, its data and its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import nn
+
+from ssl_lt.cli import pretrain
+from ssl_lt.cli.build import Data, build_backbone, check_labels, join_processes, open_data
+from ssl_lt.cli.fields import to_mapping
+from ssl_lt.cli.finetune_config import default as finetune_default
+from ssl_lt.cli.finetune_series import SERIES
+from ssl_lt.cli.options import FinetuneConfig, PretrainConfig
+from ssl_lt.cli.parse import parse
+from ssl_lt.cli.runs import RUNS, newest_run, run_verb_of, stored_values
+from ssl_lt.cli.summary import save_result, stored_evaluations
+from ssl_lt.cli.supervised import build_task
+from ssl_lt.cli.weights_from import checkpoint_weights
+from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.engine.run_folder import RunFolder, open_run_folder
+from ssl_lt.engine.state import load_model_state
+from ssl_lt.finetune.task import ClassifierTask
+from ssl_lt.models.weights import load_backbone_weights
+from ssl_lt.report.page import write_page
+from ssl_lt.report.results import Evaluation
+from ssl_lt.report.tables import summary_tables, to_rich
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run and its data.
+
+    Attributes:
+        folder: of the run.
+        config: it was started with; its data may have moved since.
+        data: its training subset.
+        test: what it is judged by.
+        evaluations: in its `results.json` so far; none of a run that is not finished.
+    """
+
+    folder: RunFolder
+    config: PretrainConfig | FinetuneConfig
+    data: Data
+    test: PixelTable | FileTable
+    evaluations: tuple[Evaluation, ...]
+
+    def others(self, found: Sequence[Evaluation]) -> list[Evaluation]:
+        """The evaluations so far whose names are not among the new ones."""
+        names = {evaluation.name for evaluation in found}
+        return [evaluation for evaluation in self.evaluations if evaluation.name not in names]
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """What a run has learned, on the device of this process.
+
+    Attributes:
+        backbone: (B, 3, S, S) -> (B, D).
+        task: of a fine-tuned run, with the classifier; None of a pretrained one.
+    """
+
+    backbone: nn.Module
+    task: ClassifierTask | None
+
+
+def open_saved_run(run: str, *, data_root: Path | None, num_workers: int, verb: str) -> SavedRun:
+    """A run with labelled data and a test split, for a verb that judges it.
+
+    Args:
+        run: a folder, or "auto" for the newest one under runs/.
+        data_root: where the data is now; None: where it was.
+        num_workers: processes that decode what does not fit into memory.
+        verb: for messages: "evaluation".
+
+    Raises:
+        ConfigError: there is no such run, or its data has no labels.
+        DataError: there is no test split, or `results.json` is damaged.
+    """
+    folder = find_run(run)
+    evaluations = stored_evaluations(folder)
+    config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
+    data = open_data(config.data, split_file=folder.split)
+    check_labels(data, verb)
+    test = data.test()
+    if test is None:
+        raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
+    return SavedRun(folder, config, data, test, evaluations)
+
+
+def record(run: SavedRun, evaluations: Sequence[Evaluation]) -> None:
+    """Writes the run's `results.json` and its page anew, and prints the tables."""
+    values, verb = to_mapping(run.config), run_verb_of(run.folder)
+    result = save_result(run.folder, run.data, values, verb=verb, evaluations=evaluations)
+    page = run.folder.report / "index.html"
+    write_page([result], page)
+    console = Console()
+    for table in summary_tables([result]):
+        console.print(to_rich(table))
+    print(f"report: {page.resolve()}")
+
+
+def find_run(run: str) -> RunFolder:
+    """Resolves `--run`: a folder, or "auto" for the newest.
+
+    Raises:
+        ConfigError: there is none, or it holds several runs.
+    """
+    if run != "auto":
+        folder = open_run_folder(Path(run))
+        if run_verb_of(folder) == SERIES:
+            members = ", ".join(p.parent.name for p in sorted(folder.path.glob("*/config.yaml")))
+            raise ConfigError(f"--run: {run} holds several runs, judge one of them: {members}")
+        return folder
+    newest = newest_run(["pretrain", "finetune"])
+    if newest is None:
+        raise ConfigError(f"--run: no run under {RUNS}/; pretrain.py makes one")
+    return newest
+
+
+def run_config_of(
+    folder: RunFolder, *, data_root: Path | None, num_workers: int
+) -> PretrainConfig | FinetuneConfig:
+    """The configuration the run was started with; its data may have moved since."""
+    values = stored_values(folder)
+    run_config: PretrainConfig | FinetuneConfig
+    if run_verb_of(folder) == "pretrain":
+        chosen = pretrain.default(values["method"], values["plugins"])
+        run_config = parse(chosen, [], values, prog="")
+    else:
+        run_config = parse(finetune_default(values["loss"]), [], values, prog="")
+    options = replace(run_config.data, num_workers=num_workers)
+    if data_root is not None:
+        options = replace(options, data_root=data_root)
+    return replace(run_config, data=options)
+
+
+def load_network(run: SavedRun) -> SavedNetwork:
+    """The networks as the newest valid checkpoint has them.
+
+    Raises:
+        CheckpointError: there is none, or it does not fit the configuration.
+    """
+    weights, step = checkpoint_weights(run.folder)
+    if not run.folder.is_finished:
+        join_processes().print(f"note: this run is not finished; judging it after step {step}")
+    if isinstance(run.config, FinetuneConfig):
+        task = build_task(run.config, run.data)
+        load_model_state(task, load_file(weights))
+        task.to(device())
+        return SavedNetwork(task.backbone, task)
+    size, seed = run.data.image_size, run.config.run.seed
+    backbone, _ = build_backbone(run.config.model, image_size=size, seed=seed)
+    load_backbone_weights(backbone, weights)
+    return SavedNetwork(backbone.to(device()), None)
+
+
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device(join_processes().device)

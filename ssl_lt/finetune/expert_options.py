@@ -1,0 +1,89 @@
+"""Whether a classifier is several experts, and which."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from ssl_lt.core.errors import ConfigError
+
+_OWNERS = {
+    "diversity_weight": ("ride",),
+    "diversity_temperature": ("ride",),
+    "class_temperature": ("ride",),
+    "class_temperature_start": ("ride",),
+    "expert_groups": ("ace",),
+    "expert_rates": ("ace",),
+    "interference_weight": ("ace",),
+}
+
+
+@dataclass(frozen=True)
+class ExpertOptions:
+    """Several experts in one network, each with the loss that --loss names."""
+
+    experts: Literal["none", "ride", "ace"] = "none"
+    """ride: all learn every class and differ (arXiv:2010.01809); ace: on all, on rarer and on the
+    rarest classes (arXiv:2108.02385)."""
+    num_experts: int = 3
+    """How many."""
+    expert_width: float = 0.75
+    """Channels of the experts' own stages, as a share of the network's."""
+    diversity_weight: float = -0.2
+    """Weight of the divergence between an expert and the mean of all; negative: they are pushed
+    apart. ride only."""
+    diversity_temperature: float = 1.0
+    """Logits are divided by it in the divergence. ride only."""
+    class_temperature: float = 0.05
+    """How far the temperatures of the classes follow their training images; 0: not. ride only."""
+    class_temperature_start: float = 0.8
+    """Share of the epochs after which classes have temperatures of their own. ride only."""
+    expert_groups: Literal["thirds", "counts"] = "thirds"
+    """How classes are shared out: in equal parts (as many as experts), or by more than 100, 20 to
+    100, fewer than 20 training images (three experts). ace only."""
+    expert_rates: Literal["counts", "equal"] = "counts"
+    """How fast an expert learns: as its share of the training images, or all alike. ace only."""
+    interference_weight: float = 1.0
+    """Weight of the squared logits of classes that are not an expert's. ace only."""
+
+    def __post_init__(self) -> None:
+        self._check_owners()
+        if self.num_experts < 2:
+            raise ConfigError(f"--num-experts: {self.num_experts}, must be at least 2")
+        if self.expert_groups == "counts" and self.num_experts != 3:
+            raise ConfigError(
+                f"--num-experts: {self.num_experts}, and --expert-groups counts makes 3 groups"
+            )
+        # Field: what holds, and what is said where it does not.
+        numbers = {
+            "expert_width": (0 < self.expert_width <= 1, "is outside (0, 1]"),
+            "diversity_weight": (abs(self.diversity_weight) < float("inf"), "is not finite"),
+            "diversity_temperature": (
+                0 < self.diversity_temperature < float("inf"),
+                "is not a positive number",
+            ),
+            "class_temperature": (0 <= self.class_temperature < 1, "is outside [0, 1)"),
+            "class_temperature_start": (
+                0 <= self.class_temperature_start <= 1,
+                "is outside [0, 1]",
+            ),
+            "interference_weight": (
+                0 <= self.interference_weight < float("inf"),
+                "is negative or not finite",
+            ),
+        }
+        for name, (holds, fault) in numbers.items():
+            if not holds:
+                raise ConfigError(f"--{name.replace('_', '-')}: {getattr(self, name)} {fault}")
+
+    def _check_owners(self) -> None:
+        """Refuses what the chosen experts would not read."""
+        for field in dataclasses.fields(self):
+            owners = _OWNERS.get(field.name, ("ride", "ace"))
+            changed = getattr(self, field.name) != field.default
+            if changed and field.name != "experts" and self.experts not in owners:
+                raise ConfigError(
+                    f"--{field.name.replace('_', '-')} belongs to --experts {' or '.join(owners)}, "
+                    "which was not chosen"
+                )

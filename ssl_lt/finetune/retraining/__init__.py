@@ -1,0 +1,1 @@
+"""Classifiers made after training, from cached features or logits, in seconds."""
