@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from bench_methods import in_turn, long_tail
+from bench_methods import CLOCKS, Clock, in_turn, long_tail
 from bench_throughput import MEAN, STD, FixedView
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -153,7 +153,7 @@ def steppers(backbone: str, batch_size: int, device: torch.device) -> dict[str, 
 
 
 def bench(
-    backbones: list[str], batch_size: int, rounds: int, device: torch.device
+    backbones: list[str], batch_size: int, *, rounds: int, device: torch.device, clock: Clock
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds: of the steps of each backbone, and under "contrasts" of each loss."""
     results: dict[str, dict[str, float]] = {}
@@ -161,10 +161,10 @@ def bench(
     for backbone in backbones:
         candidates = steppers(backbone, batch_size, device)
         if not results:  # beside the first backbone, whose step they are compared with
-            found = in_turn({**candidates, **contrasts}, rounds=rounds, device=device)
+            found = in_turn({**candidates, **contrasts}, rounds=rounds, device=device, clock=clock)
             results["contrasts"] = {name: found.pop(name) for name in contrasts}
         else:
-            found = in_turn(candidates, rounds=rounds, device=device)
+            found = in_turn(candidates, rounds=rounds, device=device, clock=clock)
         results[backbone] = found
     return results
 
@@ -175,13 +175,16 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["resnet32_cifar", "resnet18_cifar"])
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--quick", action="store_true", help="few rounds")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="which time is shown")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
-    rounds = 2 if arguments.quick else 9
+    rounds, clock = 2 if arguments.quick else 9, CLOCKS[arguments.clock]
     device = PartialState().device
     if device.type == "cpu":
         keep_freed_memory()
-    results = bench(arguments.backbones, arguments.batch_size, rounds, device)
+    results = bench(
+        arguments.backbones, arguments.batch_size, rounds=rounds, device=device, clock=clock
+    )
     first = arguments.backbones[0]
     print(f"{'a contrast':16s} {'ms':>10s} {'of a step of ' + first:>30s}")
     for name, milliseconds in results["contrasts"].items():
@@ -196,7 +199,8 @@ def main() -> None:
     print(
         f"\nbatch {arguments.batch_size}, contrasts with {MANY_CLASSES} classes, "
         f"{torch.get_num_threads()} threads on {device}, "
-        f"{resolve_precision('auto', device)} precision, medians of {rounds} rounds"
+        f"{resolve_precision('auto', device)} precision, {arguments.clock} time, "
+        f"medians of {rounds} rounds"
     )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

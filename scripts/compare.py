@@ -1,9 +1,11 @@
 #!/usr/bin/env python
 """Runs a list of recipes one after another and makes one table of their results.
 
-    python scripts/compare.py configs/compare/cifar100_lt_laptop.yaml --output runs/compare/x
+    python scripts/compare.py --data cifar10 --imbalance-factor 100 --budget laptop
+    python scripts/compare.py configs/compare/pretrain_cifar100_lt_laptop.yaml --output runs/compare
 
-The list is a YAML file:
+The first trains the whole shelf of fine-tuning methods (`configs/compare/shelf_BUDGET.yaml`), the
+second what a list says. A list is a YAML file:
 
     budget: what every row gets, in words
     verb: pretrain                                   # or finetune
@@ -11,7 +13,8 @@ The list is a YAML file:
       - name: SimCLR
         config: [laptop/cifar100_lt, laptop/simclr]  # below configs/VERB
         flags: {epochs: 60}                          # of pretrain.py, optional
-        evaluate: {random-init: true}                # of evaluate.py, optional
+        evaluate: {random-init: true}                # of evaluate.py; null: not called
+        retrain: true                                # also the classifiers of `ssl-lt retrain`
 
 Each row is trained once a seed in a folder of its own and then evaluated. It can be killed at any
 point: what is finished is not done again, what was under way is resumed. The table (table.md,
@@ -37,7 +40,7 @@ from ssl_lt.core.errors import UserError
 from ssl_lt.engine.run_folder import RunFolder
 from ssl_lt.report.plain import to_plain
 from ssl_lt.report.results import RunResult, read_results
-from ssl_lt.report.seeds import COLUMNS, seed_rows, spread
+from ssl_lt.report.seeds import COLUMNS, leading_groups, seed_rows, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,7 +52,8 @@ class Row:
     name: str
     seed: int
     flags: Mapping[str, Any]
-    evaluate: Mapping[str, Any]
+    evaluate: Mapping[str, Any] | None
+    retrain: bool
     folder: Path
 
 
@@ -58,17 +62,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("list", type=Path, help="YAML file with the rows")
-    parser.add_argument("--output", type=Path, required=True, help="folder of runs and table")
+    parser.add_argument("list", type=Path, nargs="?", help="YAML file with the rows")
+    parser.add_argument("--budget", help="in place of a file: configs/compare/shelf_BUDGET.yaml")
+    parser.add_argument("--data", help="of every row; none: as its recipe says")
+    parser.add_argument("--data-root", type=Path, help="where it is found")
+    parser.add_argument("--imbalance-factor", type=float, help="of every row")
+    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="runs and table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--flags", nargs="+", default=[], help="name=value, for every row")
     parser.add_argument("--only", nargs="+", help="names of the rows to run; all are in the table")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    plan = yaml.safe_load(arguments.list.read_text())
+    if (arguments.list is None) == (arguments.budget is None):
+        parser.error("give a list, or --budget laptop")
+    chosen = arguments.list or ROOT / f"configs/compare/shelf_{arguments.budget}.yaml"
+    if not chosen.is_file():
+        parser.error(f"no list {chosen}")
+    plan = yaml.safe_load(chosen.read_text())
+    known = {row["name"] for row in plan["rows"]}
+    if unknown := sorted({*(arguments.only or ())} - known):
+        parser.error(f"--only: no row {unknown[0]!r} among {', '.join(sorted(known))}")
     added = dict(flag.split("=", 1) for flag in arguments.flags)
+    for flag in ("data", "data-root", "imbalance-factor"):
+        value = getattr(arguments, flag.replace("-", "_"))
+        if value is not None:
+            added[flag] = str(value)
+    common = {"evaluate": plan.get("evaluate", {})}
     rows = [
-        read_row(row, plan["verb"], seed, added, arguments.output)
+        read_row({**common, **row}, plan["verb"], seed, added, arguments.output)
         for seed in arguments.seeds
         for row in plan["rows"]
     ]
@@ -97,7 +118,8 @@ def read_row(
         "seed": seed,
         "run-dir": str(output / slug(row["name"], seed)),
     }
-    return Row(row["name"], seed, flags, row.get("evaluate", {}), Path(flags["run-dir"]))
+    folder = Path(flags["run-dir"])
+    return Row(row["name"], seed, flags, row["evaluate"], row.get("retrain", False), folder)
 
 
 def slug(name: str, seed: int) -> str:
@@ -120,7 +142,13 @@ def run(row: Row, verb: str) -> int:
         code = call(command)
         if code:
             return code
-    return call(["evaluate.py", "--run", str(run_of(row).path), *words(row.evaluate)])
+    path = str(run_of(row).path)
+    code = 0
+    if row.evaluate is not None:
+        code = call(["evaluate.py", "--run", path, *words(row.evaluate)])
+    if row.retrain and not code:
+        code = call(["-m", "ssl_lt", "retrain", "--run", path])
+    return code
 
 
 def run_of(row: Row) -> RunFolder:
@@ -145,9 +173,8 @@ def words(flags: Mapping[str, Any]) -> list[str]:
 def call(command: Sequence[str]) -> int:
     """One command of ours, shown before it runs."""
     print(f"$ python {shlex.join(command)}", flush=True)
-    return subprocess.run(
-        [sys.executable, str(ROOT / command[0]), *command[1:]], check=False
-    ).returncode
+    program = [str(ROOT / command[0])] if command[0].endswith(".py") else [command[0]]
+    return subprocess.run([sys.executable, *program, *command[1:]], check=False).returncode
 
 
 def result_of(row: Row) -> RunResult | None:
@@ -156,8 +183,9 @@ def result_of(row: Row) -> RunResult | None:
         result = read_results(run_of(row).results)
     except UserError:
         return None
-    judged_after_training = any(e.name.startswith("kNN") for e in result.evaluations)
-    return result if judged_after_training else None
+    done = {e.name for e in result.evaluations}
+    needed = ["kNN"] * (row.evaluate is not None) + ["cRT"] * row.retrain
+    return result if done and done.issuperset(needed) else None
 
 
 def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> None:
@@ -173,8 +201,9 @@ def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> N
             cells = [row.columns[key] for key in COLUMNS] + [minutes]
             shown = ["n/a" if cell is None else str(cell) for cell in cells]
             lines.append("| " + " | ".join([name, row.evaluation, *shown]) + " |")
-            record = {"minutes": minutes, "seeds": len(results), "command": results[0].command}
-            records.append({**to_plain(row), **to_plain(record)})
+            record = {"row": name, "evaluation": row.evaluation, **row.columns}
+            record |= {"minutes": minutes, "seeds": len(results), "command": results[0].command}
+            records.append(to_plain(record))
     rule = results_rule(rows)
     head = ["| " + " | ".join(["row", "evaluation", *COLUMNS, "minutes"]) + " |"]
     head.append("|---|---|" + "---:|" * (len(COLUMNS) + 1))
@@ -196,7 +225,7 @@ def results_rule(rows: Sequence[Row]) -> str:
     for row in rows:
         result = result_of(row)
         if result is not None:
-            return result.evaluations[0].accuracy.groups[0].rule
+            return leading_groups(result.evaluations[0].accuracy).rule
     return "as the results will say"
 
 

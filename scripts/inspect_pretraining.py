@@ -16,22 +16,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 from ssl_lt.cli.runs import stored_values
+from ssl_lt.cli.sample_scores import file_of_epoch, read_scores
 from ssl_lt.core.errors import DataError, UserError
-from ssl_lt.data.long_tail import COUNTS, Groups, groups_by_count, groups_by_thirds
+from ssl_lt.data.long_tail import COUNTS, groups_by_count, groups_by_thirds
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources import open_source
 from ssl_lt.data.split import Split, read_split
 from ssl_lt.engine.checkpoint import newest_checkpoint
 from ssl_lt.engine.run_folder import RunFolder, open_run_folder
+from ssl_lt.evaluate.tail import Floats, Integers, few_over_many, frequency_correlation
 
 SAMPLE_SCORES = ("memorisation", "disagreement")
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 def rarity_lines(name: str, score: Floats, labels: Integers, counts: Integers) -> Iterator[str]:
@@ -48,23 +45,13 @@ def rarity_lines(name: str, score: Floats, labels: Integers, counts: Integers) -
     if len(np.unique(score)) < 2:
         yield f"{name}: all {len(score):,} known scores are equal; nothing to compare yet"
         return
-    correlation = spearmanr(score, counts[labels]).statistic
-    yield f"{name}: Spearman's correlation with the class's images {correlation:+.3f}"
+    correlation = frequency_correlation(score, labels, counts)
+    shown = "n/a" if correlation is None else f"{correlation:+.3f}"
+    yield f"{name}: Spearman's correlation with the class's images {shown}"
     for groups in (groups_by_count(counts), groups_by_thirds(counts)):
         auc = few_over_many(score, labels, groups)
         if auc is not None:
             yield f"  AUC of few over many {auc:.3f} ({groups.rule})"
-
-
-def few_over_many(score: Floats, labels: Integers, groups: Groups) -> float | None:
-    """Probability that a sample of a `few` class has the higher score than one of a `many` class.
-
-    Ties count half; None where a group has no sample.
-    """
-    few, many = np.isin(labels, groups.few), np.isin(labels, groups.many)
-    if not few.any() or not many.any():
-        return None
-    return float(roc_auc_score(few[few | many], score[few | many]))
 
 
 def total_variation(first: Floats, second: Floats) -> float:
@@ -138,30 +125,19 @@ def labels_of(run: RunFolder, split: Split) -> Integers:
     return labels
 
 
-def newest_scores(run: RunFolder) -> tuple[str, dict[str, NDArray[np.float64]]]:
-    """Name and content of the file of the last epoch.
-
-    Raises:
-        DataError: there is none.
-    """
-    files = sorted(run.scores.glob("epoch-*.safetensors"))
-    if not files:
-        raise DataError(f"{run.scores}: no scores: no epoch has ended, or nothing keeps any")
-    return files[-1].stem, load_file(files[-1])
-
-
 def score_lines(run: RunFolder) -> Iterator[str]:
     """All that `scores/` and `split.json` say.
 
     Raises:
         DataError: one of them is missing, or the data has no labels.
     """
-    epoch, scores = newest_scores(run)
+    epoch, file = file_of_epoch(run, None)
     split = read_split(run.split)
+    scores = read_scores(file, num_samples=len(split.indices))
     if not split.counts_per_class:
         raise DataError(f"{run.split}: {split.source} has no labels to compare scores with")
     counts, labels = np.array(split.counts_per_class), labels_of(run, split)
-    yield f"scores after {epoch}"
+    yield f"scores after epoch {epoch}"
     for name in SAMPLE_SCORES:
         if name in scores:
             yield from rarity_lines(name, scores[name].astype(np.float64), labels, counts)

@@ -75,9 +75,17 @@ class Data:
         return self._test
 
     @cached_property
+    def test_sha256(self) -> str:
+        """Fingerprint of the test split, "" where there is none; the same decoded or not."""
+        return "" if self._test_table is None else self._test_table.fingerprint()
+
+    @cached_property
+    def _test_table(self) -> ImageTable | None:
+        return self.source.test()
+
+    @cached_property
     def _test(self) -> PixelTable | FileTable | None:
-        table = self.source.test()
-        return None if table is None else self.decoded(table)
+        return None if self._test_table is None else self.decoded(self._test_table)
 
     def decoded(self, table: ImageTable) -> PixelTable | FileTable:
         """Every row of a table, in memory where that fits."""

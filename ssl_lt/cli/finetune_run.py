@@ -17,7 +17,7 @@ from ssl_lt.cli.build import (
 from ssl_lt.cli.experts import judge_routed
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.hold_out import hold_out
-from ssl_lt.cli.measure import classifier_predictions, judge
+from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import FinetuneConfig
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.cli.supervised import build_task, sampled_plan, worker_crop
@@ -29,6 +29,7 @@ from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.evaluate.softmax import softmax_answers
 from ssl_lt.finetune.expert_task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.task import ClassifierTask
@@ -138,5 +139,13 @@ def judge_classifier(
     """The network's own predictions on the test split."""
     network = nn.Sequential(task.backbone, task.classifier)
     precision = config.fit.mixed_precision
-    predictions, labels = classifier_predictions(network, test, data, precision=precision)
-    return judge("classifier", predictions, labels, data, note=f"loss {config.loss}, last epoch")
+    found = features_of(network, test, data, precision=precision)
+    predictions, confidence = softmax_answers(found.features)
+    return judge(
+        "classifier",
+        predictions.numpy(),
+        found.labels.numpy(),
+        data,
+        note=f"loss {config.loss}, last epoch",
+        confidence=confidence.numpy(),
+    )

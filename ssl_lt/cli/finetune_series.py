@@ -24,7 +24,7 @@ from ssl_lt.losses.registry import LossEntry
 from ssl_lt.report.page import write_page
 from ssl_lt.report.plain import to_plain
 from ssl_lt.report.results import RunResult, read_results
-from ssl_lt.report.seeds import pooled, seed_rows, seed_table
+from ssl_lt.report.seeds import leading_groups, pooled, seed_rows, seed_table
 from ssl_lt.report.tables import to_markdown, to_rich
 
 # What config.yaml of the folder that holds the runs calls itself.
@@ -188,7 +188,7 @@ def _compare(folder: Path, members: Sequence[Member]) -> None:
         return  # there is no test split
     rows = seed_rows(by_start)
     first = next(iter(by_start.values()))[0]
-    table = seed_table(rows, rule=first.evaluations[0].accuracy.groups[0].rule)
+    table = seed_table(rows, rule=leading_groups(first.evaluations[0].accuracy).rule)
     console = Console()
     console.print(to_rich(table))
     write_text_atomically(folder / "summary.md", to_markdown(table))

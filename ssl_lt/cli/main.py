@@ -9,18 +9,24 @@ from collections.abc import Callable
 from ssl_lt.core.errors import UserError
 from ssl_lt.engine.signals import Stopped
 
-_USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,retrain,report,doctor} ...
+_USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,retrain,report,tail,export,doctor} ...
 
   pretrain   learn a representation without labels
   finetune   train a classifier, from a pretrained run or from scratch
   evaluate   kNN and linear probe on the balanced test split, and the report
   retrain    other classifiers on a run's frozen features, in seconds
   report     one page that compares runs
+  tail       training images that look rare to a run without labels, to label first
+  export     a run's network as a folder that timm loads, with a card, and as ONNX
   doctor     what is installed, and what is wrong with it
 
 Each takes --help. Exit codes: 0 done, 2 configuration, 3 data, 4 checkpoint, 5 not finite,
 6 processes disagree, 7 disk, 143 and 130 stopped by a signal with the state saved.
 """
+
+_VERBS = (
+    "pretrain", "finetune", "evaluate", "retrain", "report", "tail", "export", "doctor",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -29,7 +35,7 @@ def main() -> None:
     if verb in ("--help", "-h"):
         print(_USAGE, end="")
         sys.exit(0)
-    if verb not in ("pretrain", "finetune", "evaluate", "retrain", "report", "doctor"):
+    if verb not in _VERBS:
         print(f"error: unknown command {verb!r}; see ssl-lt --help", file=sys.stderr)
         sys.exit(2)
     run_verb(verb, words)

@@ -16,8 +16,11 @@ from ssl_lt.cli.build import Data, autocast_dtype
 from ssl_lt.core.distributed import rank, world_size
 from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.engine.precision import Precision
-from ssl_lt.evaluate.accuracy import accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.accuracy import accuracy, accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.answers import pack_answers
+from ssl_lt.evaluate.calibration import calibration
 from ssl_lt.evaluate.features import Features, extract_features, gather_features
+from ssl_lt.evaluate.intervals import bootstrap
 from ssl_lt.evaluate.knn import KNNOptions, knn_predict
 from ssl_lt.report.results import Evaluation
 
@@ -73,8 +76,8 @@ def knn_monitor(data: Data, precision: Precision) -> Callable[[nn.Module], Mappi
         queries = features_of(backbone, test, data, precision=precision)
         options = KNNOptions(k=min(20, len(bank)))
         predictions = knn_predict(bank, queries, num_classes=data.num_classes, options=options)
-        found = judge("knn", predictions.numpy(), queries.labels.numpy(), data)
-        return {"knn": found.accuracy.balanced}
+        found = accuracy(predictions, queries.labels, num_classes=data.num_classes)
+        return {"knn": found.balanced}
 
     return monitor
 
@@ -86,15 +89,32 @@ def judge(
     data: Data,
     *,
     note: str = "",
+    confidence: NDArray[np.float32] | None = None,
 ) -> Evaluation:
-    """Predictions on the test split as a named evaluation."""
+    """Predictions on the test split as a named evaluation.
+
+    Args:
+        name: of the classifier.
+        predictions: (N,) classes, in the order of the test split.
+        labels: (N,) true classes.
+        data: with the groups and the test split.
+        note: settings worth a line.
+        confidence: (N,) probability of the predicted class; None of a classifier that has none.
+    """
     confusion = confusion_matrix(predictions, labels, num_classes=data.num_classes)
+    hits, num_test = confusion.diagonal(), confusion.sum(axis=1)
+    right = predictions == labels
     rows: Sequence[Sequence[int]] = confusion.tolist()
     return Evaluation(
         name=name,
         accuracy=accuracy_from_confusion(confusion, groups=data.groups),
         note=note,
         confusion=tuple(tuple(row) for row in rows),
+        intervals=bootstrap(hits, num_test, groups=data.groups),
+        calibration=None
+        if confidence is None
+        else calibration(confidence, right, labels, groups=data.groups),
+        answers=pack_answers(right, labels, test_sha256=data.test_sha256),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.cli.fields import Flat
+from ssl_lt.cli.protocol_options import ProtocolOptions
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.optim import OptimOptions
@@ -160,15 +161,11 @@ class EvaluateConfig:
 
     run: str = "auto"
     """Folder of the run; auto: the newest one under runs/."""
-    knn_k: int = 20
-    """Neighbours that vote."""
-    knn_temperature: float = 0.07
-    """A neighbour at cosine similarity s votes with exp(s / temperature)."""
-    probe_on: tuple[Literal["all", "long-tail"], ...] = ("all", "long-tail")
-    """Training labels of the linear probe: all of the data set's (the field's protocol for
-    representations), or those of the long-tailed subset (what one has in practice)."""
+    protocols: Flat[ProtocolOptions] = field(default_factory=ProtocolOptions)
     random_init: bool = False
     """Also judge the same backbone with its initial, untrained weights."""
+    map_images: int = 2000
+    """Test images on the page's map of features (t-SNE, ten seconds of one core); 0: no map."""
     batch_size: int = 512
     """Images a forward pass."""
     data_root: Path | None = None

@@ -35,6 +35,19 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+def with_run_flag(words: list[str]) -> list[str]:
+    """`RUN --flags` as `--run RUN --flags`.
+
+    Raises:
+        ConfigError: the run is given both ways.
+    """
+    if not words or words[0].startswith("--"):
+        return words
+    if "--run" in words:
+        raise ConfigError(f"--run: {words[0]} is the run already")
+    return ["--run", *words]
+
+
 def take_values(words: list[str], flag: str) -> list[str]:
     """Removes every `flag VALUE ...` from the words and returns the values."""
     values: list[str] = []

@@ -11,8 +11,10 @@ from rich.console import Console
 from ssl_lt.cli.parse import split_arguments, take_values
 from ssl_lt.core.errors import ConfigError, DataError, UserError
 from ssl_lt.report.page import write_page
+from ssl_lt.report.pictures import Pictures, read_pictures
 from ssl_lt.report.results import RunResult, read_results
-from ssl_lt.report.tables import summary_tables, to_rich
+from ssl_lt.report.summary_tables import summary_tables
+from ssl_lt.report.tables import to_rich
 
 _USAGE = """usage: ssl-lt report RUN [RUN ...] [--output FILE.html]
 
@@ -37,10 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     page = Path(output[0]) if output else Path("runs/report/index.html")
     if page.suffix != ".html":
         raise ConfigError(f"--output: {page} does not end in .html")
-    results, code = _read_all([Path(word) for word in words])
+    results, pictures, code = _read_all([Path(word) for word in words])
     if not results:
         return code
-    write_page(results, page)
+    write_page(results, page, pictures=pictures)
     console = Console()
     for table in summary_tables(results):
         console.print(to_rich(table))
@@ -48,16 +50,22 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[RunResult], int]:
-    """Every readable result; the others are named on stderr, and the last one's code is kept."""
-    results, code = [], 0
+def _read_all(paths: Sequence[Path]) -> tuple[list[RunResult], list[Pictures], int]:
+    """Every readable result; the others are named on stderr, and the last one's code is kept.
+
+    A run whose pictures cannot be read is named too, and shown without them.
+    """
+    results, pictures, code = [], list[Pictures](), 0
     for path in paths:
         try:
             result = read_results(path / "results.json" if path.is_dir() else path)
             if not result.evaluations:
                 raise DataError(f"{path}: not evaluated yet; evaluate.py --run {path}")
             results.append(result)
+            pictures.append(Pictures())
+            folder = (path if path.is_dir() else path.parent) / "report"
+            pictures[-1] = read_pictures(folder, num_classes=len(result.data.class_names))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             code = error.exit_code
-    return results, code
+    return results, pictures, code

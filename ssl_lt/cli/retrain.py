@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_lt.cli.build import join_processes
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.measure import features_of, judge
-from ssl_lt.cli.parse import parse, read_configs, split_arguments
+from ssl_lt.cli.parse import parse, read_configs, split_arguments, with_run_flag
 from ssl_lt.cli.retrain_config import RetrainConfig
 from ssl_lt.cli.saved_run import (
     SavedNetwork,
@@ -46,7 +46,7 @@ class Retrained:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    words = _with_run_flag(split_arguments(arguments))
+    words = with_run_flag(split_arguments(arguments))
     config = parse(RetrainConfig(), words, read_configs(words), prog="ssl-lt retrain")
     state = join_processes()
     run = open_saved_run(
@@ -90,15 +90,6 @@ def read_costs(path: Path, num_classes: int) -> Tensor:
     except DataError as error:
         raise DataError(f"--costs: {path}: {error}") from error
     return costs
-
-
-def _with_run_flag(words: list[str]) -> list[str]:
-    """`RUN --flags` as `--run RUN --flags`."""
-    if not words or words[0].startswith("--"):
-        return words
-    if "--run" in words:
-        raise ConfigError(f"--run: {words[0]} is the run already")
-    return ["--run", *words]
 
 
 def _cache(

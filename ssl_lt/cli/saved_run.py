@@ -19,18 +19,21 @@ from ssl_lt.cli.finetune_series import SERIES
 from ssl_lt.cli.options import FinetuneConfig, PretrainConfig
 from ssl_lt.cli.parse import parse
 from ssl_lt.cli.runs import RUNS, newest_run, run_verb_of, stored_values
-from ssl_lt.cli.summary import save_result, stored_evaluations
+from ssl_lt.cli.summary import save_result, stored_result
 from ssl_lt.cli.supervised import build_task
 from ssl_lt.cli.weights_from import checkpoint_weights
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.engine.run_folder import RunFolder, open_run_folder
 from ssl_lt.engine.state import load_model_state
+from ssl_lt.evaluate.representation import Representation
 from ssl_lt.finetune.task import ClassifierTask
 from ssl_lt.models.weights import load_backbone_weights
 from ssl_lt.report.page import write_page
+from ssl_lt.report.pictures import read_pictures
 from ssl_lt.report.results import Evaluation
-from ssl_lt.report.tables import summary_tables, to_rich
+from ssl_lt.report.summary_tables import summary_tables
+from ssl_lt.report.tables import to_rich
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class SavedRun:
         data: its training subset.
         test: what it is judged by.
         evaluations: in its `results.json` so far; none of a run that is not finished.
+        representations: likewise.
     """
 
     folder: RunFolder
@@ -50,6 +54,7 @@ class SavedRun:
     data: Data
     test: PixelTable | FileTable
     evaluations: tuple[Evaluation, ...]
+    representations: tuple[Representation, ...]
 
     def others(self, found: Sequence[Evaluation]) -> list[Evaluation]:
         """The evaluations so far whose names are not among the new ones."""
@@ -84,25 +89,52 @@ def open_saved_run(run: str, *, data_root: Path | None, num_workers: int, verb: 
         DataError: there is no test split, or `results.json` is damaged.
     """
     folder = find_run(run)
-    evaluations = stored_evaluations(folder)
+    stored = stored_result(folder)
     config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
     data = open_data(config.data, split_file=folder.split)
     check_labels(data, verb)
     test = data.test()
     if test is None:
         raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
-    return SavedRun(folder, config, data, test, evaluations)
+    evaluations, representations = (
+        ((), ()) if stored is None else (stored.evaluations, stored.representations)
+    )
+    return SavedRun(folder, config, data, test, evaluations, representations)
 
 
-def record(run: SavedRun, evaluations: Sequence[Evaluation]) -> None:
-    """Writes the run's `results.json` and its page anew, and prints the tables."""
-    values, verb = to_mapping(run.config), run_verb_of(run.folder)
-    result = save_result(run.folder, run.data, values, verb=verb, evaluations=evaluations)
+def record(
+    run: SavedRun,
+    evaluations: Sequence[Evaluation],
+    representations: Sequence[Representation] = (),
+) -> None:
+    """Writes the run's `results.json` and its page anew, and prints the tables.
+
+    Args:
+        run: that was judged.
+        evaluations: all of them, in the order of the report.
+        representations: the new ones; others that were stored are kept.
+    """
+    names = {representation.name for representation in representations}
+    result = save_result(
+        run.folder,
+        run.data,
+        to_mapping(run.config),
+        verb=run_verb_of(run.folder),
+        evaluations=evaluations,
+        representations=[
+            *representations,
+            *(r for r in run.representations if r.name not in names),
+        ],
+    )
     page = run.folder.report / "index.html"
-    write_page([result], page)
+    pictures = read_pictures(run.folder.report, num_classes=len(result.data.class_names))
+    write_page([result], page, pictures=[pictures])
     console = Console()
     for table in summary_tables([result]):
         console.print(to_rich(table))
+    for representation in result.representations:
+        for warning in representation.warnings:
+            print(f"warning: {representation.name}: {warning}")
     print(f"report: {page.resolve()}")
 
 
@@ -147,16 +179,23 @@ def load_network(run: SavedRun) -> SavedNetwork:
     Raises:
         CheckpointError: there is none, or it does not fit the configuration.
     """
-    weights, step = checkpoint_weights(run.folder)
-    if not run.folder.is_finished:
-        join_processes().print(f"note: this run is not finished; judging it after step {step}")
-    if isinstance(run.config, FinetuneConfig):
-        task = build_task(run.config, run.data)
+    return network_of(run.folder, run.config, run.data)
+
+
+def network_of(
+    folder: RunFolder, config: PretrainConfig | FinetuneConfig, data: Data
+) -> SavedNetwork:
+    """`load_network` for a run that need not have labels or a test split."""
+    weights, step = checkpoint_weights(folder)
+    if not folder.is_finished:
+        join_processes().print(f"note: this run is not finished; taking it after step {step}")
+    if isinstance(config, FinetuneConfig):
+        task = build_task(config, data)
         load_model_state(task, load_file(weights))
         task.to(device())
         return SavedNetwork(task.backbone, task)
-    size, seed = run.data.image_size, run.config.run.seed
-    backbone, _ = build_backbone(run.config.model, image_size=size, seed=seed)
+    size, seed = data.image_size, config.run.seed
+    backbone, _ = build_backbone(config.model, image_size=size, seed=seed)
     load_backbone_weights(backbone, weights)
     return SavedNetwork(backbone.to(device()), None)
 

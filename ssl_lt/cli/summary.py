@@ -16,6 +16,7 @@ from ssl_lt.cli.build import Data
 from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.distributed import world_size
 from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.evaluate.representation import Representation
 from ssl_lt.report.curves import read_curves
 from ssl_lt.report.results import (
     ClassGroups,
@@ -95,6 +96,7 @@ def save_result(
     *,
     verb: str,
     evaluations: Sequence[Evaluation],
+    representations: Sequence[Representation] = (),
 ) -> RunResult:
     """Writes `results.json` from what the folder holds and what was measured."""
     about = read_yaml(folder.config)
@@ -110,20 +112,21 @@ def save_result(
         evaluations=tuple(evaluations),
         curves=read_curves(folder.metrics) if folder.metrics.is_file() else {},
         timing=_timing(folder),
+        representations=tuple(representations),
     )
     write_results(result, folder.results)
     return result
 
 
-def stored_evaluations(folder: RunFolder) -> tuple[Evaluation, ...]:
-    """What `results.json` says of a finished run; nothing of another, whose weights still change.
+def stored_result(folder: RunFolder) -> RunResult | None:
+    """`results.json` of a finished run; None of another, whose weights still change.
 
     Raises:
         DataError: the file is damaged.
     """
     if not (folder.is_finished and folder.results.is_file()):
-        return ()
-    return read_results(folder.results).evaluations
+        return None
+    return read_results(folder.results)
 
 
 def _added(configuration: Mapping[str, Any]) -> tuple[str, ...]:

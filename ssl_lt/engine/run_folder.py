@@ -67,6 +67,16 @@ class RunFolder:
         """Per-sample scores of the plug-ins, one file an epoch."""
         return self.path / "scores"
 
+    @property
+    def tail(self) -> Path:
+        """Samples that look rare, to label first."""
+        return self.path / "tail"
+
+    @property
+    def exported_model(self) -> Path:
+        """The network for others: with its classifier, a card and, if asked for, ONNX."""
+        return self.path / "exported-model"
+
 
 def create_run_folder(path: Path) -> RunFolder:
     """Makes a new run folder.

@@ -18,9 +18,13 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.core.random import sample_keys
 from ssl_lt.evaluate.accuracy import accuracy
+from ssl_lt.evaluate.draws import places_in_class
 from ssl_lt.evaluate.features import Features
+from ssl_lt.evaluate.softmax import softmax_answers
+from ssl_lt.losses.logit_adjustment import class_log_prior
+
+_PATIENCE = 2  # strengths in a row that bring nothing, after which weaker ones are not tried
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,11 @@ class LinearProbeOptions:
         l2_grid: candidate strengths lambda of lambda/2 ||W||^2 beside the mean loss.
         held_out: share of each class's training images that choose among them.
         seed: of the choice of held-out images.
-        tolerance: the solver stops when no entry of the gradient of the mean loss exceeds it.
+        tolerance: the solver stops when no entry of the gradient of the mean loss exceeds it, in
+            coordinates in which the curvature is about one.
         max_iterations: L-BFGS iterations a fit, should the tolerance be out of reach.
+        tau: logit adjustment: so much of the classes' log-prior in the training set is added to
+            the logits while they are fitted, and not when they predict.
     """
 
     l2_grid: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -40,17 +47,21 @@ class LinearProbeOptions:
     seed: int = 0
     tolerance: float = 1e-5
     max_iterations: int = 500
+    tau: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the ranges.
 
         Raises:
-            ConfigError: an empty or negative grid, or nothing (or everything) held out.
+            ConfigError: an empty or negative grid, nothing (or everything) held out, or a negative
+                adjustment.
         """
         if not self.l2_grid or min(self.l2_grid) < 0:
             raise ConfigError(f"--probe-l2-grid: {self.l2_grid}, but strengths >= 0 are needed")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"--probe-held-out: {self.held_out} is not between 0 and 1")
+        if not self.tau >= 0:
+            raise ConfigError(f"--probe-tau: {self.tau}, but it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -67,14 +78,16 @@ class ProbeResult:
 
     Attributes:
         predictions: (M,) int64 classes of the test features.
+        confidence: (M,) float32 probability of each.
         per_class: (C,) test accuracy of each class, None where it was not tested.
         l2: the chosen strength.
-        grid: every strength tried, from strong to weak; empty if there was nothing to choose.
+        grid: the strengths tried, from strong to weak; empty if there was nothing to choose.
         iterations: L-BFGS iterations of all fits together.
         seconds: of choosing, fitting and predicting.
     """
 
     predictions: Tensor
+    confidence: Tensor
     per_class: tuple[float | None, ...]
     l2: float
     grid: tuple[GridPoint, ...]
@@ -106,23 +119,27 @@ def linear_probe(
     options = options or LinearProbeOptions()
     started = time.perf_counter()
     for name, part in (("train", train), ("test", test)):
-        _check(part, name, num_classes=num_classes)
+        check_features(part, name, num_classes=num_classes)
     x, labels = train.features.to(device), train.labels.to(device)
     # A class without a training image would only pull its bias to minus infinity.
     classes, y = torch.unique(labels, return_inverse=True)
     strengths = sorted(options.l2_grid, reverse=True)
     grid: tuple[GridPoint, ...] = ()
     iterations = 0
+    start: Tensor | None = None
     if len(strengths) > 1:
         held = held_out_rows(train.labels, train.index, options=options).to(x.device)
-        grid, iterations = _choose(x, y, held, strengths, options=options)
+        grid, iterations, start = _choose(x, y, held, strengths, options=options)
     best = max(grid, key=lambda point: point.held_out_accuracy, default=GridPoint(strengths[0], 0))
     scale = _Standard(x)
-    weights, used = fit_logistic(scale(x), y, l2=best.l2, options=options)
-    predictions = classes[logits(scale(test.features.to(device)), weights).argmax(dim=1)].cpu()
+    weights, used = fit_logistic(scale(x), y, l2=best.l2, options=options, start=start)
+    answers, confidence = softmax_answers(logits(scale(test.features.to(device)), weights))
+    predictions = classes.cpu()[answers]
     found = accuracy(predictions, test.labels, num_classes=num_classes)
     seconds = time.perf_counter() - started
-    return ProbeResult(predictions, found.per_class, best.l2, grid, iterations + used, seconds)
+    return ProbeResult(
+        predictions, confidence, found.per_class, best.l2, grid, iterations + used, seconds
+    )
 
 
 def fit_logistic(
@@ -133,15 +150,16 @@ def fit_logistic(
     options: LinearProbeOptions,
     start: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """Minimises mean_i [ logsumexp_c z_ic - z_i,y_i ] + l2/2 ||W||^2, z = x W + b, by L-BFGS.
+    """Minimises mean_i [ logsumexp_c z_ic - z_i,y_i ] + l2/2 ||W||^2 by L-BFGS.
 
-    Value and gradient are closed-form, one matrix product each; b is not penalised.
+    z = x W + b + tau log pi with class shares pi (Eq. 10 of arXiv:2007.07314). Value and gradient
+    are closed-form, one matrix product each. b is not penalised, so tau moves b alone and leaves W.
 
     Args:
         x: (N, D) standardised; its dtype is the precision of the fit.
         y: (N,) int64 in 0 ... K-1, every class present.
         l2: strength.
-        options: tolerance and iterations.
+        options: tolerance, iterations and tau.
         start: (D + 1, K) weights of a neighbouring strength.
 
     Returns:
@@ -149,21 +167,25 @@ def fit_logistic(
     """
     num_rows, dim = x.shape
     num_classes = int(y.max()) + 1
-    w = x.new_zeros(dim + 1, num_classes) if start is None else start.clone()
+    basis = _basis(x, l2=l2, num_classes=num_classes)
+    v = x.new_zeros(dim + 1, num_classes) if start is None else torch.linalg.solve(basis, start)
     rows = torch.arange(num_rows, device=x.device)
+    shift = options.tau * class_log_prior(y.bincount()).to(x)
 
     def loss_and_gradient() -> Tensor:
-        z = logits(x, w)
+        w = basis @ v
+        z = torch.addmm(w[-1] + shift, x, w[:-1])
         lse = z.logsumexp(dim=1, keepdim=True)
         loss = (lse[:, 0] - z[rows, y]).double().mean() + l2 / 2 * w[:-1].double().square().sum()
         residual = z.sub_(lse).exp_()  # softmax - one-hot, in the memory of z
         residual[rows, y] -= 1
         residual /= num_rows
-        w.grad = torch.cat([x.T @ residual + l2 * w[:-1], residual.sum(dim=0, keepdim=True)])
+        grad = torch.cat([x.T @ residual + l2 * w[:-1], residual.sum(dim=0, keepdim=True)])
+        v.grad = basis.T @ grad
         return loss
 
     solver: Any = torch.optim.LBFGS(
-        [w],
+        [v],
         max_iter=options.max_iterations,
         tolerance_grad=options.tolerance,
         tolerance_change=1e-12,
@@ -172,7 +194,20 @@ def fit_logistic(
     )
     with torch.no_grad():
         solver.step(loss_and_gradient)
-    return w.detach(), int(solver.state[w]["n_iter"])
+    return basis @ v, int(solver.state[v]["n_iter"])
+
+
+def _basis(x: Tensor, *, l2: float, num_classes: int) -> Tensor:
+    """(D + 1, D + 1) coordinates W = basis V in which the curvature is about the same everywhere.
+
+    At W = 0 the Hessian is (X^T X / N) / K + l2, but for the constant that a softmax does not see;
+    correlated features make it so uneven that L-BFGS takes many times the iterations.
+    """
+    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
+    curvature = values.clamp(min=0) / num_classes + l2
+    floor = 1e-6 * curvature.max().clamp(min=torch.finfo(x.dtype).tiny)
+    scaled = vectors * curvature.clamp(min=floor).rsqrt()
+    return torch.block_diag(scaled, x.new_full((1, 1), num_classes**0.5))
 
 
 def logits(x: Tensor, weights: Tensor) -> Tensor:
@@ -187,22 +222,20 @@ def held_out_rows(labels: Tensor, index: Tensor, *, options: LinearProbeOptions)
     left to fit; a class of one image is fitted only. A function of the seed, the labels and the
     images' index: the order of the rows does not matter.
     """
-    keys = sample_keys(index, seed=options.seed, epoch=0, view=0)
-    order = torch.argsort(keys, stable=True)
-    order = order[torch.argsort(labels[order], stable=True)]
     counts = labels.bincount()
-    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
     quota = (counts * options.held_out).floor().long().clamp(min=1)
     quota = torch.minimum(quota, counts - 1)
-    held = torch.empty(len(labels), dtype=torch.bool)
-    held[order] = place < quota[labels[order]]
-    return held
+    return places_in_class(labels, index, seed=options.seed) < quota[labels]
 
 
 def _choose(
     x: Tensor, y: Tensor, held: Tensor, strengths: list[float], *, options: LinearProbeOptions
-) -> tuple[tuple[GridPoint, ...], int]:
-    """Held-out accuracy of every strength; each fit starts at the solution of the one before."""
+) -> tuple[tuple[GridPoint, ...], int, Tensor]:
+    """Held-out accuracies, iterations and the weights of the best strength.
+
+    Each fit starts at the solution of the one before, and two in a row that are no better than the
+    best end the search: weak strengths take most of the iterations.
+    """
     if not held.any():
         raise DataError(
             "linear probe: no class has two training images, so none can choose the L2 strength; "
@@ -212,6 +245,7 @@ def _choose(
     scale = _Standard(x[~held])
     fit_x, held_x = scale(x[~held]), scale(x[held])
     weights: Tensor | None = None
+    best, best_weights, since = -1.0, fit_x, 0
     points, iterations = [], 0
     for l2 in strengths:
         weights, used = fit_logistic(fit_x, y[~held], l2=l2, options=options, start=weights)
@@ -219,7 +253,12 @@ def _choose(
         score = accuracy(predicted.cpu(), y[held].cpu(), num_classes=num_classes).balanced
         points.append(GridPoint(l2, score))
         iterations += used
-    return tuple(points), iterations
+        since += 1
+        if score > best:
+            best, best_weights, since = score, weights, 0
+        if since == _PATIENCE:
+            break
+    return tuple(points), iterations, best_weights
 
 
 class _Standard:
@@ -235,7 +274,7 @@ class _Standard:
         return (x - self.mean) / self.std
 
 
-def _check(part: Features, name: str, *, num_classes: int) -> None:
+def check_features(part: Features, name: str, *, num_classes: int) -> None:
     """Raises DataError for what cannot be fitted or judged."""
     if len(part) == 0:
         raise DataError(f"linear probe: no {name} features")

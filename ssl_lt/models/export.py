@@ -1,15 +1,40 @@
-"""A backbone as a folder that plain timm loads."""
+"""A network as a folder that plain timm loads."""
 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ssl_lt.core.errors import NumericError
+from ssl_lt.core.folders import whole_folder
+
+WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.safetensors"
+# Of the same weights in the same arithmetic; a share of the largest value.
+RELOAD_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What a network expects of its images.
+
+    Attributes:
+        size: pixels a side.
+        mean: per channel, of pixels in 0 ... 1, that the network was trained with.
+        std: likewise.
+        crop: kept share of the resized shorter side, for larger images; None: timm's own value.
+    """
+
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop: float | None = None
 
 
 def export_backbone(
@@ -32,12 +57,96 @@ def export_backbone(
         mean: per channel, of pixels in 0 ... 1, that the backbone was trained with.
         std: likewise.
     """
+    with whole_folder(folder) as temporary:
+        save_for_timm(backbone, temporary, images=ImageFormat(image_size, mean, std))
+
+
+def save_for_timm(
+    network: nn.Module, folder: Path, *, images: ImageFormat, class_names: Sequence[str] = ()
+) -> None:
+    """Writes weights and configuration into an existing folder.
+
+    Args:
+        network: made by timm, on any device; with a classifier or without.
+        folder: to write into.
+        images: what it was trained on.
+        class_names: (C,) of the classifier.
+    """
     from timm.models import save_for_hf
 
-    plain = copy.deepcopy(backbone).cpu().to(memory_format=torch.contiguous_format)
-    temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    data_config = {"input_size": (3, image_size, image_size), "mean": mean, "std": std}
-    save_for_hf(plain, str(temporary), safe_serialization=True, data_config=data_config)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+    data_config: dict[str, Any] = {
+        "input_size": (3, images.size, images.size),
+        "mean": images.mean,
+        "std": images.std,
+        "interpolation": "bicubic",
+    }
+    if images.crop is not None:
+        data_config["crop_pct"] = images.crop
+    model_config = {"label_names": list(class_names)} if class_names else None
+    save_for_hf(
+        plain,
+        str(folder),
+        model_config=model_config,
+        safe_serialization=True,
+        data_config=data_config,
+    )
+
+
+def with_classifier(backbone: nn.Module, classifier: nn.Module) -> nn.Module | None:
+    """One network of timm's with the classifier as its last layer.
+
+    Returns:
+        A copy in evaluation mode on the CPU; None where the architecture does not allow it: the
+        classifier is not one linear layer, or the backbone's own is of another shape.
+    """
+    if not isinstance(classifier, nn.Linear) or not hasattr(backbone, "reset_classifier"):
+        return None
+    network: Any = copy.deepcopy(backbone).cpu()
+    network.reset_classifier(classifier.out_features)
+    last = network.get_classifier()
+    if not isinstance(last, nn.Linear) or last.weight.shape != classifier.weight.shape:
+        return None
+    last.load_state_dict({name: t.cpu() for name, t in classifier.state_dict().items()})
+    return cast(nn.Module, network.eval())
+
+
+def save_classifier(classifier: nn.Module, folder: Path) -> None:
+    """Writes `classifier.safetensors`, for a classifier that timm's network has no place for."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
+    save_file(tensors, folder / CLASSIFIER)
+
+
+def reloaded(folder: Path) -> nn.Module:
+    """The network as timm makes it from a folder, in evaluation mode."""
+    import timm
+
+    network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return network.eval()
+
+
+def check_same(found: Tensor, expected: Tensor, *, tolerance: float, what: str) -> float:
+    """Holds what an exported network says of a batch against what the run's own says.
+
+    Args:
+        found: (B, D) or any other shape.
+        expected: of the same shape.
+        tolerance: for the largest difference, as a share of the largest expected value.
+        what: for the message.
+
+    Returns:
+        The largest difference as that share.
+
+    Raises:
+        NumericError: it is above the tolerance, or a value is not finite.
+    """
+    if not bool(expected.isfinite().all()):
+        raise NumericError("the run's network: an output is not finite, nothing was exported")
+    scale = float(expected.abs().max().clamp(min=1e-12))
+    difference = float((found - expected).abs().max()) / scale
+    if not difference <= tolerance:
+        raise NumericError(
+            f"{what}: differs from the run's network by {difference:.1e} of the largest output, "
+            f"at most {tolerance:.0e} is allowed; nothing was exported"
+        )
+    return difference

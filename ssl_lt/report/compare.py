@@ -6,8 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ssl_lt.evaluate.intervals import Interval
+from ssl_lt.report.intervals import difference_intervals
 from ssl_lt.report.results import Evaluation, RunResult
 from ssl_lt.report.tables import Table, percent, signed_percent
+
+_COLUMNS = ("many", "medium", "few", "std")
+_HOW = {
+    "paired": "Intervals are paired: the same test images were drawn for both.",
+    "unpaired": "Intervals are unpaired, wider than need be: which images were right is not known "
+    "of both on the same test split.",
+}
 
 
 @dataclass(frozen=True)
@@ -48,20 +57,26 @@ def compare(results: Sequence[RunResult]) -> tuple[Comparison, ...]:
 def difference_table(comparison: Comparison) -> Table:
     """Points gained or lost in all, and by the groups of every rule both runs have."""
     before = {group.rule: group for group in comparison.before.accuracy.groups}
+    intervals, how = difference_intervals(
+        (comparison.baseline, comparison.before), (comparison.run, comparison.after)
+    )
+    drawn = {group.rule: group for group in intervals.groups}
     rows = []
     for group in comparison.after.accuracy.groups:
         if group.rule in before:
-            pairs = [
-                (getattr(before[group.rule], name), getattr(group, name))
-                for name in ("many", "medium", "few", "std")
-            ]
+            pairs = [(getattr(before[group.rule], name), getattr(group, name)) for name in _COLUMNS]
             pairs.insert(0, _balanced(comparison))
             rows.append((group.rule, *(_difference(*pair) for pair in pairs)))
+            found = [getattr(drawn.get(group.rule), name, None) for name in _COLUMNS]
+            rows.append((f"95 %, {how}", *map(_interval, (intervals.balanced, *found))))
     if not rows:
         rows.append(("none", _difference(*_balanced(comparison)), *["n/a"] * 4))
+        rows.append((f"95 %, {how}", _interval(intervals.balanced), *["n/a"] * 4))
     return Table(
         title="Difference by group",
-        note="Percentage points. A lower Std means that the groups moved closer together.",
+        note="Percentage points. A lower Std means that the groups moved closer together. "
+        f"{_HOW[how]} An interval without 0 is a difference that another test set would show "
+        "again, not necessarily another training seed.",
         columns=("Group rule", "All", "Many", "Medium", "Few", "Std"),
         rows=tuple(rows),
     )
@@ -113,6 +128,12 @@ def _shared(a: RunResult, b: RunResult) -> tuple[Evaluation, Evaluation] | None:
 
 def _balanced(comparison: Comparison) -> tuple[float, float]:
     return comparison.before.accuracy.balanced, comparison.after.accuracy.balanced
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return "n/a"
+    return f"[{signed_percent(interval.low)}, {signed_percent(interval.high)}]"
 
 
 def _difference(before: float | None, after: float | None) -> str:

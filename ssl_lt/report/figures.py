@@ -14,11 +14,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ssl_lt.report.class_order import GROUP_NAMES, by_frequency, group_spans
 from ssl_lt.report.compare import Comparison
 from ssl_lt.report.curves import Curve
 from ssl_lt.report.results import ClassGroups, DataDescription
+from ssl_lt.report.svg import NUM_COLOURS
 
-NUM_COLOURS = 6
 _INK, _RULE, _SHADE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
 _SERIES = tuple(f"#0a0c{i:02x}" for i in range(1, NUM_COLOURS + 1))
 _MARKERS = "osD^vP"
@@ -52,13 +53,15 @@ class Figure:
         title: a heading.
         note: how to read it.
         svg: inline; colours are `--ink`, `--rule`, `--shade`, `--series-1` ... `--series-6`.
-        legend: name of each series; series i has the colour i modulo 6, counted from 0.
+        legend: name of each series.
+        colours: number of each series' colour, from 1; none: 1, 2 ... 6, 1 ...
     """
 
     title: str
     note: str
     svg: Markup
     legend: tuple[str, ...] = ()
+    colours: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: 
     """
     from matplotlib.ticker import FuncFormatter
 
-    order, groups = _by_frequency(data)
+    order, groups = by_frequency(data)
     with _style():
-        fig = _drawing(figsize=(4.8, 5.0))
+        fig = _drawing(figsize=(4.8, 5.6))
         top, main = fig.subplots(2, 1, sharex=True, height_ratios=(1, 4))
         counts = [max(data.counts_per_class[c], 0.5) for c in order]
         top.fill_between(_edges(len(order)), _steps(counts), 0.5, color=_SHADE, linewidth=0)
@@ -96,8 +99,11 @@ def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: 
             drawn = [(x, 100 * v) for x, v in enumerate(values) if v is not None]
             colour, marker = _SERIES[i % NUM_COLOURS], _MARKERS[i % len(_MARKERS)]
             x, y = zip(*drawn, strict=True) if drawn else ((), ())
-            main.plot(x, y, marker, color=colour, markersize=size, alpha=0.55, markeredgewidth=0)
-            for start, stop in _spans(groups, order):
+            main.plot(
+                x, y, marker, color=colour, markersize=size, alpha=0.55, markeredgewidth=0,
+                clip_on=False,
+            )  # fmt: skip
+            for start, stop in group_spans(groups, order):
                 known = [v for v in values[start:stop] if v is not None]
                 if known:
                     mean = 100 * sum(known) / len(known)
@@ -113,7 +119,7 @@ def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: 
 
 def difference_figure(comparison: Comparison) -> Figure:
     """Percentage points each class gained or lost, the most frequent class at the left."""
-    order, groups = _by_frequency(comparison.run.data)
+    order, groups = by_frequency(comparison.run.data)
     with _style():
         fig = _drawing(figsize=(4.8, 2.8))
         axes = fig.subplots()
@@ -138,7 +144,7 @@ def curve_figure(
 ) -> Figure:
     """A logged quantity against the step, one line a run; `label` is for values times `scale`."""
     with _style():
-        fig = _drawing(figsize=(4.8, 2.3))
+        fig = _drawing(figsize=(4.8, 1.95))
         axes = fig.subplots()
         for i, (_, curve) in enumerate(curves):
             values = [scale * value for value in curve.values]
@@ -185,45 +191,24 @@ def _svg(fig: Any, label: str) -> Markup:
     return Markup(text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
 
 
-def _by_frequency(data: DataDescription) -> tuple[list[int], ClassGroups | None]:
-    """Classes from frequent to rare, those of one group side by side, and the first rule."""
-    groups = data.groups[0] if data.groups else None
-    place = {
-        c: i
-        for i, members in enumerate((groups.many, groups.medium, groups.few) if groups else ())
-        for c in members
-    }
-    classes = range(len(data.class_names))
-    return sorted(classes, key=lambda c: (place.get(c, 3), -data.counts_per_class[c], c)), groups
-
-
-def _spans(groups: ClassGroups | None, order: Sequence[int]) -> list[tuple[int, int]]:
-    """Where many, medium and few start and stop along `order`; the whole of it without groups."""
-    if groups is None:
-        return [(0, len(order))]
-    ends, start = [], 0
-    for members in (groups.many, groups.medium, groups.few):
-        ends.append((start, start + len(members)))
-        start += len(members)
-    return ends
-
-
 def _shade_groups(axes: Any, groups: ClassGroups | None, order: Sequence[int]) -> None:
-    """A band behind every other group, and the groups' names along the top."""
+    """A band behind every other group, and the groups' names above, clear of what is drawn."""
     if groups is None:
         return
-    for i, (start, stop) in enumerate(_spans(groups, order)):
+    for i, (start, stop) in enumerate(group_spans(groups, order)):
         if stop == start:
             continue
         if i % 2 == 0:
             axes.axvspan(start - 0.5, stop - 0.5, color=_SHADE, linewidth=0, zorder=0)
-        axes.text(
-            (start + stop - 1) / 2,
-            0.985,
-            ("many", "medium", "few")[i],
-            transform=axes.get_xaxis_transform(),
+        axes.annotate(
+            GROUP_NAMES[i],
+            ((start + stop - 1) / 2, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 5),  # a marker at 100 % reaches as far
+            textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom",
+            annotation_clip=False,
         )
 
 

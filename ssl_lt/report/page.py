@@ -17,23 +17,27 @@ from markupsafe import Markup
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.report.compare import Comparison, chance_note, compare, difference_table, mover_tables
+from ssl_lt.report.export_tables import write_tables
 from ssl_lt.report.figures import (
-    NUM_COLOURS,
     Figure,
     Series,
     curve_figure,
     difference_figure,
     profile_figure,
 )
+from ssl_lt.report.gallery import Gallery, make_gallery, other_confusions
+from ssl_lt.report.neighbours_table import RIGHT, WRONG, group_name, neighbours_table
+from ssl_lt.report.pictures import Pictures
 from ssl_lt.report.plain import to_plain
 from ssl_lt.report.results import RunResult
+from ssl_lt.report.summary_tables import summary_tables
+from ssl_lt.report.svg import NUM_COLOURS
 from ssl_lt.report.tables import (
     Table,
     class_table,
     confusion_table,
     markdown_text,
     percent,
-    summary_tables,
     to_html,
     to_markdown,
 )
@@ -51,12 +55,15 @@ class _Section:
     figures: tuple[Figure, ...] = ()
 
 
-def write_page(results: Sequence[RunResult], path: Path) -> None:
-    """Writes the page, and the same as `.md` and `.json` beside it.
+def write_page(
+    results: Sequence[RunResult], path: Path, *, pictures: Sequence[Pictures] = ()
+) -> None:
+    """Writes the page, the same as `.md` and `.json` beside it, and its tables as LaTeX and CSV.
 
     Args:
         results: one run, or several to compare: the first is what the others are compared with.
         path: of the page, such as `report/index.html`.
+        pictures: of each run; none at all if they are not known.
 
     Raises:
         ConfigError: no run at all.
@@ -67,6 +74,7 @@ def write_page(results: Sequence[RunResult], path: Path) -> None:
     summary = summary_tables(results)
     sections = tuple(_comparison_section(comparison) for comparison in compare(results))
     details = tuple(_run_section(result) for result in results)
+    gallery = make_gallery(results, pictures)
     templates = Templates(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -83,6 +91,10 @@ def write_page(results: Sequence[RunResult], path: Path) -> None:
         summary=summary,
         figures=_figures(results),
         comparisons=sections,
+        gallery=gallery,
+        other_confusions=other_confusions,
+        marks=(RIGHT, WRONG),
+        group_name=group_name,
         details=tuple(zip(results, details, strict=True)),
         to_html=to_html,
         facts=_facts,
@@ -90,9 +102,12 @@ def write_page(results: Sequence[RunResult], path: Path) -> None:
         configuration=_configuration,
     )
     write_text_atomically(path, html)
-    write_text_atomically(path.with_suffix(".md"), _markdown(results, summary, sections, details))
+    markdown = _markdown(results, summary, sections, details, gallery)
+    write_text_atomically(path.with_suffix(".md"), markdown)
+    parts = [(section.title, section.tables) for section in (*sections, *details)]
+    write_tables([("", summary), *parts], path)
     plain = {"runs": [to_plain(result) for result in results]}
-    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
     write_text_atomically(path.with_suffix(".json"), text)
 
 
@@ -114,12 +129,16 @@ def _tiles(result: RunResult) -> tuple[tuple[str, str], ...]:
 
 
 def _warnings(results: Sequence[RunResult]) -> tuple[str, ...]:
-    """What keeps numbers from being comparable."""
+    """What keeps numbers from being comparable, and what has gone wrong in a run."""
     out = []
     if len({result.data.class_names for result in results}) > 1:
         out.append("The runs have different classes: their accuracies cannot be compared.")
     elif len({result.data.split_sha256 for result in results}) > 1:
         out.append("The runs were trained on different splits of the data.")
+    for result in results:
+        for representation in result.representations:
+            where = f"{result.name}, {representation.name}: " if len(results) > 1 else ""
+            out += [f"{where}{warning}" for warning in representation.warnings]
     if not any(result.evaluations for result in results):
         out.append("Nothing has been evaluated yet.")
     return tuple(out)
@@ -131,6 +150,7 @@ def _figures(results: Sequence[RunResult]) -> tuple[Figure, ...]:
     for key, title, note, label, scale in (
         ("loss", "Training loss", "Means of the steps between two log lines.", "loss", 1.0),
         ("knn", "Online kNN", "Accuracy measured while training.", "accuracy, %", 100.0),
+        ("lr", "Learning rate", "Of the first parameter group.", "learning rate", 1.0),
     ):
         curves = [(r.name, r.curves[key]) for r in results if key in r.curves]
         if curves:
@@ -216,6 +236,7 @@ def _markdown(
     summary: Sequence[Table],
     comparisons: Sequence[_Section],
     details: Sequence[_Section],
+    gallery: Gallery,
 ) -> str:
     """The tables and facts of the page; figures need the page."""
     parts = [f"# {markdown_text(_title(results))}\n"]
@@ -224,6 +245,10 @@ def _markdown(
     for section in comparisons:
         parts += [f"## {markdown_text(section.title)}\n", f"{markdown_text(section.note)}\n"]
         parts += map(to_markdown, section.tables)
+    for result, found in gallery.strips:
+        if len(results) > 1:
+            parts.append(f"## {markdown_text(result.name)}\n")
+        parts.append(to_markdown(neighbours_table(result.data, found)))
     for result, section in zip(results, details, strict=True):
         parts.append(f"## {markdown_text(section.title)}\n")
         facts = [

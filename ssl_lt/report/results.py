@@ -12,6 +12,10 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.data.long_tail import Groups
 from ssl_lt.evaluate.accuracy import Accuracy
+from ssl_lt.evaluate.answers import Answers, unpack_answers
+from ssl_lt.evaluate.calibration import Calibration
+from ssl_lt.evaluate.intervals import Intervals
+from ssl_lt.evaluate.representation import Representation
 from ssl_lt.report.curves import Curve
 from ssl_lt.report.plain import from_plain, to_plain
 
@@ -82,12 +86,20 @@ class Evaluation:
         accuracy: its numbers.
         note: settings worth a line, such as "k = 20, temperature 0.07".
         confusion: (C, C) test images, true class by predicted class; None if not kept.
+        intervals: confidence intervals of the accuracies; None if not drawn.
+        calibration: of classifiers that give probabilities; None of others.
+        answers: which test images were right; None if not kept.
+        draws: balanced accuracy of each draw of few labels that `accuracy` is the mean of.
     """
 
     name: str
     accuracy: Accuracy
     note: str = ""
     confusion: tuple[tuple[int, ...], ...] | None = None
+    intervals: Intervals | None = None
+    calibration: Calibration | None = None
+    answers: Answers | None = None
+    draws: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class RunResult:
         evaluations: in the order of the report; the first is the one it leads with.
         curves: "loss", "lr", "knn" and others by name.
         timing: of training; None where nothing was trained.
+        representations: measures of the frozen backbone; one entry a backbone that was judged.
         schema_version: of the file.
     """
 
@@ -120,6 +133,7 @@ class RunResult:
     evaluations: tuple[Evaluation, ...]
     curves: Mapping[str, Curve] = field(default_factory=dict)
     timing: Timing | None = None
+    representations: tuple[Representation, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -159,6 +173,7 @@ def read_results(path: Path) -> RunResult:
     try:
         result = from_plain(RunResult, plain)
         _check_lengths(result)
+        _check_answers(result)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     return result
@@ -185,3 +200,15 @@ def _check_lengths(result: RunResult) -> None:
         for c in (*groups.many, *groups.medium, *groups.few):
             if not 0 <= c < num_classes:
                 raise ValueError(f"data.groups: no class {c} among {num_classes}")
+
+
+def _check_answers(result: RunResult) -> None:
+    """Raises ValueError where answers do not have one bit a test image."""
+    for i, evaluation in enumerate(result.evaluations):
+        if evaluation.answers is None:
+            continue
+        num_images = sum(evaluation.accuracy.num_test_per_class)
+        try:
+            unpack_answers(evaluation.answers, num_images=num_images)
+        except DataError as error:
+            raise ValueError(f"evaluations[{i}].{error}") from error

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssl_lt.data.long_tail import Groups
-from ssl_lt.evaluate.accuracy import accuracy_from_confusion
+from ssl_lt.evaluate.accuracy import Accuracy, GroupAccuracy, accuracy_from_confusion
+from ssl_lt.report.intervals import as_groups
 from ssl_lt.report.results import ClassGroups, Evaluation, RunResult, Timing
 from ssl_lt.report.tables import Table
 
@@ -38,15 +38,21 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     return Spread(statistics.fmean(numbers), std, len(numbers))
 
 
+def leading_groups(accuracy: Accuracy) -> GroupAccuracy:
+    """The first rule under which no group is empty, else the first."""
+    full = (g for g in accuracy.groups if None not in (g.many, g.medium, g.few))
+    return next(full, accuracy.groups[0])
+
+
 def spreads(evaluations: Sequence[Evaluation]) -> dict[str, Spread | None]:
-    """Each of `COLUMNS` in percent, under the first group rule.
+    """Each of `COLUMNS` in percent, under the rule of `leading_groups`.
 
     Args:
         evaluations: one a seed, all of the same name.
     """
     found: dict[str, list[float | None]] = {key: [] for key in COLUMNS}
     for evaluation in evaluations:
-        accuracy, groups = evaluation.accuracy, evaluation.accuracy.groups[0]
+        accuracy, groups = evaluation.accuracy, leading_groups(evaluation.accuracy)
         values = (accuracy.balanced, groups.many, groups.medium, groups.few, groups.std)
         for key, value in zip(COLUMNS, (*values, accuracy.harmonic), strict=True):
             found[key].append(None if value is None else 100 * value)
@@ -110,28 +116,32 @@ def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:
     for evaluation in first.evaluations:
         same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
         if len(same) == len(results) and all(e.confusion for e in same):
-            evaluations.append(_mean(same, first.data.groups))
+            note = f"{evaluation.note}, mean of {len(same)} seeds"
+            evaluations.append(mean_evaluation(same, first.data.groups, note=note))
     seconds = [r.timing.seconds for r in results if r.timing]
     return replace(
         first,
         name=name,
         evaluations=tuple(evaluations),
         curves={},
+        representations=(),
         timing=Timing(statistics.fmean(seconds)) if seconds else None,
     )
 
 
-def _mean(evaluations: Sequence[Evaluation], groups: Sequence[ClassGroups]) -> Evaluation:
+def mean_evaluation(
+    evaluations: Sequence[Evaluation], groups: Sequence[ClassGroups], *, note: str
+) -> Evaluation:
+    """The mean over evaluations of one name on the same test images; each keeps its confusion.
+
+    The accuracy of a class is the mean; what is told of the classes is told of those means.
+    """
     confusion = np.sum([np.asarray(e.confusion) for e in evaluations], axis=0)
-    rules = [
-        Groups(g.rule, *(np.asarray(part, dtype=np.int64) for part in (g.many, g.medium, g.few)))
-        for g in groups
-    ]
-    accuracy = accuracy_from_confusion(confusion, groups=rules)
+    accuracy = accuracy_from_confusion(confusion, groups=as_groups(groups))
     first = evaluations[0]
     return Evaluation(
         name=first.name,
-        # The test images are the same ones for every seed.
+        # The test images are the same ones every time.
         accuracy=replace(accuracy, num_test_per_class=first.accuracy.num_test_per_class),
-        note=f"{first.note}, mean of {len(evaluations)} seeds",
+        note=note,
     )

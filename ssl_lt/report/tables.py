@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ssl_lt.evaluate.accuracy import GroupAccuracy
+from ssl_lt.evaluate.intervals import Interval
 from ssl_lt.report.results import Evaluation, RunResult
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")
@@ -41,61 +41,22 @@ def percent(fraction: float | None) -> str:
     return "n/a" if fraction is None else f"{100 * fraction:.1f}"
 
 
+def percent_within(fraction: float | None, interval: Interval | None) -> str:
+    """In percent, ± half the width of its interval where there is one."""
+    if fraction is None or interval is None:
+        return percent(fraction)
+    return f"{percent(fraction)} ± {50 * (interval.high - interval.low):.1f}"
+
+
 def signed_percent(difference: float) -> str:
     """Percentage points with a sign, the typographic minus, and plain 0.0."""
     text = f"{100 * difference:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
-def summary_tables(results: Sequence[RunResult]) -> tuple[Table, ...]:
-    """A row a run and evaluation: one table a group rule, and one of what the mean hides."""
-    rules: dict[str, None] = {}
-    for result in results:
-        for evaluation in result.evaluations:
-            rules |= dict.fromkeys(group.rule for group in evaluation.accuracy.groups)
-    by_rule = (_group_table(results, rule, first=i == 0) for i, rule in enumerate(rules))
-    return (*by_rule, _means_table(results))
-
-
-def _group_table(results: Sequence[RunResult], rule: str, *, first: bool) -> Table:
-    sizes: dict[str, None] = {}
-
-    def numbers(_: RunResult, evaluation: Evaluation) -> tuple[str, ...]:
-        found = _group(evaluation, rule)
-        if found is None:
-            return (percent(evaluation.accuracy.balanced), *["n/a"] * 4)
-        sizes[" / ".join(map(str, found.num_classes))] = None
-        values = (evaluation.accuracy.balanced, found.many, found.medium, found.few, found.std)
-        return tuple(percent(value) for value in values)
-
-    rows = _rows(results, numbers)
-    return Table(
-        title="Accuracy" if first else f"Accuracy, groups {rule.split(' (')[0]}",
-        note=f"Percent; All is the mean over classes. Groups {rule}: "
-        f"{' or '.join(sizes) or 'no'} classes. Std is over the groups.",
-        columns=(*_leading(results), "All", "Many", "Medium", "Few", "Std"),
-        rows=rows,
-        num_text_columns=len(_leading(results)),
-    )
-
-
-def _means_table(results: Sequence[RunResult]) -> Table:
-    def numbers(result: RunResult, evaluation: Evaluation) -> tuple[str, ...]:
-        a = evaluation.accuracy
-        means = (a.harmonic, a.harmonic_floored, a.geometric, a.class_std, a.worst)
-        return (*map(percent, means), result.data.class_names[a.worst_class])
-
-    return Table(
-        title="What the mean hides",
-        note="Percent, over all classes, so no group rule applies. The harmonic and the geometric "
-        "mean are 0 as soon as one class is; “floored” counts at least one right image a class.",
-        columns=(
-            *_leading(results),
-            *("Harmonic", "Floored", "Geometric", "Class std", "Worst", "Worst class"),
-        ),
-        rows=_rows(results, numbers),
-        num_text_columns=len(_leading(results)),
-    )
+def leading_columns(results: Sequence[RunResult], name: str) -> tuple[str, ...]:
+    """Headings at the left: the run where there are several, and what else names a row."""
+    return ("Run", name) if len(results) > 1 else (name,)
 
 
 def class_table(result: RunResult) -> Table:
@@ -203,24 +164,3 @@ def markdown_text(text: str) -> str:
     one_line = " ".join(text.split())
     escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN_SPECIAL.sub(r"\\\1", escaped)
-
-
-def _leading(results: Sequence[RunResult]) -> tuple[str, ...]:
-    return ("Run", "Evaluation") if len(results) > 1 else ("Evaluation",)
-
-
-def _rows(
-    results: Sequence[RunResult], numbers: Callable[[RunResult, Evaluation], tuple[str, ...]]
-) -> tuple[tuple[str, ...], ...]:
-    # By evaluation first: what is to be compared stands side by side.
-    pairs = [(result, e) for result in results for e in result.evaluations]
-    order = list(dict.fromkeys(e.name for _, e in pairs))
-    pairs.sort(key=lambda pair: order.index(pair[1].name))
-    return tuple(
-        (*((result.name,) if len(results) > 1 else ()), e.name, *numbers(result, e))
-        for result, e in pairs
-    )
-
-
-def _group(evaluation: Evaluation, rule: str) -> GroupAccuracy | None:
-    return next((group for group in evaluation.accuracy.groups if group.rule == rule), None)

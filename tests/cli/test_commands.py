@@ -182,7 +182,7 @@ def test_doctor_names_versions_and_device(empty):
 
 
 def test_nothing_is_written_by_help(empty):
-    for verb in ("pretrain", "finetune", "evaluate", "report", "doctor"):
+    for verb in ("pretrain", "finetune", "evaluate", "report", "tail", "export", "doctor"):
         assert "usage" in call(verb, "--help").out
     assert snapshot(empty) == {}
 

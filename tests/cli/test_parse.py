@@ -224,7 +224,7 @@ def test_what_a_run_says_of_itself_is_no_option(tmp_path):
 
 def test_evaluation_parses_too():
     config = parse(EvaluateConfig(), ["--probe-on", "all", "--knn-k", "5"], {}, prog="x")
-    assert (config.probe_on, config.knn_k) == (("all",), 5)
+    assert (config.protocols.probe_on, config.protocols.knn_k) == (("all",), (5,))
 
 
 def test_help_lists_the_chosen_options_and_ends_well(capsys):

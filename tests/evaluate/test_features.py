@@ -87,6 +87,17 @@ def test_a_backbone_that_changes_is_caught():
         extract_features(Restless(), batches(range(4)), prepare)
 
 
+def test_a_weight_that_changes_is_caught():
+    class Learning(Backbone):
+        def forward(self, x):
+            with torch.inference_mode():
+                self.conv.weight.data.add_(1e-5)
+            return super().forward(x)
+
+    with pytest.raises(AssertionError, match="changed"):
+        extract_features(Learning(), batches(range(4)), prepare)
+
+
 def test_weights_with_a_nan_are_frozen_too():
     backbone = Backbone()
     with torch.no_grad():

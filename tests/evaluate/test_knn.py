@@ -22,17 +22,23 @@ def clusters(num_rows, *, seed, num_classes=6, dim=16):
     return features(rows * torch.rand(num_rows, 1, generator=random).add(0.1), labels)
 
 
-def brute_force(bank, queries, *, num_classes, k, temperature):
+def brute_force(bank, queries, *, num_classes, k, temperature, vote="weighted"):
     """Written from the definition, one query at a time."""
     predictions = []
+    counts = [bank.labels.tolist().count(c) for c in range(num_classes)]
     for q in queries.features.double():
         similar = []
         for row, label in zip(bank.features.double(), bank.labels.tolist(), strict=True):
             similar.append((float(q @ row / (q.norm() * row.norm())), label))
         similar.sort(reverse=True)
-        votes = [0.0] * num_classes
+        votes = [[0.0, 0.0] for _ in range(num_classes)]
         for s, label in similar[:k]:
-            votes[label] += math.exp(s / temperature)
+            weight = math.exp(s / temperature)
+            if vote == "plain":  # equal numbers go to the class with the larger weight
+                votes[label][0] += 1
+                votes[label][1] += weight
+            else:
+                votes[label][0] += weight / (counts[label] if vote == "balanced" else 1)
         predictions.append(votes.index(max(votes)))
     return predictions
 
@@ -44,6 +50,42 @@ def test_equals_brute_force(k, temperature):
     expected = brute_force(bank, queries, num_classes=6, k=k, temperature=temperature)
     assert found.tolist() == expected
     assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("k", [1, 4, 20, 150])
+@pytest.mark.parametrize("vote", ["plain", "balanced"])
+def test_other_votes_equal_brute_force(k, vote):
+    bank, queries = clusters(300, seed=0), clusters(60, seed=1)
+    found = knn_predict(bank, queries, num_classes=6, options=KNNOptions(k, 0.07, vote))
+    expected = brute_force(bank, queries, num_classes=6, k=k, temperature=0.07, vote=vote)
+    assert found.tolist() == expected
+    if k > 4:
+        weighted = knn_predict(bank, queries, num_classes=6, options=KNNOptions(k, 0.07))
+        assert found.tolist() != weighted.tolist()
+
+
+def test_balanced_votes_are_weighted_votes_on_a_balanced_bank():
+    bank = clusters(600, seed=2)
+    rows = torch.cat([torch.nonzero(bank.labels == c)[:9, 0] for c in range(6)])
+    bank = Features(bank.features[rows], bank.labels[rows], torch.arange(len(rows)))
+    queries = clusters(50, seed=3)
+    plain, balanced = (
+        knn_predict(bank, queries, num_classes=6, options=KNNOptions(10, 0.07, vote))
+        for vote in ("weighted", "balanced")
+    )
+    assert torch.equal(plain, balanced)
+
+
+def test_repeating_a_class_does_not_move_balanced_votes():
+    bank, queries = clusters(200, seed=2), clusters(50, seed=3)
+    again = torch.cat([torch.arange(200), torch.nonzero(bank.labels == 0)[:, 0]])
+    double = Features(bank.features[again], bank.labels[again], torch.arange(len(again)))
+    everyone = KNNOptions(len(bank), 0.07, "balanced"), KNNOptions(len(again), 0.07, "balanced")
+    once, twice = (
+        knn_predict(rows, queries, num_classes=6, options=options)
+        for rows, options in zip((bank, double), everyone, strict=True)
+    )
+    assert torch.equal(once, twice)
 
 
 def test_defaults_are_k_20_and_temperature_007():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -53,6 +55,37 @@ def test_solution_has_no_gradient():
     loss = loss + 0.5e-2 * weights[:-1].square().sum()
     (gradient,) = torch.autograd.grad(loss, weights)
     assert gradient.abs().max() < 1e-6
+
+
+def test_adjusted_solution_has_no_gradient():
+    counts = [60, 20, 5]
+    data = mixture(counts, seed=1)
+    x, y = data.features.double(), data.labels
+    options = LinearProbeOptions(tolerance=1e-7, tau=1.0)
+    weights, _ = fit_logistic(x, y, l2=1e-2, options=options)
+    weights.requires_grad_()
+    prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    loss = torch.nn.functional.cross_entropy(logits(x, weights) + prior.log(), y)
+    loss = loss + 0.5e-2 * weights[:-1].square().sum()
+    (gradient,) = torch.autograd.grad(loss, weights)
+    assert gradient.abs().max() < 1e-6
+
+
+def test_adjustment_moves_the_bias_alone_and_helps_the_tail():
+    counts = [200, 40, 6]
+    train, test = mixture(counts, seed=4, noise=3.0), mixture([80, 80, 80], seed=5, noise=3.0)
+    x = train.features.double()
+    options = LinearProbeOptions(tolerance=1e-9)
+    plain, _ = fit_logistic(x, train.labels, l2=1e-2, options=options)
+    adjusted, _ = fit_logistic(x, train.labels, l2=1e-2, options=replace(options, tau=1.0))
+    torch.testing.assert_close(adjusted[:-1], plain[:-1], rtol=0, atol=1e-4)
+    prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    shift = plain[-1] - prior.log() - adjusted[-1]
+    assert (shift - shift.mean()).abs().max() < 1e-4  # one constant is free
+    one = LinearProbeOptions(l2_grid=(1e-2,))
+    before = linear_probe(train, test, num_classes=3, options=one)
+    after = linear_probe(train, test, num_classes=3, options=replace(one, tau=1.0))
+    assert after.per_class[2] > before.per_class[2] + 0.1
 
 
 def test_warm_start_needs_fewer_iterations():
@@ -118,7 +151,11 @@ def test_choice_is_the_best_held_out_and_the_refit_uses_all():
     train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
     options = LinearProbeOptions()
     found = linear_probe(train, test, num_classes=3, options=options)
-    assert [point.l2 for point in found.grid] == sorted(options.l2_grid, reverse=True)
+    strengths = sorted(options.l2_grid, reverse=True)
+    assert [point.l2 for point in found.grid] == strengths[: len(found.grid)]
+    scores = [point.held_out_accuracy for point in found.grid]
+    # Either every strength was tried, or the last two were no better than the best before them.
+    assert len(scores) == len(strengths) or max(scores[-2:]) <= max(scores[:-2])
     best = max(point.held_out_accuracy for point in found.grid)
     assert found.l2 == next(p.l2 for p in found.grid if p.held_out_accuracy == best)
     alone = LinearProbeOptions(l2_grid=(found.l2,))

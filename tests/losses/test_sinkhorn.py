@@ -159,6 +159,20 @@ def test_over_relaxation_ends_nearer_than_as_many_plain_iterations():
     assert arrived["relaxed"] > arrived["plain"]
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.03, 0.0])
+def test_arrives_within_a_hundred_iterations(noise):
+    logits, _ = clustered(512, 100, noise=noise)
+    even = torch.full((100,), 1 / 100)
+    error = {
+        tolerance: share_error(
+            sinkhorn(logits, even, epsilon=0.05, tolerance=tolerance, max_iterations=100), even
+        )
+        for tolerance in (1e-6, 0)
+    }
+    assert error[1e-6] < 1.1e-6
+    assert error[0] > 1e-5  # plain
+
+
 def test_compiles_around_it():
     logits, prior = clustered(32, 5, noise=0.1)
     compiled = torch.compile(lambda x: sinkhorn(x, prior, epsilon=0.05).sum(0) * 2, backend="eager")

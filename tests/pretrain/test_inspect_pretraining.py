@@ -106,7 +106,7 @@ def test_the_newest_scores_of_a_run_are_shown(tmp_path, capsys, monkeypatch):
     output = capsys.readouterr()
     shown = output.out
     assert output.err == ""
-    assert "epoch-0002" in shown
+    assert "scores after epoch 2" in shown
     assert "disagreement: Spearman's correlation with the class's images +1.000" in shown
     assert "memorisation: not kept by this run" in shown
     assert "total variation 0.000" in shown

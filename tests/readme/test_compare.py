@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ssl_lt.cli.finetune_config import ENTRIES
+
 ROOT = Path(__file__).parents[2]
 TINY = {"backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64, "knn-every": 0}
 
@@ -62,3 +64,41 @@ def test_a_row_that_fails_ends_it_with_its_code(tmp_path):
     result = compare(tmp_path)
     assert result.returncode == 2
     assert "row wrong, seed 0" in result.stderr
+
+
+@pytest.mark.slow
+def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
+    tiny = {"backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64}
+    tiny |= {"eval-every": 0, "init-from": "scratch", "imbalance-factor": 10}
+    meta = {"stages": ["all", "classifier"], "sampler": "meta", "loss": "balanced_softmax"}
+    rows = [
+        {"name": "CE", "flags": {**tiny, "loss": "ce"}, "retrain": True},
+        {"name": "BALMS", "flags": {**tiny, **meta}},
+    ]
+    plan = {"budget": "one epoch", "verb": "finetune", "evaluate": None, "rows": rows}
+    (tmp_path / "list.yaml").write_text(yaml.safe_dump(plan))
+    done = compare(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "evaluate.py" not in done.stdout
+    records = json.loads((tmp_path / "out/table.json").read_text())
+    assert {"classifier", "cRT", "LWS", "tau-norm"} <= {r["evaluation"] for r in records}
+    assert [r["evaluation"] for r in records if r["row"] == "BALMS"] == ["classifier"]
+    again = compare(tmp_path)
+    assert "finetune.py" not in again.stdout.split("Budget:")[0]
+
+
+def test_a_row_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "list.yaml").write_text(yaml.safe_dump({"verb": "finetune", "rows": []}))
+    result = compare(tmp_path, "--only", "CE")
+    assert result.returncode == 2
+    assert "--only: no row 'CE'" in result.stderr
+
+
+def test_the_shelf_has_every_loss():
+    plan = yaml.safe_load((ROOT / "configs/compare/shelf_laptop.yaml").read_text())
+    losses = set()
+    for row in plan["rows"]:
+        for recipe in row["config"]:
+            values = yaml.safe_load((ROOT / f"configs/finetune/{recipe}.yaml").read_text())
+            losses.add(values.get("loss"))
+    assert losses >= set(ENTRIES)

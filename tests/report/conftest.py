@@ -1,9 +1,14 @@
+import base64
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssl_lt.data.long_tail import exponential_counts, groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.accuracy import accuracy_from_confusion, confusion_matrix
 from ssl_lt.report.curves import Curve
+from ssl_lt.report.pictures import FeatureMap, Neighbours, Pictures, Strip, Thumbnail
 from ssl_lt.report.results import (
     DataDescription,
     Environment,
@@ -15,7 +20,45 @@ from ssl_lt.report.results import (
 
 
 @pytest.fixture
-def make_run():
+def make_run(make_run_once):
+    """As `make_run_once`, for a test of its own."""
+    return make_run_once
+
+
+@pytest.fixture
+def make_pictures(make_pictures_once):
+    """As `make_pictures_once`, for a test of its own."""
+    return make_pictures_once
+
+
+@pytest.fixture(scope="session")
+def make_pictures_once():
+    """Builder of pictures that go with a run: 300 points on the map, 4 strips of 5 neighbours."""
+
+    def make(run, *, points=300):
+        random = np.random.default_rng(1)
+        num_classes = len(run.data.class_names)
+
+        def thumbnail(c):
+            image = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            return Thumbnail(c, base64.b64encode(buffer.getvalue()).decode(), 0.5)
+
+        strips = tuple(
+            Strip(thumbnail(c), tuple(thumbnail((c + i // 2) % num_classes) for i in range(5)))
+            for c in range(min(4, num_classes))
+        )
+        x, y = random.integers(0, 1001, (2, points)).tolist()
+        classes = random.integers(0, num_classes, points).tolist()
+        found = FeatureMap(tuple(x), tuple(y), tuple(classes), "t-SNE, made up.")
+        return Pictures(found, Neighbours(strips, "Made up."))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_run_once():
     """Builder of a made-up run: make_run("name", boost=0.1, names=[...])."""
 
     def make(name="a", *, boost=0.0, names=None, largest=500, evaluations=("kNN", "linear probe")):
@@ -58,6 +101,7 @@ def make_run():
             curves={
                 "loss": Curve(steps, tuple(5.0 / s for s in steps)),
                 "knn": Curve((50, 100), (0.2, 0.3)),
+                "lr": Curve(steps, tuple(0.1 for _ in steps)),
             },
             timing=Timing(61.0, 1234.0),
         )

@@ -1,0 +1,173 @@
+"""What frozen features are worth under each protocol that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ssl_lt.cli.build import Data
+from ssl_lt.cli.measure import judge
+from ssl_lt.cli.protocol_options import Probe, ProtocolOptions
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.evaluate.draws import balanced_draw, check_shots
+from ssl_lt.evaluate.features import Features
+from ssl_lt.evaluate.knn import KNNOptions, vote_with_shares
+from ssl_lt.evaluate.knn_sweep import choose_k, hold_out_of_bank
+from ssl_lt.evaluate.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
+from ssl_lt.evaluate.neighbours import find_neighbours
+from ssl_lt.evaluate.published_probe import protocol, published_probe
+from ssl_lt.report.results import Evaluation, class_groups
+from ssl_lt.report.seeds import leading_groups, mean_evaluation, spreads
+
+_LABELS = {
+    "all": "",
+    "long-tail": ", long-tailed",
+    "long-tail-adjusted": ", long-tailed, logit-adjusted",
+}
+
+
+@dataclass(frozen=True)
+class FewShots:
+    """A number of labels of each class, and what the report calls it."""
+
+    name: str
+    shots: int
+
+
+def few_shots(options: ProtocolOptions, data: Data) -> tuple[FewShots, ...]:
+    """The label budgets of --shots and --fraction; to be asked for before anything is computed.
+
+    Raises:
+        ConfigError: a fraction is less than two images of each class.
+        DataError: a class of the whole training set has fewer images.
+    """
+    found = [FewShots(f"{shots}-shot", shots) for shots in options.shots]
+    for fraction in options.fraction:
+        # Not `int` alone: 0.07 * 100 is 7.000000000000001 and 0.29 * 100 is 28.999999999999996.
+        shots = int(round(fraction * len(data.whole), 6)) // data.num_classes
+        if shots < 2:
+            raise ConfigError(
+                f"--fraction: {fraction:g} of {len(data.whole):,} images is {shots} of each class, "
+                "but at least 2 are needed"
+            )
+        found.append(FewShots(f"{100 * fraction:g} %", shots))
+    for budget in found:
+        check_shots(data.whole.labels, shots=budget.shots, class_names=data.source.class_names)
+    return tuple(found)
+
+
+def needs_whole(options: ProtocolOptions) -> bool:
+    """Whether some probe sees labels beyond the long-tailed training set."""
+    return "all" in options.probe_on or bool(options.shots or options.fraction)
+
+
+def knn_evaluations(
+    bank: Features, queries: Features, data: Data, options: ProtocolOptions
+) -> list[Evaluation]:
+    """One evaluation a kind of vote, from one search."""
+    ks = options.knn_k or (min(20, len(bank)),)
+    k, classes, index = max(ks), data.num_classes, options.knn_index
+    found = find_neighbours(bank, queries, k=k, num_classes=classes, index=index)
+    held_out = None
+    if len(set(ks)) > 1:
+        held_out = hold_out_of_bank(bank, k=k, num_classes=classes, index=index)
+    evaluations = []
+    for kind in options.knn_vote:
+        chosen = KNNOptions(ks[0], options.knn_temperature, kind)
+        points = ""
+        if held_out is not None:
+            chosen, tried = choose_k(held_out, ks, options=chosen)
+            points = f" of {', '.join(str(p.k) for p in tried)} on held-out training images"
+        note = f"k = {chosen.k}{points}"
+        if kind != "plain":
+            note += f", temperature {chosen.temperature:g}"
+        note += ", bank: long-tailed training set"
+        if found.recall is not None:
+            note += f", approximate search with recall {found.recall:.3f}"
+        name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
+        predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
+        labels = queries.labels.numpy()
+        evaluations.append(judge(name, predictions, labels, data, note=note, confidence=shares))
+    return evaluations
+
+
+def probe_evaluations(
+    bank: Features, whole: Features, queries: Features, data: Data, options: ProtocolOptions
+) -> list[Evaluation]:
+    """One evaluation a probe and a set of labels.
+
+    Args:
+        bank: the long-tailed training set.
+        whole: the whole training set, or the same as `bank` where `needs_whole` says no.
+        queries: the test split.
+        data: with the groups.
+        options: what was asked for.
+    """
+    evaluations = []
+    for kind in options.probe:
+        for which in options.probe_on:
+            if which == "all" and whole is bank and "long-tail" in options.probe_on:
+                continue  # the same images: the data set is used as it is
+            if which == "long-tail-adjusted" and kind != "lbfgs":
+                continue
+            train, tau = (whole if which == "all" else bank), float(which == "long-tail-adjusted")
+            result = _fit(kind, train, queries, data, tau=tau)
+            name, note = _name(kind) + _LABELS[which], _note(kind, train, result)
+            evaluations.append(_judged(name, result, queries, data, note=note))
+        for budget in few_shots(options, data):
+            evaluations.append(_drawn(kind, budget, whole, queries, data, draws=options.draws))
+    return evaluations
+
+
+def _drawn(
+    kind: Probe, budget: FewShots, whole: Features, queries: Features, data: Data, *, draws: int
+) -> Evaluation:
+    """Mean over draws; the standard deviations stand in the note."""
+    name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
+    found = []
+    for draw in range(draws):
+        train = balanced_draw(whole, shots=budget.shots, draw=draw, class_names=names)
+        result = _fit(kind, train, queries, data, tau=0.0)
+        found.append(_judged(name, result, queries, data, note=""))
+    labelled = f"{budget.shots} labelled images of each class"
+    if draws == 1:
+        return replace(found[0], note=f"{labelled}, one draw")
+    note = f"{labelled}, mean of {draws} draws: {_spread_note(found)}"
+    mean = mean_evaluation(found, [class_groups(group) for group in data.groups], note=note)
+    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in found))
+
+
+def _spread_note(found: Sequence[Evaluation]) -> str:
+    """Mean and standard deviation of all classes and of each group, in percent."""
+    by_name = spreads(found)
+    words = [f"{key} {by_name[key]}" for key in ("all", "many", "medium", "few") if by_name[key]]
+    return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
+
+
+def _fit(kind: Probe, train: Features, test: Features, data: Data, *, tau: float) -> ProbeResult:
+    if kind == "lbfgs":
+        options = LinearProbeOptions(tau=tau)
+        return linear_probe(train, test, num_classes=data.num_classes, options=options)
+    return published_probe(train, test, protocol(kind, train), num_classes=data.num_classes)
+
+
+def _name(kind: Probe) -> str:
+    return "linear probe" if kind == "lbfgs" else f"linear probe ({kind})"
+
+
+def _note(kind: Probe, train: Features, result: ProbeResult) -> str:
+    images = f"{len(train):,} labelled images"
+    if kind == "lbfgs":
+        return f"{images}, L2 strength {result.l2:g} chosen on held-out training images"
+    how = protocol(kind, train)
+    if how.held_out:
+        return f"{images}, SGD, the best of {how.epochs} epochs on a tenth of them held out"
+    return f"{images}, Adam, the last of {how.epochs} epochs"
+
+
+def _judged(
+    name: str, result: ProbeResult, queries: Features, data: Data, *, note: str
+) -> Evaluation:
+    predictions, confidence = result.predictions.numpy(), result.confidence.numpy()
+    labels = queries.labels.numpy()
+    return judge(name, predictions, labels, data, note=note, confidence=confidence)

@@ -1,0 +1,62 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ssl_lt.core.errors import ConfigError, DiskError
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill; at the end it takes the place of `path`.
+
+    Where the block raises, nothing of it stays and an older `path` is left alone.
+
+    Args:
+        path: made anew; an older one is replaced.
+
+    Raises:
+        DiskError: a folder cannot be made, written or renamed.
+    """
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    older = path.with_name(f".{path.name}-{os.getpid()}-older")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # some libraries write private files; a run is for others to read
+        if path.exists():
+            path.rename(older)
+        temporary.rename(path)
+    except OSError as error:
+        if isinstance(error, DiskError):
+            raise
+        raise DiskError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        for leftover in (temporary, older):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_replaceable(path: Path, *, marker: str, flag: str) -> None:
+    """Refuses to replace what is not an earlier output of the same command.
+
+    Args:
+        path: where a folder is to be written.
+        marker: a file that every such folder has.
+        flag: named in the error.
+
+    Raises:
+        ConfigError: there is a file, or a folder with other things in it.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{flag}: {path} is a file, not a folder")
+    if any(path.iterdir()) and not (path / marker).is_file():
+        raise ConfigError(f"{flag}: {path} is not empty and has no {marker}: it is not replaced")

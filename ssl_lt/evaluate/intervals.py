@@ -1,0 +1,240 @@
+"""Confidence intervals of accuracies: a bootstrap over test images, stratified by class.
+
+Resampling the n_c test images of a class with replacement makes its number of right answers a
+binomial draw, so no image is ever touched: one draw a class and resample. Only what another test
+set of the same size would change is covered, not what another training seed would.
+
+NumPy only: a report reads these numbers where no torch is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.long_tail import Groups
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`, both fractions (or differences of fractions)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class GroupIntervals:
+    """Of the group accuracies under one rule; None where `GroupAccuracy` has None."""
+
+    rule: str
+    many: Interval | None
+    medium: Interval | None
+    few: Interval | None
+    std: Interval | None
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Of one evaluation, or of the difference of two.
+
+    Attributes:
+        balanced: of the mean of the per-class accuracies.
+        groups: one entry a rule.
+        level: share of the resamples inside.
+        num_resamples: drawn.
+    """
+
+    balanced: Interval
+    groups: tuple[GroupIntervals, ...]
+    level: float
+    num_resamples: int
+
+
+@dataclass(frozen=True)
+class BootstrapOptions:
+    """How intervals are drawn.
+
+    Attributes:
+        seed: of the draws.
+        num_resamples: R.
+        level: share of the resamples inside.
+    """
+
+    seed: int = 0
+    num_resamples: int = 2000
+    level: float = 0.95
+
+
+_DEFAULT = BootstrapOptions()
+
+
+def bootstrap(
+    hits: NDArray[np.int64],
+    num_test: NDArray[np.int64],
+    *,
+    groups: Sequence[Groups] = (),
+    options: BootstrapOptions = _DEFAULT,
+) -> Intervals:
+    """Percentile intervals of the balanced accuracy, each group's, and their std.
+
+    The std of noisy groups is larger than that of the true ones, so its interval lies high: where
+    the groups are nearly even, even the measured value may stand at its lower end.
+
+    Args:
+        hits: (C,) right test images of each class.
+        num_test: (C,) test images of each class; classes without any are left out.
+        groups: rules that split the classes.
+        options: of the draws.
+
+    Raises:
+        DataError: no test image at all, or more hits than images.
+    """
+    _check_counts(hits, num_test)
+    random = np.random.default_rng(options.seed)
+    drawn = _draw_one(random, hits, num_test, options.num_resamples)
+    return _intervals(_statistics(drawn, num_test, groups), options.level)
+
+
+def paired_difference(
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    num_test: NDArray[np.int64],
+    *,
+    groups: Sequence[Groups] = (),
+    options: BootstrapOptions = _DEFAULT,
+) -> Intervals:
+    """Intervals of `after` minus `before` on the same test images, each drawn for both at once.
+
+    Of the n_c images of a class, both, the first, the second or neither are right: a multinomial
+    draw of four counts a class and resample.
+
+    Args:
+        before: (N,) which images the first classifier has right, class by class.
+        after: (N,) the same images under the second.
+        num_test: (C,) images of each class, N together.
+        groups: rules that split the classes.
+        options: of the draws.
+
+    Raises:
+        DataError: the lengths do not fit.
+    """
+    if not before.shape == after.shape == (int(num_test.sum()),) or not before.size:
+        raise DataError(
+            f"answers: {before.size} and {after.size} of {int(num_test.sum())} test images"
+        )
+    classes = np.repeat(np.arange(num_test.size), num_test)
+    outcome = 2 * before.astype(np.int64) + after
+    counts = np.bincount(4 * classes + outcome, minlength=4 * num_test.size).reshape(-1, 4)
+    # A class without images: all of its none are neither.
+    shares = np.where(
+        num_test[:, None] > 0, counts / np.maximum(num_test, 1)[:, None], [1, 0, 0, 0]
+    )
+    random = np.random.default_rng(options.seed)
+    drawn = random.multinomial(num_test, shares, size=(options.num_resamples, num_test.size))
+    size = np.maximum(num_test, 1)
+    first = _statistics((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
+    second = _statistics((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
+    return _intervals(_minus(second, first), options.level)
+
+
+def unpaired_difference(
+    before: tuple[NDArray[np.int64], NDArray[np.int64]],
+    after: tuple[NDArray[np.int64], NDArray[np.int64]],
+    *,
+    groups: Sequence[Groups] = (),
+    options: BootstrapOptions = _DEFAULT,
+) -> Intervals:
+    """Intervals of `after` minus `before` as if they had been judged on separate test sets.
+
+    On the same images they are wider than they need be: what is hard for one is hard for the other.
+
+    Args:
+        before: hits and num_test, both (C,), of the first classifier.
+        after: of the second.
+        groups: rules that split the classes.
+        options: of the draws.
+
+    Raises:
+        DataError: as in `bootstrap`.
+    """
+    random = np.random.default_rng(options.seed)
+    found = []
+    for hits, num_test in (before, after):
+        _check_counts(hits, num_test)
+        drawn = _draw_one(random, hits, num_test, options.num_resamples)
+        found.append(_statistics(drawn, num_test, groups))
+    return _intervals(_minus(found[1], found[0]), options.level)
+
+
+def _check_counts(hits: NDArray[np.int64], num_test: NDArray[np.int64]) -> None:
+    if hits.shape != num_test.shape or not num_test.sum():
+        raise DataError(f"bootstrap: {hits.size} hits, {int(num_test.sum())} test images")
+    if (hits < 0).any() or (hits > num_test).any():
+        raise DataError("bootstrap: a class has more right test images than it has")
+
+
+def _draw_one(
+    random: np.random.Generator,
+    hits: NDArray[np.int64],
+    num_test: NDArray[np.int64],
+    num_resamples: int,
+) -> NDArray[np.float64]:
+    """(R, C) resampled accuracy of each class."""
+    size = np.maximum(num_test, 1)
+    return random.binomial(num_test, hits / size, size=(num_resamples, hits.size)) / size
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """(R,) values of what `Intervals` tells of; a group's four are many, medium, few and std."""
+
+    balanced: NDArray[np.float64]
+    groups: tuple[tuple[str, tuple[NDArray[np.float64] | None, ...]], ...]
+
+
+def _statistics(
+    per_class: NDArray[np.float64], num_test: NDArray[np.int64], groups: Sequence[Groups]
+) -> _Resampled:
+    """As `accuracy.accuracy_from_confusion` has them, of every resample (R, C)."""
+    tested = num_test > 0
+    found = []
+    for group in groups:
+        members = (np.asarray(part, np.int64) for part in (group.many, group.medium, group.few))
+        present = [classes[tested[classes]] for classes in members]
+        means = [per_class[:, c].mean(axis=1) if c.size else None for c in present]
+        known = [mean for mean in means if mean is not None]
+        std = np.std(known, axis=0) if len(known) > 1 else None
+        found.append((group.rule, (*means, std)))
+    return _Resampled(per_class[:, tested].mean(axis=1), tuple(found))
+
+
+def _minus(a: _Resampled, b: _Resampled) -> _Resampled:
+    groups = tuple(
+        (
+            rule,
+            tuple(None if x is None or y is None else x - y for x, y in zip(xs, ys, strict=True)),
+        )
+        for (rule, xs), (_, ys) in zip(a.groups, b.groups, strict=True)
+    )
+    return _Resampled(a.balanced - b.balanced, groups)
+
+
+def _intervals(resampled: _Resampled, level: float) -> Intervals:
+    def interval(values: NDArray[np.float64]) -> Interval:
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(float(low), float(high))
+
+    return Intervals(
+        balanced=interval(resampled.balanced),
+        groups=tuple(
+            GroupIntervals(rule, *(None if v is None else interval(v) for v in values))
+            for rule, values in resampled.groups
+        ),
+        level=level,
+        num_resamples=resampled.balanced.size,
+    )
