@@ -45,7 +45,7 @@ class LinearProbeOptions:
     l2_grid: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     held_out: float = 0.2
     seed: int = 0
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     max_iterations: int = 500
     tau: float = 0.0
 
@@ -207,7 +207,9 @@ def _basis(x: Tensor, *, l2: float, num_classes: int) -> Tensor:
     curvature = values.clamp(min=0) / num_classes + l2
     floor = 1e-6 * curvature.max().clamp(min=torch.finfo(x.dtype).tiny)
     scaled = vectors * curvature.clamp(min=floor).rsqrt()
-    return torch.block_diag(scaled, x.new_full((1, 1), num_classes**0.5))
+    basis = x.new_zeros(len(values) + 1, len(values) + 1)
+    basis[:-1, :-1], basis[-1, -1] = scaled, num_classes**0.5
+    return basis
 
 
 def logits(x: Tensor, weights: Tensor) -> Tensor:

@@ -166,8 +166,8 @@ def _recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
 
 def _chunks(bank: Features) -> Iterator[NDArray[np.float32]]:
     """The bank's rows of norm 1, some at a time."""
-    for rows in torch.arange(len(bank)).split(_CHUNK_ROWS):
-        yield _unit_rows(_part(bank, slice(int(rows[0]), int(rows[-1]) + 1)), "kNN bank")
+    for start in range(0, len(bank), _CHUNK_ROWS):
+        yield _unit_rows(_part(bank, slice(start, start + _CHUNK_ROWS)), "kNN bank")
 
 
 def _part(rows: Features, which: Tensor | slice) -> Features:

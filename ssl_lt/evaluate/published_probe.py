@@ -170,9 +170,9 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = protocol.rate(epoch)
         order = torch.randperm(len(x), generator=generator).to(x.device)
-        for rows in order.split(protocol.batch_size):
+        for rows in torch.split(order, protocol.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(layer(x[rows]), y[rows]).backward()
+            torch.autograd.backward(F.cross_entropy(layer(x[rows]), y[rows]))
             optimizer.step()
             steps += 1
         last = epoch + 1 == protocol.epochs

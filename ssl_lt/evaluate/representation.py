@@ -272,13 +272,13 @@ def collapse_warnings(measures: Measures, *, dim: int, num_classes: int) -> tupl
     found = []
     if measures.feature_std is not None and measures.feature_std < SMALLEST_STD:
         found.append(
-            f"The features have collapsed towards one point: their std is "
+            "Sign of collapse: the features of all images point nearly the same way; their std is "
             f"{measures.feature_std:.3f} of that of a whole sphere, below {SMALLEST_STD:g}."
         )
     bound = max(2.0, SMALLEST_RANK_SHARE * min(num_classes, dim))
     if measures.effective_rank is not None and measures.effective_rank < bound:
         found.append(
-            f"The features have collapsed onto few directions: their effective rank is "
+            "Sign of collapse: the features use few directions; their effective rank is "
             f"{measures.effective_rank:.1f} of {dim}, below {bound:g}."
         )
     return tuple(found)

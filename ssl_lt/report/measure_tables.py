@@ -81,7 +81,10 @@ def _numbers(m: Measures) -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.2f}".replace("-", "−")
+    if value is None:
+        return "n/a"
+    # Plus 0.0: what rounds to nothing has no sign.
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _leading_group(

@@ -117,7 +117,8 @@ def to_rich(table: Table) -> RichTable:
         title=Text(table.title), caption=Text(table.note), box=box.SIMPLE_HEAD, title_style="bold"
     )
     for i, name in enumerate(table.columns):
-        out.add_column(Text(name), justify="left" if i < table.num_text_columns else "right")
+        words = i < table.num_text_columns
+        out.add_column(Text(name), justify="left" if words else "right", no_wrap=not words)
     for row in table.rows:
         out.add_row(*(Text(cell) for cell in row))
     return out

@@ -81,7 +81,7 @@ def test_adjustment_moves_the_bias_alone_and_helps_the_tail():
     torch.testing.assert_close(adjusted[:-1], plain[:-1], rtol=0, atol=1e-4)
     prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     shift = plain[-1] - prior.log() - adjusted[-1]
-    assert (shift - shift.mean()).abs().max() < 1e-4  # one constant is free
+    assert (shift - shift.mean()).abs().max() < 1e-3  # one constant is free
     one = LinearProbeOptions(l2_grid=(1e-2,))
     before = linear_probe(train, test, num_classes=3, options=one)
     after = linear_probe(train, test, num_classes=3, options=replace(one, tau=1.0))

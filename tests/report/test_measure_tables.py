@@ -97,9 +97,9 @@ def test_calibration_and_representation_have_a_row_each(make_run):
 def test_collapse_stands_on_the_page_and_in_markdown(make_run, tmp_path):
     write_page([measured(make_run(), collapsed=True)], tmp_path / "index.html")
     for name in ("index.html", "index.md"):
-        assert "collapsed onto few directions" in (tmp_path / name).read_text()
+        assert "Sign of collapse: the features use few directions" in (tmp_path / name).read_text()
     write_page([measured(make_run())], tmp_path / "index.html")
-    assert "collapsed" not in (tmp_path / "index.html").read_text()
+    assert "Sign of collapse" not in (tmp_path / "index.html").read_text()
 
 
 def both(before, after, how):
