@@ -120,7 +120,7 @@ def test_an_unfinished_run_can_be_judged_and_then_goes_on(finished, empty):
     shutil.rmtree("cut/exported")
     (empty / "cut/results.json").unlink()
     said = succeed("evaluate", "--run", "cut", "--probe-on", "long-tail").out
-    assert "note: this run is not finished; judging it after step 9" in said
+    assert "note: this run is not finished; taking it after step 9" in said
     said = succeed("pretrain", "--resume", "cut").out
     assert "nothing to do" not in said
     assert RunFolder(empty / "cut").is_finished
