@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 from rich import box
@@ -14,6 +15,8 @@ from rich.text import Text
 from ssl_lt.evaluate.intervals import Interval
 from ssl_lt.report.results import Evaluation, RunResult
 
+# A terminal, and what is assumed where there is none.
+_CONSOLE_WIDTH = 80
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")
 
 
@@ -116,9 +119,20 @@ def to_rich(table: Table) -> RichTable:
     out = RichTable(
         title=Text(table.title), caption=Text(table.note), box=box.SIMPLE_HEAD, title_style="bold"
     )
+    cells = list(zip(table.columns, *table.rows, strict=True))
+    words = [
+        max(len(word) for text in column for word in f"{text} ".split(" ")) for column in cells
+    ]
+    whole = [max(map(len, column)) for column in cells]
+    # Where numbers fit beside the longest words they stay whole. Where not, all columns may wrap:
+    # rich would keep the numbers and leave out what stands to their left.
+    n = table.num_text_columns
+    fits = sum(words[:n]) + sum(whole[n:]) + 3 * len(cells) <= _CONSOLE_WIDTH
     for i, name in enumerate(table.columns):
-        words = i < table.num_text_columns
-        out.add_column(Text(name), justify="left" if words else "right", no_wrap=not words)
+        is_number = i >= n
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        keep = is_number and fits
+        out.add_column(Text(name), justify=justify, no_wrap=keep, overflow="fold")
     for row in table.rows:
         out.add_row(*(Text(cell) for cell in row))
     return out

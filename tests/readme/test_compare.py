@@ -79,7 +79,7 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
     (tmp_path / "list.yaml").write_text(yaml.safe_dump(plan))
     done = compare(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "evaluate.py" not in done.stdout
+    assert "$ python evaluate.py" not in done.stdout
     records = json.loads((tmp_path / "out/table.json").read_text())
     assert {"classifier", "cRT", "LWS", "tau-norm"} <= {r["evaluation"] for r in records}
     assert [r["evaluation"] for r in records if r["row"] == "BALMS"] == ["classifier"]

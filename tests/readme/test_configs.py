@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(
     path for verb in ("pretrain", "finetune") for path in (ROOT / verb).rglob("*.yaml")
 )
-LAPTOP = [path for path in RECIPES if path.parent.name == "laptop"]
+SHARED = ("cifar100_lt", "shelf")
+LAPTOP = [p for p in RECIPES if p.parent.name == "laptop" and p.stem not in SHARED]
 
 
 def name(path):

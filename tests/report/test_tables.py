@@ -173,3 +173,17 @@ def test_nothing_to_compare(make_run):
     assert compare([a, make_run("b", names=["x", "y", "z"])]) == ()
     (same,) = compare([a, replace(a, name="again")])
     assert mover_tables(same) == ()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_column_is_left_out_on_a_narrow_console(width):
+    numbers = ("40.6 ± 22.1", "7.6 ± 7.3", "10.0 ± 17.3", "18.6 ± 10.2", "0.0 ± 0.0")
+    names = ("All", "Many", "Medium", "Few", "Std")
+    rows = (("pretrained", "classifier", *numbers), ("scratch", "classifier", *numbers))
+    table = Table("T", "note", ("Run", "Evaluation", *names), rows, num_text_columns=2)
+    out = io.StringIO()
+    Console(file=out, width=width).print(to_rich(table))
+    said = out.getvalue()
+    assert all(word in said for word in ("scratch", *names))
+    assert all(part in said for number in numbers for part in number.split())
+    assert "…" not in said
