@@ -16,6 +16,7 @@ from ssl_lt.cli.fields import flat_fields, to_mapping, with_values
 from ssl_lt.cli.finetune_config import ENTRIES, default
 from ssl_lt.cli.finetune_run import run
 from ssl_lt.cli.options import FinetuneConfig, SeriesOptions, Stage
+from ssl_lt.cli.runs import shared_path
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.engine.run_folder import RunFolder
@@ -68,11 +69,10 @@ def run_series(
     Raises:
         ConfigError: a stage that the loss does not have, or nothing to compare with.
     """
-    folder = name if resumed is None else resumed.path
+    folder = shared_path(name) if resumed is None else resumed.path
     members = tuple(series_members(config, folder))
     if resumed is None:
-        folder = write_run_folder(name, config, data, accelerator, verb=SERIES).path
-        members = tuple(series_members(config, folder))
+        write_run_folder(folder, config, data, accelerator, verb=SERIES)
     for number, member in enumerate(members, start=1):
         child = RunFolder(folder / member.name)
         if child.is_finished:

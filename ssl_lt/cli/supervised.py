@@ -97,7 +97,8 @@ def _check_combination(config: FinetuneConfig) -> None:
         raise ConfigError(f"--freeze-backbone: --loss {config.loss} trains the backbone")
     if config.sampling.sampler == "meta" and (has_views or config.loss in STEPS):
         raise ConfigError(f"--sampler meta: --loss {config.loss} is more than a classification")
-    if config.loss in ("hybrid_sc", "hybrid_psc") and config.sampling.sampler != "instance":
+    step = STEPS.get(config.loss)
+    if step is not None and step.is_balanced and config.sampling.sampler != "instance":
         raise ConfigError(f"--sampler: --loss {config.loss} balances its classifier by itself")
     if config.hold_out and getattr(options, "compression", 1.0) == 1:
         raise ConfigError("--hold-out: only --compression looks at what is held out")

@@ -22,7 +22,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.finetune.contrast_task import Contrast, ContrastTask
 from ssl_lt.finetune.parts import Parts
-from ssl_lt.losses.importance_weighted import ImportanceWeightedCrossEntropy
+from ssl_lt.losses.pairwise_margin import balanced_cross_entropy
 from ssl_lt.losses.prototypical_contrastive import PrototypicalContrastiveLoss
 from ssl_lt.losses.supervised_contrastive import (
     SupervisedContrastiveLoss,
@@ -97,7 +97,7 @@ def _hybrid(parts: Parts, options: HybridOptions, contrast_loss: nn.Module) -> H
     return HybridTask(
         parts.backbone,
         parts.classifier,
-        ImportanceWeightedCrossEntropy(parts.counts_per_class),
+        balanced_cross_entropy(parts.counts_per_class),
         parts.view,
         contrast=Contrast(
             contrast_loss,

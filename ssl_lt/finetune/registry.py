@@ -34,12 +34,14 @@ class StepEntry:
         options: frozen dataclass whose fields become flags.
         description: one line, with the source.
         has_views: two contrastive views beside the classified one, set with `--view.*`.
+        is_balanced: it weighs classes by their images, so batches must be sampled uniformly.
     """
 
     build: Callable[[Parts, Any], ClassifierTask]
     options: type[Any]
     description: str
     has_views: bool = False
+    is_balanced: bool = False
 
 
 STEPS: dict[str, StepEntry] = {
@@ -62,12 +64,14 @@ STEPS: dict[str, StepEntry] = {
         HybridOptions,
         "from supervised contrast to balanced cross-entropy (arXiv:2103.14267)",
         has_views=True,
+        is_balanced=True,
     ),
     "hybrid_psc": StepEntry(
         hybrid_psc,
         HybridOptions,
         "from contrast with prototypes to balanced cross-entropy (arXiv:2103.14267)",
         has_views=True,
+        is_balanced=True,
     ),
     "dro_lt": StepEntry(
         RobustTask,

@@ -85,3 +85,18 @@ class PairwiseMarginLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B,) losses of (B, C) logits."""
         return pairwise_margin(logits, labels, self.margins, self.weights)
+
+
+def balanced_cross_entropy(counts_per_class: Tensor) -> PairwiseMarginLoss:
+    """The member `balanced`: cross-entropy with `w_j = N / (C n_j)`, N images in all.
+
+    Over uniform samples its expectation is that of plain cross-entropy over class-balanced ones:
+    `w` is how much likelier those are to draw an image.
+
+    Args:
+        counts_per_class: (C,) training images `n_j` of each class, none of them 0.
+
+    Raises:
+        ConfigError: a class without images.
+    """
+    return PairwiseMarginLoss(counts_per_class, PairwiseMarginOptions(member="balanced"))

@@ -56,3 +56,13 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
         size = stat.st_size if path.is_file() else 0
         found[str(path.relative_to(folder))] = (size, stat.st_mtime_ns)
     return found
+
+
+def refuses(verb: str, place: Path, words: str, code: int, says: str) -> None:
+    """Runs a command that must end in one line with this code and leave everything as it was."""
+    before = snapshot(place)
+    outcome = call(verb, *words.split())
+    assert len(outcome.err) == 1, outcome.err
+    assert says in outcome.err[0]
+    assert outcome.code == code
+    assert snapshot(place) == before

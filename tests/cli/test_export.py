@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from ssl_lt.cli import export
 from ssl_lt.core.errors import NumericError
 from ssl_lt.models.export import check_same, reloaded
-from tests.cli.commands import TINY, call, snapshot, succeed
+from tests.cli.commands import TINY, call, refuses, snapshot, succeed
 
 CONFIG, CHECKPOINT, NOT_FINITE = 2, 4, 5
 NEEDS_ONNX = pytest.mark.skipif(
@@ -172,13 +173,7 @@ def test_what_says_something_else_is_refused():
         check_same(expected, expected * torch.inf, tolerance=1e-5, what="it")
 
 
-def refused(place, words, code, says):
-    before = snapshot(place)
-    outcome = call("export", *words.split())
-    assert len(outcome.err) == 1, outcome.err
-    assert says in outcome.err[0]
-    assert outcome.code == code
-    assert snapshot(place) == before
+refused = partial(refuses, "export")
 
 
 def test_a_network_that_came_out_otherwise_is_not_put_in_place(runs, monkeypatch):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssl_lt.report.results import read_results
-from tests.cli.commands import call, snapshot, succeed
+from tests.cli.commands import refuses, succeed
 
 ALL = {
     "cRT", "LWS", "tau-norm", "NCM", "COG", "SMOTE", "post-hoc LA", "threshold moving",
@@ -118,13 +119,7 @@ def test_an_unfinished_run_is_judged_but_its_old_numbers_are_dropped(runs):
     assert {*evaluations(runs / "finetuned")} == {"LWS"}
 
 
-def refused(place, words, code, says):
-    before = snapshot(place)
-    outcome = call("retrain", *words.split())
-    assert len(outcome.err) == 1, outcome.err
-    assert says in outcome.err[0]
-    assert outcome.code == code
-    assert snapshot(place) == before
+refused = partial(refuses, "retrain")
 
 
 @pytest.mark.parametrize(

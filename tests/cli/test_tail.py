@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from ssl_lt.evaluate.tail import rarities
-from tests.cli.commands import TINY, call, snapshot, succeed
+from tests.cli.commands import TINY, refuses, succeed
 
 CONFIG, DATA = 2, 3
 
@@ -99,13 +100,7 @@ def test_pictures_without_labels_are_listed_by_name(empty):
     assert (empty / "run" / "tail" / "index.html").read_text().count("<img") == 8
 
 
-def refused(place, words, code, says):
-    before = snapshot(place)
-    outcome = call("tail", *words.split())
-    assert len(outcome.err) == 1, outcome.err
-    assert says in outcome.err[0]
-    assert outcome.code == code
-    assert snapshot(place) == before
+refused = partial(refuses, "tail")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_pictures_that_loader_workers_crop(here):
         ("--loss bcl --use-prototypes", "--use-prototypes belongs to --loss rcl"),
         ("--loss la --contrast-weight 1", "--contrast-weight belongs to --loss"),
         ("--loss rlc", "did you mean"),
+        ("--loss hybrid_sc --sampler class_balanced", "--sampler: --loss hybrid_sc balances"),
         ("--loss la --view.hue 0", "--view.hue belongs to the losses with contrastive views"),
     ],
 )

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.losses.importance_weighted import ImportanceWeightedCrossEntropy, importance_weights
 from ssl_lt.losses.labelled_rows import labelled_rows
+from ssl_lt.losses.pairwise_margin import balanced_cross_entropy
 from ssl_lt.losses.prototypical_contrastive import (
     PrototypicalContrastiveLoss,
     prototypical_contrastive,
@@ -109,7 +109,7 @@ def test_importance_weights_give_the_expectation_of_class_balanced_sampling():
     counts = torch.tensor([12, 5, 2, 1])
     labels = torch.repeat_interleave(torch.arange(4), counts)
     logits = 3 * unit(20, 4)
-    weighted = ImportanceWeightedCrossEntropy(counts)(logits, labels)
+    weighted = balanced_cross_entropy(counts)(logits, labels)
     # Uniform: each of the 20 images is as likely. Class-balanced: 1/4 a class, 1/n an image of it.
     balanced = 0.0
     for j in range(4):
@@ -120,9 +120,10 @@ def test_importance_weights_give_the_expectation_of_class_balanced_sampling():
 
 
 def test_uniform_counts_weigh_nothing_and_a_class_without_images_is_refused():
-    assert torch.equal(importance_weights(torch.tensor([7, 7, 7])), torch.ones(3))
-    torch.testing.assert_close(
-        importance_weights(torch.tensor([30, 6])), importance_weights(torch.tensor([5, 1]))
-    )
+    def weights(*counts):
+        return balanced_cross_entropy(torch.tensor(counts)).weights
+
+    assert torch.equal(weights(7, 7, 7), torch.ones(3))
+    torch.testing.assert_close(weights(30, 6), weights(5, 1))
     with pytest.raises(ConfigError, match="no training image of class 1"):
-        importance_weights(torch.tensor([3, 0]))
+        weights(3, 0)
