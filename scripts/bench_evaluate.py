@@ -4,7 +4,8 @@
   batches of queries (it needs the (queries, bank) similarities at once), and how often the answers
   agree;
 - probe: one L-BFGS fit and the whole probe, which chooses its L2 strength, beside the 500-epoch
-  Adam probe, on the same features, with the test accuracy of each.
+  Adam probe, on the same features, with the test accuracy of each, its 95 % interval and that of
+  its difference from Adam's.
 
 Features are drawn, a mixture with a decaying spectrum, or those of finished runs with --runs;
 several runs are put side by side, so that four of 128 numbers make 512. --features keeps them in a
@@ -30,6 +31,7 @@ from torch.nn import functional as F
 from ssl_lt.cli.measure import features_of
 from ssl_lt.cli.saved_run import load_network, open_saved_run
 from ssl_lt.evaluate.features import Features
+from ssl_lt.evaluate.intervals import bootstrap, paired_difference
 from ssl_lt.evaluate.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
 from ssl_lt.evaluate.published_probe import BCL, published_probe
@@ -125,17 +127,30 @@ def bench_knn(
 def bench_probe(
     train: Features, test: Features, *, num_classes: int, epochs: int
 ) -> dict[str, dict[str, float]]:
-    """Seconds and test accuracy of each probe, one after the other in this process."""
+    """Seconds, balanced test accuracy and intervals of each probe, one after the other."""
     whole = timed(lambda: linear_probe(train, test, num_classes=num_classes), test)
     options = LinearProbeOptions(l2_grid=(whole[1].l2,))
     one = timed(lambda: linear_probe(train, test, num_classes=num_classes, options=options), test)
     adam = replace(BCL, epochs=epochs)
     published = timed(lambda: published_probe(train, test, adam, num_classes=num_classes), test)
-    return {
-        "one L-BFGS fit": one[0],
-        "whole L-BFGS probe": whole[0],
-        f"Adam, {epochs} epochs": published[0],
+    found = {
+        "one L-BFGS fit": one,
+        "whole L-BFGS probe": whole,
+        f"Adam, {epochs} epochs": published,
     }
+    right = {name: (probe.predictions == test.labels) for name, (_, probe) in found.items()}
+    num_test = test.labels.bincount(minlength=num_classes).numpy()
+    last = list(found)[-1]
+    for name, (numbers, _) in found.items():
+        hits = test.labels[right[name]].bincount(minlength=num_classes).numpy()
+        own = bootstrap(hits, num_test).balanced
+        # Class by class, as `paired_difference` wants them.
+        order = test.labels.argsort(stable=True)
+        pair = (right[last][order].numpy(), right[name][order].numpy())
+        difference = paired_difference(*pair, num_test).balanced
+        numbers |= {"low": own.low, "high": own.high}
+        numbers |= {"difference_low": difference.low, "difference_high": difference.high}
+    return {name: numbers for name, (numbers, _) in found.items()}
 
 
 def timed(probe: Callable[[], ProbeResult], test: Features) -> tuple[dict[str, float], ProbeResult]:
@@ -202,10 +217,12 @@ def main() -> None:
         results["probe"] = probes
         slowest = list(probes.values())[-1]["seconds"]
         print(f"\n{'probe':20s} {'seconds':>9s} {'as fast':>9s} {'processor':>10s} "
-              f"{'accuracy':>9s} {'steps':>7s}")  # fmt: skip
+              f"{'accuracy':>9s} {'interval':>13s} {'minus Adam':>14s} {'steps':>7s}")  # fmt: skip
         for name, found in probes.items():
             print(f"{name:20s} {found['seconds']:9.2f} {slowest / found['seconds']:9.2f} "
                   f"{found['processor_seconds']:10.2f} {100 * found['test_accuracy']:8.2f}% "
+                  f"{100 * found['low']:6.1f}-{100 * found['high']:5.1f}% "
+                  f"{100 * found['difference_low']:+6.1f} {100 * found['difference_high']:+6.1f} "
                   f"{found['iterations']:7.0f}")  # fmt: skip
     if a.json:
         a.json.write_text(json.dumps(results, indent=2) + "\n")
