@@ -6,14 +6,20 @@ codes use, not torchvision's: 10 levels, gray fill, rotation never changes sign,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lt.augment.pixel_ops import affine_nearest
-from ssl_lt.augment.randaugment import OPERATIONS, Slot, apply_slot, centred_matrices
+from ssl_lt.augment.randaugment import (
+    OPERATIONS,
+    PASSES,
+    Pass,
+    Slot,
+    apply_slot,
+    centred_matrices,
+)
 from ssl_lt.augment.shear import shear_bicubic
 from ssl_lt.core.random import draw_id, uniform
 
@@ -105,6 +111,24 @@ def value_at(name: str, level: int) -> float:
     return float(round(value)) if name == "Posterize" else value
 
 
+def _shear(images: Tensor, slot: Slot) -> Tensor:
+    slopes = (torch.where(slot.operation == _NUMBER[n], slot.value, 0.0) for n in _SHEARS)
+    return shear_bicubic(images, *slopes, fill=FILL)
+
+
+def _move(images: Tensor, slot: Slot) -> Tensor:
+    return affine_nearest(images, centred_matrices(images, slot), fill=FILL)
+
+
+# Geometry as Pillow does it with a gray fill, the rest as RandAugment has it.
+_SHEARS = ("ShearX", "ShearY")
+_PASSES: tuple[Pass, ...] = (
+    (_shear, _NUMBER["ShearX"], _NUMBER["ShearY"]),
+    (_move, _NUMBER["TranslateX"], _NUMBER["Rotate"]),
+    *(entry for entry in PASSES if entry[1] > _NUMBER["Rotate"]),
+)
+
+
 def apply_operations(images: Tensor, slot: Slot) -> Tensor:
     """Applies each sample's operation, as Pillow does with a gray fill.
 
@@ -115,23 +139,7 @@ def apply_operations(images: Tensor, slot: Slot) -> Tensor:
     Returns:
         (B, 3, H, W) uint8; where the operation is -1 the sample is unchanged.
     """
-    moves = (slot.operation >= _NUMBER["ShearX"]) & (slot.operation <= _NUMBER["Rotate"])
-    coloured = apply_slot(images, replace(slot, operation=slot.operation.masked_fill(moves, -1)))
-    if not images.is_cpu:
-        return torch.where(moves[:, None, None, None], _move(images, slot), coloured)
-    # On a CPU only the samples that move are touched; elsewhere their number would be waited for.
-    rows = moves.nonzero()[:, 0]
-    return coloured.index_copy_(0, rows, _move(images[rows], slot.rows(rows)))
-
-
-def _move(images: Tensor, slot: Slot) -> Tensor:
-    def amount(name: str) -> Tensor:
-        return torch.where(slot.operation == _NUMBER[name], slot.value, 0.0)
-
-    shears = (slot.operation == _NUMBER["ShearX"]) | (slot.operation == _NUMBER["ShearY"])
-    sheared = shear_bicubic(images, amount("ShearX"), amount("ShearY"), fill=FILL)
-    moved = affine_nearest(images, centred_matrices(images, slot), fill=FILL)
-    return torch.where(shears[:, None, None, None], sheared, moved)
+    return apply_slot(images, slot, _PASSES)
 
 
 class AutoAugment(nn.Module):

@@ -97,14 +97,16 @@ class BoostedView(PlainView):
         return self.normalise(self._boost(x, keys, strength))
 
     def _boost(self, x: Tensor, keys: Tensor, strength: Tensor | None) -> Tensor:
+        """Boosts images (B, 3, H, W) in [0, 1], in place."""
         if strength is None:
             return x
         # On a CPU, slices whose temporaries stay in its cache.
         rows = max(1, _CHUNK_VALUES // x[0].numel()) if x.is_cpu else len(x)
-        chunks = zip(*(torch.split(t, rows) for t in (x, keys, strength)), strict=True)
-        return torch.cat([self._boost_chunk(*chunk) for chunk in chunks])
+        for chunk in zip(*(torch.split(t, rows) for t in (x, keys, strength)), strict=True):
+            self._boost_in_place(*chunk)
+        return x
 
-    def _boost_chunk(self, x: Tensor, keys: Tensor, strength: Tensor) -> Tensor:
+    def _boost_in_place(self, x: Tensor, keys: Tensor, strength: Tensor) -> None:
         zeta = uniform(shared_keys(keys), _ZETA)[:, 0]
         magnitude = magnitudes(strength, zeta, rule=self.rule, num_ops=self.randaugment.num_ops)
         images = (x * 255).add_(0.5).to(torch.uint8)
@@ -113,4 +115,4 @@ class BoostedView(PlainView):
             images = apply_slot(images, slot)
             applied = applied | (slot.operation >= 0)
         changed = images.to(x.dtype).div_(255)
-        return torch.where(applied[:, None, None, None], changed, x)
+        torch.where(applied[:, None, None, None], changed, x, out=x)

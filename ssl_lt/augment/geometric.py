@@ -177,15 +177,12 @@ def random_crop_with_padding(images: Tensor, keys: Tensor, *, padding: int = 4) 
     Returns:
         (B, 3, H, W) of the same type; torchvision's `RandomCrop(H, padding=padding)`.
     """
-    batch, channels, height, width = images.shape
-    device = images.device
+    height, width = images.shape[-2:]
     shift = (uniform(keys, _SHIFT, 2) * (2 * padding + 1)).to(torch.int64)
-    rows = torch.arange(height, device=device) + shift[:, :1]
-    columns = torch.arange(width, device=device) + shift[:, 1:]
-    sample = torch.arange(batch, device=device)[:, None, None, None]
-    channel = torch.arange(channels, device=device)[:, None, None]
-    padded = F.pad(images, (padding,) * 4)
-    return padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    top, left = shift.unbind(1)
+    # All crops of all samples, as views of the same memory: only those that are taken are copied.
+    crops = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return crops[torch.arange(len(images), device=images.device), :, top, left]
 
 
 def _column(value: Tensor | int, keys: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ pixels do: five are one affine map, five are one table of values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -151,42 +151,46 @@ OPERATIONS = (
 )
 _NUMBER = {operation.name: number for number, operation in enumerate(OPERATIONS)}
 # A pass and the numbers of its first and last operation.
-_PASSES = tuple(
+Pass = tuple[Callable[[Tensor, Slot], Tensor], int, int]
+PASSES: tuple[Pass, ...] = tuple(
     (change, _NUMBER[group[0].name], _NUMBER[group[-1].name])
     for change, members in groupby(OPERATIONS, key=lambda operation: operation.change)
     for group in [list(members)]
 )
 
 
-def apply_slot(images: Tensor, slot: Slot) -> Tensor:
+def apply_slot(images: Tensor, slot: Slot, passes: Sequence[Pass] = PASSES) -> Tensor:
     """Applies each sample's operation.
 
     Args:
         images: (B, 3, H, W) uint8.
         slot: of the same samples.
+        passes: what is done, in the order of `OPERATIONS`, all of them.
 
     Returns:
         (B, 3, H, W) uint8, a new tensor; where the operation is -1 the sample is unchanged.
     """
     # On a CPU a pass sees only its own samples. Elsewhere the host would have to wait for their
     # number, so there each pass sees all samples and shapes are fixed.
-    return _apply_grouped(images, slot) if images.is_cpu else _apply_masked(images, slot)
+    if images.is_cpu:
+        return _apply_grouped(images, slot, passes)
+    return _apply_masked(images, slot, passes)
 
 
-def _apply_grouped(images: Tensor, slot: Slot) -> Tensor:
+def _apply_grouped(images: Tensor, slot: Slot, passes: Sequence[Pass]) -> Tensor:
     order = slot.operation.argsort(stable=True)
     counts = torch.bincount(slot.operation + 1, minlength=len(OPERATIONS) + 1).tolist()
-    sizes = [sum(counts[first + 1 : last + 2]) for _, first, last in _PASSES]
+    sizes = [sum(counts[first + 1 : last + 2]) for _, first, last in passes]
     unchanged, *groups = torch.split(order, [counts[0], *sizes])
     parts = [images.index_select(0, unchanged)]
-    for (change, _, _), rows in zip(_PASSES, groups, strict=True):
+    for (change, _, _), rows in zip(passes, groups, strict=True):
         if len(rows) > 0:
             parts.append(change(images.index_select(0, rows), slot.rows(rows)))
     return torch.cat(parts).index_select(0, order.argsort())
 
 
-def _apply_masked(images: Tensor, slot: Slot) -> Tensor:
-    for change, first, last in _PASSES:
+def _apply_masked(images: Tensor, slot: Slot, passes: Sequence[Pass]) -> Tensor:
+    for change, first, last in passes:
         mine = (slot.operation >= first) & (slot.operation <= last)
         images = torch.where(mine[:, None, None, None], change(images, slot), images)
     return images

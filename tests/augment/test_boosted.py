@@ -75,7 +75,7 @@ def test_boost_is_randaugment_on_8_bit_values():
     strength = torch.linspace(0, 1, COUNT)
     (slot,) = one.randaugment.draw(keys(), probability=strength, magnitude=10 + 20 * strength)
     expected = apply_slot(images(), slot) / 255
-    assert torch.equal(one._boost(x, keys(), strength), expected)
+    assert torch.equal(one._boost(x.clone(), keys(), strength), expected)
     # In between two 8-bit values, a sample is rounded only where something is applied.
     got = one._boost(x + 0.3 / 255, keys(), strength)
     idle = slot.operation == -1
@@ -118,7 +118,7 @@ def test_one_operation_of_the_released_rule_has_a_fixed_magnitude(monkeypatch):
 
 def test_slices_of_the_batch_change_nothing(monkeypatch):
     x, strength = images() / 255, torch.linspace(0, 1, COUNT)
-    whole = view()._boost(x, keys(), strength)
+    whole = view()._boost(x.clone(), keys(), strength)
     monkeypatch.setattr(boosted, "_CHUNK_VALUES", 7 * x[0].numel())
     assert torch.equal(view()._boost(x, keys(), strength), whole)
 

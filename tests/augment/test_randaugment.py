@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from scipy import stats
 
 from ssl_lt.augment import randaugment
-from ssl_lt.augment.randaugment import OPERATIONS, RandAugment, Slot, apply_slot
+from ssl_lt.augment.randaugment import OPERATIONS, PASSES, RandAugment, Slot, apply_slot
 from ssl_lt.core.random import sample_keys
 
 NAMES = [operation.name for operation in OPERATIONS]
@@ -135,8 +135,8 @@ def test_sample_does_not_depend_on_its_batch():
 
 def test_masked_passes_equal_grouped_ones():
     images, (one,) = mixed_batch()
-    grouped = randaugment._apply_grouped(images, one)
-    assert torch.equal(randaugment._apply_masked(images, one), grouped)
+    grouped = randaugment._apply_grouped(images, one, PASSES)
+    assert torch.equal(randaugment._apply_masked(images, one, PASSES), grouped)
 
 
 def test_input_is_left_alone_and_minus_one_does_nothing():

@@ -253,6 +253,6 @@ def test_mixed_precision_does_not_reach_the_view():
     ],
 )
 def test_a_bad_option_is_named(field, value):
-    with pytest.raises(ConfigError, match=f"^{field}: ") as caught:
+    with pytest.raises(ConfigError, match=f"^--view.{field.replace('_', '-')}: ") as caught:
         ViewOptions(**{field: value})
     assert "\n" not in str(caught.value)
