@@ -4,26 +4,37 @@
   prototype a class where the loss has them, as a share of the first network's step;
 - end to end: a step of the recipe `rcl` (classified view with AutoAugment and Cutout, two
   contrastive views), from the loader to the update;
-- compute only: the same step on one fixed batch of ready views.
+- compute only: the same step on one fixed batch of ready views;
+- plain loop: the same network and losses in fp32 and NCHW, the three views made by torchvision from
+  Pillow images in a DataLoader with a worker a core. It runs in a process of its own.
 
-Everything takes turns, so that whatever else the machine does meets all alike; medians are shown.
-The images are synthetic: their content plays no part.
+Everything else takes turns, so that whatever else the machine does meets all alike; medians are
+shown. The images are synthetic: their content plays no part.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from bench_methods import CLOCKS, Clock, in_turn, long_tail
-from bench_throughput import MEAN, STD, FixedView
+from bench_methods import CLOCKS, Clock, endless, in_turn, long_tail, stepper
+from bench_throughput import (
+    MEAN,
+    STD,
+    FixedView,
+    PillowViews,
+    in_new_process,
+    plain_loop,
+    simclr_on_pillow,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision import transforms
 
 from ssl_lt.augment.classifier_view import ClassifierView
 from ssl_lt.augment.views import SMALL_IMAGE_VIEW, ContrastiveView
@@ -31,7 +42,6 @@ from ssl_lt.core.types import Batch
 from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.data.tables import PixelTable
 from ssl_lt.engine.allocator import keep_freed_memory
-from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.engine.precision import resolve_precision
 from ssl_lt.finetune.contrast_task import ContrastTask, build_contrast
 from ssl_lt.finetune.parts import Parts
@@ -105,38 +115,54 @@ def _not_asked_for(network: nn.Module) -> tuple[Tensor, Tensor]:
     raise AssertionError("the recipe takes no features between epochs")
 
 
-def stepper(task: ContrastTask, batches: Iterator[Batch]) -> Callable[[], None]:
-    """A function that does one step, checked as the training loop checks it."""
-    optimizer = build_optimizer(task, OptimOptions())
-    device = task.epoch_number.device
-    mixed = resolve_precision("auto", device) == "bf16"
+class Handed(nn.Module):
+    """Gives the views that it was handed, one a call."""
 
-    def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed):
-            output = task(next(batches))
-        output.loss.backward()
-        grads = [p.grad for p in task.parameters() if p.grad is not None]
-        assert torch.nn.utils.get_total_norm(grads).isfinite()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[Tensor] = []
 
-    return step
+    def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """The next view."""
+        return self.views.pop(0)
 
 
-def endless(loader: TrainLoader) -> Iterator[Batch]:
-    """One epoch after the other."""
-    number = 0
-    while True:
-        yield from loader.epoch(number)
-        number += 1
+def plain(backbone: str, batch_size: int, steps: int) -> float:
+    """Images/s of the plain loop."""
+    classified, contrasted = Handed(), Handed()
+    task = recipe(backbone, (classified, contrasted), torch.device("cpu"))
+    task = task.to(memory_format=torch.contiguous_format)
+    pixels, labels = drawn(STEPS_PER_EPOCH * batch_size)
+    view = transforms.Compose(
+        [
+            transforms.RandomCrop(SIZE, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+            transforms.RandomErasing(1.0, scale=(0.25, 0.25), ratio=(1.0, 1.0)),  # Cutout
+        ]
+    )
+
+    def loss(rows: Tensor, x: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
+        classified.views, contrasted.views = [x], [x1, x2]
+        return task(Batch(x, labels[rows], rows)).loss
+
+    data = PillowViews(pixels, [view, simclr_on_pillow(), simclr_on_pillow()])
+    return plain_loop(task, data, loss, batch_size=batch_size, steps=steps)
+
+
+def drawn(count: int) -> tuple[Tensor, Tensor]:
+    """Random images (N, 3, SIZE, SIZE) uint8 and labels (N,)."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 3, SIZE, SIZE)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    return pixels, torch.randint(NUM_CLASSES, (count,), generator=generator)
 
 
 def steppers(backbone: str, batch_size: int, device: torch.device) -> dict[str, Callable[[], None]]:
     """The step end to end and on ready views."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (STEPS_PER_EPOCH * batch_size, 3, SIZE, SIZE)
-    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    labels = torch.randint(NUM_CLASSES, (len(pixels),), generator=generator)
+    pixels, labels = drawn(STEPS_PER_EPOCH * batch_size)
     plan = BatchPlan(len(pixels), batch_size, seed=0)
     loader = TrainLoader(PixelTable(pixels, labels), plan, device=device)
     normal = {"size": SIZE, "mean": MEAN, "std": STD}
@@ -191,11 +217,15 @@ def main() -> None:
         share = 100 * milliseconds / results[first]["end to end"]
         print(f"{name:16s} {milliseconds:10.2f} {share:29.2f}%")
     print(f"\n{'a step, ms':16s} {'end to end':>10s} {'compute only':>13s} {'of compute':>11s}"
-          f" {'images/s':>9s}")  # fmt: skip
+          f" {'images/s':>9s} {'plain loop':>11s} {'x plain':>8s}")  # fmt: skip
     for backbone in arguments.backbones:
         end, compute = (results[backbone][name] for name in ("end to end", "compute only"))
         print(f"{backbone:16s} {end:10.1f} {compute:13.1f} {100 * compute / end:10.1f}%"
-              f" {1e3 * arguments.batch_size / end:9.1f}")  # fmt: skip
+              f" {1e3 * arguments.batch_size / end:9.1f}", end="")  # fmt: skip
+        steps = 2 if "18" in backbone else 4
+        rate = in_new_process(plain, backbone, arguments.batch_size, steps)
+        results[backbone]["plain images/s"] = rate
+        print(f" {rate:11.1f} {1e3 * arguments.batch_size / end / rate:8.2f}", flush=True)
     print(
         f"\nbatch {arguments.batch_size}, contrasts with {MANY_CLASSES} classes, "
         f"{torch.get_num_threads()} threads on {device}, "

@@ -1,7 +1,10 @@
 """What a step of each pretraining method costs, against SimCLR's in the same run; and Sinkhorn.
 
-A step is views, forward, backward and update of one batch that is on the device already. The
-methods take turns, so that whatever else the machine does meets them all alike; medians are shown.
+- end to end: a step from the loader to the update, checked as the training loop checks it;
+- compute only: the same step on one fixed batch of ready views.
+
+The methods take turns, so that whatever else the machine does meets them all alike; medians are
+shown.
 All are measured in the second half of a training: harmonization computes its assignments, and
 boosted samples have weights from 0.5 to 1, so that operations are applied. What a method does once
 an epoch (SDCLR's mask, the boost's weights) is not in a step.
@@ -12,20 +15,25 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from bench_throughput import FixedView
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_lt.cli.build import open_data
 from ssl_lt.cli.fields import with_values
 from ssl_lt.cli.pretrain import build_task, default
+from ssl_lt.core.random import sample_keys
+from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.engine.precision import resolve_precision
@@ -47,8 +55,8 @@ Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-def ready_task(name: str, common: Mapping[str, Any]) -> tuple[TwoViewTask, Batch]:
-    """A method in its last epoch, and a batch."""
+def ready_task(name: str, common: Mapping[str, Any]) -> tuple[TwoViewTask, TrainLoader]:
+    """A method in its last epoch, and its batches."""
     device = PartialState().device
     method, plugins, own = METHODS[name]
     config = with_values(default(method, plugins), {**common, **own}, origin=name)
@@ -62,9 +70,8 @@ def ready_task(name: str, common: Mapping[str, Any]) -> tuple[TwoViewTask, Batch
             memory.tables["prior"] = long_tail(len(memory.tables["prior"])).to(device)
     task.train()
     task.on_epoch_start(Epoch(number=config.fit.epochs - 1, total=config.fit.epochs, steps=1))
-    rows = torch.arange(config.run.batch_size)
-    batch = Batch(data.train.pixels[rows].to(device), torch.full((len(rows),), -1), rows.to(device))
-    return task, batch
+    plan = BatchPlan(len(data.train), config.run.batch_size, seed=0)
+    return task, TrainLoader(data.train, plan, device=device)
 
 
 def long_tail(num_clusters: int) -> Tensor:
@@ -73,17 +80,37 @@ def long_tail(num_clusters: int) -> Tensor:
     return shares / shares.sum()
 
 
-def stepper(name: str, common: Mapping[str, Any]) -> Callable[[], None]:
-    """A function that does one step of a method."""
-    task, batch = ready_task(name, common)
+def steppers(name: str, common: Mapping[str, Any]) -> dict[str, Callable[[], None]]:
+    """Functions that do one step of a method: end to end, and on ready views."""
+    task, loader = ready_task(name, common)
+    ready, _ = ready_task(name, common)
+    batch = next(loader.epoch(0))
+    strength = torch.full((len(batch),), 0.75, device=batch.images.device)
+    keys = sample_keys(batch.index, seed=0, epoch=0, view=0)
+    ready.view = FixedView(task.view(batch.images, keys, strength))
+    return {name: stepper(task, endless(loader)), f"{name}, ready": stepper(ready, repeat(batch))}
+
+
+def endless(loader: TrainLoader) -> Iterator[Batch]:
+    """One epoch after the other."""
+    number = 0
+    while True:
+        yield from loader.epoch(number)
+        number += 1
+
+
+def stepper(task: TrainTask, batches: Iterator[Batch]) -> Callable[[], None]:
+    """A function that does one step, checked as the training loop checks it."""
     optimizer = build_optimizer(task, OptimOptions())
-    device = batch.images.device
+    device = PartialState().device
     mixed = resolve_precision("auto", device) == "bf16"
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed):
-            output = task(batch)
+            output = task(next(batches))
         output.loss.backward()
+        grads = [p.grad for p in task.parameters() if p.grad is not None]
+        assert torch.nn.utils.get_total_norm(grads).isfinite()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -159,9 +186,11 @@ def bench_sinkhorn(
 
 
 def bench_steps(common: Mapping[str, Any], rounds: int, clock: Clock) -> dict[str, float]:
-    """Median milliseconds a step."""
-    steppers = {name: stepper(name, common) for name in METHODS}
-    return in_turn(steppers, rounds=rounds, device=PartialState().device, clock=clock)
+    """Median milliseconds a step, of each method and under "NAME, ready" on ready views."""
+    candidates: dict[str, Callable[[], None]] = {}
+    for name in METHODS:
+        candidates |= steppers(name, common)
+    return in_turn(candidates, rounds=rounds, device=PartialState().device, clock=clock)
 
 
 def main() -> None:
@@ -185,9 +214,12 @@ def main() -> None:
         "imbalance": "none",  # 1,497 digits, enough for any batch
     }
     steps = bench_steps(common, rounds, clock)
-    print(f"{'a step':12s} {'ms':>10s} {'x SimCLR':>9s}")
-    for name, milliseconds in steps.items():
-        print(f"{name:12s} {milliseconds:10.1f} {milliseconds / steps['SimCLR']:9.3f}")
+    print(f"{'a step, ms':12s} {'end to end':>10s} {'x SimCLR':>9s} {'compute only':>13s}"
+          f" {'of compute':>11s}")  # fmt: skip
+    for name in METHODS:
+        end, compute = steps[name], steps[f"{name}, ready"]
+        print(f"{name:12s} {end:10.1f} {end / steps['SimCLR']:9.3f} {compute:13.1f}"
+              f" {100 * compute / end:10.1f}%")  # fmt: skip
     shapes = [(512, 100)] if arguments.quick else [(512, 100), (4096, 1000)]
     assignments = {}
     print(f"\n{'Sinkhorn':12s} {'ours, ms':>10s} {'300 plain':>10s} {'x faster':>9s}"
