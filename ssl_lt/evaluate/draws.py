@@ -50,7 +50,7 @@ def balanced_draw(
     """
     check_shots(train.labels, shots=shots, class_names=class_names)
     rows = places_in_class(train.labels, train.index, seed=seed, draw=draw) < shots
-    return Features(train.features[rows], train.labels[rows], train.index[rows])
+    return train.take(rows)
 
 
 def check_shots(labels: Tensor, *, shots: int, class_names: Sequence[str]) -> None:

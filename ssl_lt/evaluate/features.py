@@ -16,7 +16,7 @@ from ssl_lt.core.types import Batch
 
 @dataclass(frozen=True)
 class Features:
-    """One row an image, in the order of `index`; all on the CPU.
+    """One row an image, in the order of `index`; all on the CPU, or mapped from a file.
 
     Attributes:
         features: (N, D) float32.
@@ -30,6 +30,10 @@ class Features:
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
+
+    def take(self, rows: Tensor | slice) -> Features:
+        """Some of the rows, in memory."""
+        return Features(self.features[rows], self.labels[rows], self.index[rows])
 
 
 def extract_features(
@@ -45,33 +49,78 @@ def extract_features(
     has a part of the images, `gather_features` puts the parts together.
 
     Args:
+        backbone: as of `feature_batches`, like the others.
+        batches: in any order; an image that is repeated counts once.
+        prepare: normalises.
+        autocast_dtype: of the forward pass.
+
+    Raises:
+        DataError: no image at all.
+        AssertionError: the backbone's weights or running statistics changed on the way.
+    """
+    parts = list(feature_batches(backbone, batches, prepare, autocast_dtype=autocast_dtype))
+    if not parts:
+        raise DataError("feature extraction: there is no image")
+    columns = zip(*((part.features, part.labels, part.index) for part in parts), strict=True)
+    return _by_index(*(torch.cat(column) for column in columns))
+
+
+def feature_batches(
+    backbone: nn.Module,
+    batches: Iterable[Batch],
+    prepare: Callable[[Tensor], Tensor],
+    *,
+    autocast_dtype: torch.dtype | None = None,
+) -> Iterator[Features]:
+    """The features of each batch, in the order of the batches.
+
+    Args:
         backbone: (B, 3, H, W) float -> (B, D); left in the mode it was in.
         batches: uint8 images on any device; they are moved to the backbone's.
         prepare: (B, 3, H, W) uint8 -> (B, 3, H, W) float, resized and normalised.
         autocast_dtype: of the forward pass, e.g. torch.bfloat16; None for float32.
 
     Raises:
-        DataError: no image at all.
         AssertionError: the backbone's weights or running statistics changed on the way.
     """
     device = next(backbone.parameters()).device
     before = _fingerprint(backbone)
-    rows: list[tuple[Tensor, Tensor, Tensor]] = []
     enabled = autocast_dtype is not None
-    with (
-        _evaluation_mode(backbone),
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype=autocast_dtype, enabled=enabled),
-    ):
+
+    # Batch by batch: a mode that is on while a generator waits is on for its caller too.
+    def features(images: Tensor) -> Tensor:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast_dtype, enabled=enabled),
+        ):
+            images = prepare(images.to(device, non_blocking=True))
+            output: Tensor = backbone(images.contiguous(memory_format=torch.channels_last))
+            return output.float().cpu()
+
+    with _evaluation_mode(backbone):
         for batch in batches:
-            images = prepare(batch.images.to(device, non_blocking=True))
-            output = backbone(images.contiguous(memory_format=torch.channels_last))
-            rows.append((output.float().cpu(), batch.labels.cpu(), batch.index.cpu()))
+            yield Features(features(batch.images), batch.labels.cpu(), batch.index.cpu())
     assert torch.equal(before, _fingerprint(backbone)), "the backbone changed while it was frozen"
-    if not rows:
-        raise DataError("feature extraction: there is no image")
-    features, labels, index = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    return _by_index(features, labels, index)
+
+
+def gather_batches(
+    parts: Iterator[Features], *, num_rounds: int, device: torch.device
+) -> Iterator[Features]:
+    """What all processes make of their batches, one batch of each at a time, on all of them.
+
+    Args:
+        parts: of this process, at least one; some processes may have one less than others.
+        num_rounds: the most that a process has.
+        device: what the processes exchange tensors on.
+    """
+    part: Features | None = None
+    for _ in range(num_rounds):
+        found = next(parts, None)
+        if found is None:  # it still takes part, with no rows of the same width
+            assert part is not None, "a process without any batch"
+            found = part.take(slice(0, 0))
+        part = found
+        yield gather_features(part, device=device)
 
 
 def gather_features(part: Features, *, device: torch.device) -> Features:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
@@ -49,15 +50,13 @@ def hold_out_of_bank(
     held = held_out_rows(bank.labels, bank.index, options=LinearProbeOptions())
     if not bool(held.any()):
         raise DataError("kNN bank: no class has two images, so none can choose --knn-k")
-    rest, asked = (
-        Features(bank.features[rows], bank.labels[rows], bank.index[rows]) for rows in (~held, held)
-    )
+    rest, asked = torch.nonzero(~held)[:, 0], bank.take(held)
     if k > len(rest):
         raise ConfigError(
             f"--knn-k: {k} neighbours to be tried, but {len(rest)} images are left of the bank "
             "beside those that choose"
         )
-    found = find_neighbours(rest, asked, k=k, num_classes=num_classes, index=index)
+    found = find_neighbours(bank, asked, k=k, num_classes=num_classes, index=index, among=rest)
     return HeldOut(found, asked.labels)
 
 

@@ -23,8 +23,9 @@ Index = Literal["exact", "ivf"]
 
 _GPU_LARGEST_K = 2048  # FAISS keeps the k best in registers and shared memory
 _GPU_TEMPORARY_BYTES = 1 << 28  # instead of 1.5 GB a process
-_CHUNK_ROWS = 65_536  # bank rows an approximate search holds as float32 at once
-_ROWS_PER_LIST = 64  # that train the index: FAISS asks for at least 39
+_CHUNK_BYTES = 1 << 25  # of bank rows that an approximate search holds as float32 at once
+_ROWS_PER_LIST = 64  # that train the index
+_FEWEST_ROWS_PER_LIST = 39  # below which FAISS complains
 _JUDGED_QUERIES = 200  # that the recall is measured on
 _RECALL = 0.95  # lists are added to the search until it is reached
 
@@ -48,14 +49,28 @@ class Neighbours:
 
 
 def find_neighbours(
-    bank: Features, queries: Features, *, k: int, num_classes: int, index: Index = "exact"
+    bank: Features,
+    queries: Features,
+    *,
+    k: int,
+    num_classes: int,
+    index: Index = "exact",
+    among: Tensor | None = None,
 ) -> Neighbours:
     """The k most similar bank rows of each query; of rows tied at the k-th place FAISS takes any.
 
     "exact" compares with every row. "ivf" puts rows into about sqrt(N) lists, by centroids of a
     sample, holds them in 8 bits a number, and looks into the nearest lists: as many as give the
-    recall of 0.95 on 200 queries. It reads the bank by chunks, so its features may be a tensor
-    mapped from a file (`torch.from_file`).
+    recall of 0.95 on 200 queries. It reads the bank by chunks, so a bank whose features are mapped
+    from a file (`store_features`) may be larger than the memory.
+
+    Args:
+        bank: rows to be found.
+        queries: rows that ask.
+        k: neighbours of each.
+        num_classes: C.
+        index: of the search.
+        among: (M,) int64 rows of the bank, the only ones to be found; None: all.
 
     Raises:
         ConfigError: k is larger than the bank.
@@ -64,9 +79,10 @@ def find_neighbours(
     """
     if len(bank) == 0:
         raise DataError("kNN bank: no training features")
-    if k > len(bank):
-        raise ConfigError(f"--knn-k: {k} neighbours, but the bank has {len(bank)} images")
-    labels = bank.labels.numpy()
+    rows = torch.arange(len(bank)) if among is None else among
+    if k > len(rows):
+        raise ConfigError(f"--knn-k: {k} neighbours, but the bank has {len(rows)} images")
+    labels = bank.labels[rows].numpy()
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(
             f"kNN bank: labels {labels.min()} ... {labels.max()} do not fit {num_classes} classes"
@@ -77,11 +93,12 @@ def find_neighbours(
         return Neighbours(np.empty((0, k), np.float32), np.empty((0, k), np.int64), counts)
     recall = None
     if index == "exact":
-        similarity, rows = _search_all(_unit_rows(bank, "kNN bank"), asked, k=k)
+        searched = bank if among is None else bank.take(among)
+        similarity, found = _search_all(_unit_rows(searched, "kNN bank"), asked, k=k)
     else:
-        similarity, rows, recall = _search_lists(bank, asked, k=k)
-    assert rows.min() >= 0, "FAISS found fewer than k neighbours"
-    return Neighbours(similarity, labels[rows], counts, recall)
+        similarity, found, recall = _search_lists(bank, rows, asked, k=k)
+    assert found.min() >= 0, "FAISS found fewer than k neighbours"
+    return Neighbours(similarity, labels[found], counts, recall)
 
 
 def _unit_rows(rows: Features, name: str) -> NDArray[np.float32]:
@@ -112,26 +129,26 @@ def _search_all(bank: NDArray[np.float32], queries: NDArray[np.float32], *, k: i
 
 
 def _search_lists(
-    bank: Features, queries: NDArray[np.float32], *, k: int
+    bank: Features, among: Tensor, queries: NDArray[np.float32], *, k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
-    """(Q, k) inner products and bank rows, approximate, and the recall on some queries."""
+    """(Q, k) inner products and places in `among`, approximate, and the recall on some queries."""
     faiss = _faiss()
-    num_lists = max(1, round(len(bank) ** 0.5))
+    num_lists = max(1, min(round(len(among) ** 0.5), len(among) // _FEWEST_ROWS_PER_LIST))
     quantiser = f"IVF{num_lists},SQ8"
     ivf = faiss.index_factory(bank.features.shape[1], quantiser, faiss.METRIC_INNER_PRODUCT)
     generator = torch.Generator().manual_seed(0)
-    size = min(len(bank), num_lists * _ROWS_PER_LIST)
-    sample = torch.randperm(len(bank), generator=generator)[:size].sort().values
-    ivf.train(_unit_rows(_part(bank, sample), "kNN bank"))
+    size = min(len(among), num_lists * _ROWS_PER_LIST)
+    sample = torch.randperm(len(among), generator=generator)[:size].sort().values
+    ivf.train(_unit_rows(bank.take(among[sample]), "kNN bank"))
     if _has_gpu() and k <= _GPU_LARGEST_K:
         ivf = faiss.index_cpu_to_gpu(_gpu(), _gpu_number(), ivf)
-    for chunk in _chunks(bank):
+    for chunk in _chunks(bank, among):
         ivf.add(chunk)
     # Spread over all queries: a test split often comes class by class.
     judged = queries[
         np.linspace(0, len(queries) - 1, min(len(queries), _JUDGED_QUERIES), dtype=int)
     ]
-    exact = _search_chunks(bank, judged, k=k)
+    exact = _search_chunks(bank, among, judged, k=k)
     ivf.nprobe, recall = 1, 0.0
     while True:
         found = ivf.search(judged, k)[1]
@@ -146,11 +163,13 @@ def _search_lists(
     return similarity, rows, recall
 
 
-def _search_chunks(bank: Features, queries: NDArray[np.float32], *, k: int) -> NDArray[np.int64]:
+def _search_chunks(
+    bank: Features, among: Tensor, queries: NDArray[np.float32], *, k: int
+) -> NDArray[np.int64]:
     """(Q, k) exact neighbours, by chunks of the bank."""
     faiss = _faiss()
     heap, start = faiss.ResultHeap(len(queries), k, keep_max=True), 0
-    for chunk in _chunks(bank):
+    for chunk in _chunks(bank, among):
         found = _search_all(chunk, queries, k=min(k, len(chunk)))
         heap.add_result(found[0], found[1] + start)
         start += len(chunk)
@@ -164,14 +183,11 @@ def _recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
     return float(np.sum(hits) / exact.size)
 
 
-def _chunks(bank: Features) -> Iterator[NDArray[np.float32]]:
-    """The bank's rows of norm 1, some at a time."""
-    for start in range(0, len(bank), _CHUNK_ROWS):
-        yield _unit_rows(_part(bank, slice(start, start + _CHUNK_ROWS)), "kNN bank")
-
-
-def _part(rows: Features, which: Tensor | slice) -> Features:
-    return Features(rows.features[which], rows.labels[which], rows.index[which])
+def _chunks(bank: Features, among: Tensor) -> Iterator[NDArray[np.float32]]:
+    """Rows of the bank scaled to norm 1, some at a time."""
+    num_rows = max(1, _CHUNK_BYTES // (4 * bank.features.shape[1]))
+    for rows in torch.split(among, num_rows):
+        yield _unit_rows(bank.take(rows), "kNN bank")
 
 
 def _has_gpu() -> bool:

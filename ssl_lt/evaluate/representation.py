@@ -174,9 +174,15 @@ def within_class_spread(
 def centre_distances(centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """(C, C - 1) distances of each class centre to the others, the nearest first.
 
-    The mean of a row is what a class adds to the between-class uniformity, the mean of its first k
-    to the neighbourhood uniformity (arXiv:2111.13998 and, for the long tail without labels,
-    arXiv:2310.17622): low values say that classes share one corner of the sphere.
+    With D(i, j) = ||c_i - c_j|| of unit centres c_i, the between-class uniformity is
+
+        U = 1 / (C (C - 1)) * sum_i sum_{j != i} D(i, j),
+
+    and the neighbourhood uniformity U_k = 1 / (C k) * sum_i (the k smallest D(i, j), j != i), so a
+    row's mean is what class i adds to U, the mean of its first k what it adds to U_k. Low values
+    say that classes share one corner of the sphere. After arXiv:2111.13998, and arXiv:2310.17622
+    for the long tail without labels; neither text was at hand to compare the formulas, and k is
+    ours, so hold these numbers against each other, not against those papers' tables.
 
     Args:
         centres: (C, D) class means, scaled to norm 1.

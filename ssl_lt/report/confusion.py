@@ -1,4 +1,8 @@
-"""The confusion matrix as a picture: classes by group and frequency, a cell a pixel."""
+"""Confusion matrices as pictures: classes by group and frequency, a cell a pixel.
+
+Cells are shares of the images of their row, below 0 for what is good: what is right in a matrix,
+what got better in the difference of two.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ssl_lt.report.class_order import GROUP_NAMES, by_frequency, group_spans
+from ssl_lt.report.compare import Comparison
 from ssl_lt.report.figures import Figure
 from ssl_lt.report.results import DataDescription, Evaluation
 from ssl_lt.report.svg import drawing, shortened, words
 
 # Half transparent, so that they are seen on light and on dark paper alike.
-_RIGHT, _WRONG = (38, 140, 208), (232, 108, 48)
+_GOOD, _BAD = (38, 140, 208), (232, 108, 48)
 _LEVELS = 127  # of each colour
 _SIDE = 360.0  # of the matrix in the drawing
 _MOST_NAMED, _MOST_NUMBERED, _MOST_CELLS = 20, 12, 250
@@ -37,11 +42,72 @@ def confusion_figure(data: DataDescription, evaluation: Evaluation, *, title: st
     """
     if evaluation.confusion is None:
         return None
+    shares = _shares(data, evaluation.confusion)
+    numbers = [[f"{100 * abs(share):.0f}" for share in row] for row in shares]
+    note = (
+        f"{evaluation.name}. Rows are true classes, columns predicted ones, both from frequent to "
+        "rare; a row adds up to 100 %. The diagonal is what is right."
+    )
+    svg = _matrix(
+        data, shares, numbers, label=f"Confusion matrix, {evaluation.name}", key=("right", "wrong")
+    )
+    return Figure(title, f"{note} {_more(data, shares)}", svg)
+
+
+def confusion_difference_figure(comparison: Comparison) -> Figure | None:
+    """What the second run takes for what more often, or less, than the first.
+
+    Returns:
+        None where one of the two kept no confusion matrix.
+    """
+    before, after = comparison.before.confusion, comparison.after.confusion
+    if before is None or after is None:
+        return None
+    data = comparison.run.data
+    shares = _shares(data, after) - _shares(data, before)
+    points = 100 * shares * (1 - 2 * np.eye(len(shares)))  # on the diagonal, below 0 is more
+    numbers = [[f"{value:+.0f}".replace("-", "−") for value in row] for row in points]
+    note = (
+        f"{comparison.run.name} minus {comparison.baseline.name}, {comparison.after.name}. Rows "
+        "are true classes, columns predicted ones. Better is more on the diagonal and less beside "
+        "it; numbers are percentage points."
+    )
+    svg = _matrix(
+        data, shares, numbers, label="Difference of confusion matrices", key=("better", "worse")
+    )
+    return Figure("What is mixed up more, and less", f"{note} {_more(data, shares)}", svg)
+
+
+def _more(data: DataDescription, shares: NDArray[np.float64]) -> str:
+    """What a note ends with: the rule of the groups, and classes that share a cell."""
+    num_classes = len(data.class_names)
+    rule = f"Groups {data.groups[0].rule if data.groups else 'none'}."
+    if len(shares) == num_classes:
+        return rule
+    return f"{rule} Each cell is the mean of {-(-num_classes // len(shares))} neighbouring classes."
+
+
+def _matrix(
+    data: DataDescription,
+    shares: NDArray[np.float64],
+    numbers: list[list[str]],
+    *,
+    label: str,
+    key: tuple[str, str],
+) -> Markup:
+    """The drawing.
+
+    Args:
+        data: names the classes and their groups.
+        shares: (K, K) cells, of as many classes or of several each.
+        numbers: what is written into cells of few classes.
+        label: for those who cannot see it.
+        key: what the two colours mean.
+    """
     order, groups = by_frequency(data)
-    shares = _shares(np.asarray(evaluation.confusion, dtype=np.float64)[np.ix_(order, order)])
-    num_classes, num_cells = len(order), len(shares)
+    num_classes = len(order)
     left = 112.0 if num_classes <= _MOST_NAMED else 4.0
-    top, cell = (18.0 if num_classes <= _MOST_NAMED else 4.0), _SIDE / num_cells
+    top, cell = (18.0 if num_classes <= _MOST_NAMED else 4.0), _SIDE / len(shares)
     parts = [
         Markup(
             '<image x="{:g}" y="{:g}" width="{:g}" height="{:g}" preserveAspectRatio="none" '
@@ -52,27 +118,21 @@ def confusion_figure(data: DataDescription, evaluation: Evaluation, *, title: st
     if num_classes <= _MOST_NAMED:
         parts += _names([data.class_names[c] for c in order], left=left, top=top, cell=cell)
     if num_classes <= _MOST_NUMBERED:
-        parts += _numbers(shares, left=left, top=top, cell=cell)
+        parts += _numbers(shares, numbers, left=left, top=top, cell=cell)
     if groups is not None:
         spans = [
             (a * _SIDE / num_classes, b * _SIDE / num_classes)
             for a, b in group_spans(groups, order)
         ]
         parts += _groups(spans, left=left, top=top)
-    parts += _key(left=left, top=top + _SIDE + 36)
-    width, height = left + _SIDE + 20, top + _SIDE + 62
-    label = f"Confusion matrix, {evaluation.name}"
-    shared = f" Each cell is the mean of {-(-num_classes // num_cells)} neighbouring classes."
-    note = (
-        f"{evaluation.name}. Rows are true classes, columns predicted ones, both from frequent to "
-        f"rare; a row adds up to 100 %. The diagonal is what is right. "
-        f"Groups {groups.rule if groups else 'none'}.{shared if num_cells < num_classes else ''}"
-    )
-    return Figure(title, note, drawing(label, width, height, parts))
+    parts += _key(key, left=left, top=top + _SIDE + 36)
+    return drawing(label, left + _SIDE + 20, top + _SIDE + 62, parts)
 
 
-def _shares(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(K, K) of each row's images; negative on the diagonal, which has a colour of its own."""
+def _shares(data: DataDescription, rows: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:
+    """(K, K) of each row's images, frequent classes first; negative on the diagonal."""
+    order, _ = by_frequency(data)
+    confusion = np.asarray(rows, dtype=np.float64)[np.ix_(order, order)]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     right = shares.diagonal().copy()
     np.fill_diagonal(shares, 0.0)
@@ -96,7 +156,7 @@ def _png(shares: NDArray[np.float64]) -> str:
     levels = np.rint(_LEVELS * np.sqrt(np.minimum(np.abs(shares), 1))).astype(np.uint8)
     levels[shares < 0] += _LEVELS + 1
     image = Image.fromarray(levels)
-    image.putpalette([*_WRONG * (_LEVELS + 1), *_RIGHT * (_LEVELS + 1)])
+    image.putpalette([*_BAD * (_LEVELS + 1), *_GOOD * (_LEVELS + 1)])
     alpha = bytes(round(255 * _opacity((i / _LEVELS) ** 2)) for i in range(_LEVELS + 1))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=alpha * 2, optimize=True)
@@ -109,7 +169,7 @@ def _names(names: list[str], *, left: float, top: float, cell: float) -> list[Ma
     parts = []
     for i, name in enumerate(names):
         middle = (i + 0.5) * cell
-        text = f"{shortened(name, 15)} {i + 1}"
+        text = f"{shortened(name, 15)} · {i + 1}"
         parts.append(
             words(left - 5, top + middle + 0.35 * size, text, size=size, more='text-anchor="end"')
         )
@@ -117,13 +177,21 @@ def _names(names: list[str], *, left: float, top: float, cell: float) -> list[Ma
     return parts
 
 
-def _numbers(shares: NDArray[np.float64], *, left: float, top: float, cell: float) -> list[Markup]:
+def _numbers(
+    shares: NDArray[np.float64],
+    numbers: list[list[str]],
+    *,
+    left: float,
+    top: float,
+    cell: float,
+) -> list[Markup]:
+    """Where there is anything to say."""
     size = min(11.0, 0.4 * cell)
     return [
         words(
             left + (j + 0.5) * cell,
             top + (i + 0.5) * cell + 0.35 * size,
-            f"{100 * abs(share):.0f}",
+            numbers[i][j],
             size=size,
         )
         for i, row in enumerate(shares)
@@ -152,10 +220,10 @@ def _groups(spans: list[tuple[float, float]], *, left: float, top: float) -> lis
     return parts
 
 
-def _key(*, left: float, top: float) -> list[Markup]:
+def _key(names: tuple[str, str], *, left: float, top: float) -> list[Markup]:
     """Which shade is how many percent."""
     parts = []
-    for row, (name, colour) in enumerate((("right", _RIGHT), ("wrong", _WRONG))):
+    for row, (name, colour) in enumerate(zip(names, (_GOOD, _BAD), strict=True)):
         x = left + row * _SIDE / 2
         parts.append(words(x, top + 11, name, size=10.5, more='text-anchor="start"'))
         for i, share in enumerate((0.01, 0.1, 0.5, 1.0)):

@@ -72,16 +72,18 @@ class Series:
     per_class: tuple[float | None, ...]
 
 
-def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: str) -> Figure:
+def profile_figure(
+    data: DataDescription, series: Sequence[Series], *, subject: str, colours: Sequence[int] = ()
+) -> Figure:
     """Accuracy of each class, the most frequent at the left; above, how many images it has.
 
     Args:
         data: gives the order of the classes and their groups, by the first rule.
         series: at most a handful.
         subject: what the accuracies are of, a sentence for the note.
+        colours: number of each series' colour, from 1; none: 1, 2 ...
     """
-    from matplotlib.ticker import FuncFormatter
-
+    colours = tuple(colours) or tuple(range(1, len(series) + 1))
     order, groups = by_frequency(data)
     with _style():
         fig = _drawing(figsize=(4.8, 5.6))
@@ -91,13 +93,13 @@ def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: 
         top.plot(_edges(len(order)), _steps(counts), color=_INK, linewidth=1)
         top.set(yscale="log", ylabel="training\nimages", ylim=(0.8, max(counts) * 1.6))
         top.minorticks_off()
-        top.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+        _whole_counts(top.yaxis)
         _shade_groups(main, groups, order)
         size = min(6.0, max(2.0, 80 / len(order) ** 0.65))
         for i, one in enumerate(series):
             values = [one.per_class[c] for c in order]
             drawn = [(x, 100 * v) for x, v in enumerate(values) if v is not None]
-            colour, marker = _SERIES[i % NUM_COLOURS], _MARKERS[i % len(_MARKERS)]
+            colour, marker = _SERIES[colours[i] - 1], _MARKERS[colours[i] - 1]
             x, y = zip(*drawn, strict=True) if drawn else ((), ())
             main.plot(
                 x, y, marker, color=colour, markersize=size, alpha=0.55, markeredgewidth=0,
@@ -107,14 +109,48 @@ def profile_figure(data: DataDescription, series: Sequence[Series], *, subject: 
                 known = [v for v in values[start:stop] if v is not None]
                 if known:
                     mean = 100 * sum(known) / len(known)
-                    main.plot([start - 0.4, stop - 0.6], [mean, mean], color=colour, linewidth=2.2)
+                    main.plot(
+                        [start - 0.4, stop - 0.6], [mean, mean], color=colour, linewidth=2.2,
+                        clip_on=False,
+                    )  # fmt: skip
         main.set(ylim=(0, 100), ylabel="accuracy, %", xlabel="classes, most frequent first")
         main.set_xlim(-0.8, len(order) - 0.2)
         _whole_numbers(main.xaxis, shift=1)
         svg = _svg(fig, "Accuracy of every class, most frequent first")
     rule = groups.rule if groups else "none"
     note = f"{subject} Points are classes, lines the means of the groups {rule}.".strip()
-    return Figure("Accuracy by class frequency", note, svg, tuple(one.name for one in series))
+    names = tuple(one.name for one in series)
+    return Figure("Accuracy by class frequency", note, svg, names, colours)
+
+
+def counts_figure(data: DataDescription, test_counts: Sequence[int]) -> Figure:
+    """Images of each class on a logarithmic axis, the most frequent class at the left.
+
+    Args:
+        data: the training images.
+        test_counts: (C,) test images; empty without a test part.
+    """
+    order, groups = by_frequency(data)
+    counts = [data.counts_per_class[c] for c in order]
+    with _style():
+        fig = _drawing(figsize=(4.8, 4.2))
+        axes = fig.subplots()
+        most = max([*counts, *test_counts, 1])
+        axes.set(yscale="log", ylim=(0.7, most * 1.6))
+        _shade_groups(axes, groups, order)
+        axes.bar(range(len(order)), counts, width=0.85, color=_SERIES[0], linewidth=0)
+        if test_counts:
+            drawn = [(x, test_counts[c]) for x, c in enumerate(order) if test_counts[c]]
+            size = min(4.0, max(1.5, 80 / len(order) ** 0.75))
+            axes.plot(*zip(*drawn, strict=True), "o", color=_SERIES[1], markersize=size)
+        axes.set(ylabel="images", xlabel="classes, most frequent first")
+        axes.set_xlim(-0.8, len(order) - 0.2)
+        _whole_counts(axes.yaxis)
+        _whole_numbers(axes.xaxis, shift=1)
+        svg = _svg(fig, "Images of every class, most frequent first")
+    rule = groups.rule if groups else "none"
+    legend = ("training", "test") if test_counts else ()
+    return Figure("Images of each class", f"Logarithmic. Groups {rule}.", svg, legend)
 
 
 def difference_figure(comparison: Comparison) -> Figure:
@@ -140,22 +176,38 @@ def difference_figure(comparison: Comparison) -> Figure:
 
 
 def curve_figure(
-    title: str, note: str, curves: Sequence[tuple[str, Curve]], *, label: str, scale: float
+    title: str,
+    note: str,
+    curves: Sequence[tuple[str, Curve]],
+    *,
+    label: str,
+    scale: float,
+    colours: Sequence[int] = (),
 ) -> Figure:
-    """A logged quantity against the step, one line a run; `label` is for values times `scale`."""
+    """A logged quantity against the step, one line a run.
+
+    Args:
+        title: a heading.
+        note: how to read it.
+        curves: name of the run and its curve, at most a handful.
+        label: of the values times `scale`.
+        scale: of the values.
+        colours: number of each run's colour, from 1; none: 1, 2 ...
+    """
+    colours = tuple(colours) or tuple(range(1, len(curves) + 1))
     with _style():
         fig = _drawing(figsize=(4.8, 1.95))
         axes = fig.subplots()
         for i, (_, curve) in enumerate(curves):
             values = [scale * value for value in curve.values]
             # A single measurement would be an invisible line.
-            marker = _MARKERS[i % len(_MARKERS)] if len(values) <= 40 else ""
-            colour = _SERIES[i % NUM_COLOURS]
+            marker = _MARKERS[colours[i] - 1] if len(values) <= 40 else ""
+            colour = _SERIES[colours[i] - 1]
             axes.plot(curve.steps, values, marker=marker, color=colour, markersize=3.5)
         axes.set(xlabel="step", ylabel=label)
         _whole_numbers(axes.xaxis, shift=0)
         svg = _svg(fig, title)
-    return Figure(title, note, svg, tuple(name for name, _ in curves) if len(curves) > 1 else ())
+    return Figure(title, note, svg, tuple(name for name, _ in curves), colours)
 
 
 def _drawing(**size: Any) -> Any:
@@ -216,8 +268,15 @@ def _whole_numbers(axis: Any, *, shift: int) -> None:
     """Few whole-numbered ticks; `shift` is added to what they say."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x) + shift:,}"))
+
+
+def _whole_counts(axis: Any) -> None:
+    """What a logarithmic axis says, without powers of ten."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
 
 
 def _edges(num: int) -> list[float]:

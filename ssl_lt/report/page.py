@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment as Templates
-from jinja2 import FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.report.compare import Comparison, chance_note, compare, difference_table, mover_tables
+from ssl_lt.report.confusion import confusion_difference_figure
 from ssl_lt.report.export_tables import write_tables
 from ssl_lt.report.figures import (
     Figure,
@@ -38,11 +36,9 @@ from ssl_lt.report.tables import (
     confusion_table,
     markdown_text,
     percent,
-    to_html,
     to_markdown,
 )
-
-_FOLDER = Path(__file__).parent
+from ssl_lt.report.templates import render
 
 
 @dataclass(frozen=True)
@@ -75,16 +71,9 @@ def write_page(
     sections = tuple(_comparison_section(comparison) for comparison in compare(results))
     details = tuple(_run_section(result) for result in results)
     gallery = make_gallery(results, pictures)
-    templates = Templates(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = templates.get_template("page.html").render(
+    html = render(
+        "page.html",
         title=_title(results),
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         results=results,
         tiles=_tiles(results[0]) if len(results) == 1 else (),
         warnings=_warnings(results),
@@ -96,9 +85,7 @@ def write_page(
         marks=(RIGHT, WRONG),
         group_name=group_name,
         details=tuple(zip(results, details, strict=True)),
-        to_html=to_html,
         facts=_facts,
-        num_colours=NUM_COLOURS,
         configuration=_configuration,
     )
     write_text_atomically(path, html)
@@ -145,16 +132,20 @@ def _warnings(results: Sequence[RunResult]) -> tuple[str, ...]:
 
 
 def _figures(results: Sequence[RunResult]) -> tuple[Figure, ...]:
-    """Class profile and curves."""
+    """Class profile and curves; a run has the same colour in all of them."""
+    results = results[:NUM_COLOURS]
     out = _profile(results)
     for key, title, note, label, scale in (
         ("loss", "Training loss", "Means of the steps between two log lines.", "loss", 1.0),
         ("knn", "Online kNN", "Accuracy measured while training.", "accuracy, %", 100.0),
         ("lr", "Learning rate", "Of the first parameter group.", "learning rate", 1.0),
     ):
-        curves = [(r.name, r.curves[key]) for r in results if key in r.curves]
+        found = {i: r for i, r in enumerate(results, start=1) if key in r.curves}
+        curves = [(r.name, r.curves[key]) for r in found.values()]
         if curves:
-            out.append(curve_figure(title, note, curves[:NUM_COLOURS], label=label, scale=scale))
+            figure = curve_figure(title, note, curves, label=label, scale=scale, colours=[*found])
+            # A single run needs no legend.
+            out.append(replace(figure, legend=figure.legend if len(results) > 1 else ()))
     return tuple(out)
 
 
@@ -162,25 +153,29 @@ def _profile(results: Sequence[RunResult]) -> list[Figure]:
     """Every evaluation of one run, or one evaluation of every run that can be compared."""
     first = results[0]
     if len(results) == 1:
-        shown = [(e.name, e) for e in first.evaluations]
+        shown = [(e.name, e) for e in first.evaluations[:NUM_COLOURS]]
+        colours = list(range(1, len(shown) + 1))
     else:
         shared = compare(results)
         shown = [(first.name, comparison.before) for comparison in shared[:1]]
         shown += [(comparison.run.name, comparison.after) for comparison in shared]
+        runs = [first, *(comparison.run for comparison in shared)]
+        colours = [1 + next(i for i, r in enumerate(results) if r is run) for run in runs]
     if not shown:
         return []
-    series = [Series(name, e.accuracy.per_class) for name, e in shown[:NUM_COLOURS]]
+    series = [Series(name, e.accuracy.per_class) for name, e in shown]
     subject = "" if len(results) == 1 else f"Evaluation: {shown[0][1].name}."
-    return [profile_figure(first.data, series, subject=subject)]
+    return [profile_figure(first.data, series, subject=subject, colours=colours)]
 
 
 def _comparison_section(comparison: Comparison) -> _Section:
+    mixed_up = confusion_difference_figure(comparison)
     return _Section(
         title=f"{comparison.run.name} against {comparison.baseline.name}",
         note=f"{comparison.after.name}, {comparison.run.name} minus {comparison.baseline.name}. "
         f"{chance_note(comparison)}",
         tables=(difference_table(comparison), *mover_tables(comparison)),
-        figures=(difference_figure(comparison),),
+        figures=(difference_figure(comparison), *([] if mixed_up is None else [mixed_up])),
     )
 
 

@@ -112,14 +112,14 @@ def _read(kind: type[T], path: Path) -> T | None:
         return None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged, not JSON ({error})") from error
     version = plain.get("schema_version") if isinstance(plain, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}")
     try:
         return from_plain(kind, plain)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: {error}") from error
 
 

@@ -162,7 +162,7 @@ def read_results(path: Path) -> RunResult:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # bad JSON and bad UTF-8 alike
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, brackets without end
         raise DataError(f"{path}: damaged, not JSON ({error})") from error
     version = plain.get("schema_version") if isinstance(plain, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -174,7 +174,7 @@ def read_results(path: Path) -> RunResult:
         result = from_plain(RunResult, plain)
         _check_lengths(result)
         _check_answers(result)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: {error}") from error
     return result
 

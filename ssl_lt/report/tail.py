@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment as Templates
-from jinja2 import FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.evaluate.tail import Finding
-from ssl_lt.report.tables import Table, percent, to_html
+from ssl_lt.report.tables import Table, percent
+from ssl_lt.report.templates import Tile, render
 
-_FOLDER = Path(__file__).parent
 _COLUMNS, _SIDE, _GAP, _HEADING = 16, 64, 4, 24
 _MAX_EPOCHS = 13
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """One sample.
-
-    Attributes:
-        pixels: (H, W, 3) uint8.
-        name: says which sample it is, for those who do not see it.
-        lines: what stands below it.
-    """
-
-    pixels: NDArray[np.uint8]
-    name: str
-    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,21 +52,12 @@ def write_tail_page(report: TailReport, path: Path) -> None:
     Raises:
         DiskError: it cannot be written.
     """
-    templates = Templates(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = templates.get_template("tail.html").render(
+    html = render(
+        "tail.html",
         title=report.title,
         lead=report.lead,
         parts=report.parts,
         tables=report.tables,
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
-        to_html=to_html,
-        encoded=_encoded,
     )
     write_text_atomically(path, html)
 
@@ -116,7 +85,7 @@ def finding_table(
 ) -> Table:
     """A row a group rule: AUC, and precision against the base rate."""
     at = tuple(k for k, _ in findings[0].precision_at) if findings else ()
-    spearman = "not known" if correlation is None else f"{correlation:+.3f}"
+    spearman = "not known" if correlation is None else f"{correlation:+.3f}".replace("-", "−")
     return Table(
         title="How well the list finds rare classes",
         note=f"Score: {score}, {num_known:,} samples with one. AUC of few over many (0.500: "
@@ -161,10 +130,3 @@ def epoch_table(aucs: Mapping[int, Mapping[str, Sequence[float | None]]]) -> Tab
 
 def _three(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
-
-
-def _encoded(tile: Tile) -> str:
-    buffer = io.BytesIO()
-    picture: Any = Image.fromarray(tile.pixels)
-    picture.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -31,8 +31,8 @@ def test_exact_search_is_the_definition():
 
 
 def test_lists_reach_their_recall_and_agree_with_exact_search(monkeypatch):
-    monkeypatch.setattr(neighbours, "_CHUNK_ROWS", 1000)
     bank, queries = clusters(5000, seed=0), clusters(300, seed=1)
+    monkeypatch.setattr(neighbours, "_CHUNK_BYTES", 1000 * 4 * bank.features.shape[1])
     exact = find_neighbours(bank, queries, k=20, num_classes=6)
     found = find_neighbours(bank, queries, k=20, num_classes=6, index="ivf")
     assert 0.95 <= found.recall <= 1
@@ -48,7 +48,7 @@ def test_the_stated_recall_is_that_of_brute_force(monkeypatch):
     monkeypatch.setattr(neighbours, "_RECALL", 0.0)
     bank, queries = clusters(2000, seed=0), clusters(100, seed=1)
     asked = neighbours._unit_rows(queries, "")
-    _, rows, recall = neighbours._search_lists(bank, asked, k=10)
+    _, rows, recall = neighbours._search_lists(bank, torch.arange(2000), asked, k=10)
     similar = F.normalize(queries.features, dim=1) @ F.normalize(bank.features, dim=1).T
     exact = similar.topk(10, dim=1).indices
     hits = [len(set(a) & set(b)) for a, b in zip(rows.tolist(), exact.tolist(), strict=True)]
@@ -79,7 +79,7 @@ def test_banks_of_a_few_rows(k):
 
 
 def test_a_damaged_bank_is_named_wherever_the_row_stands(monkeypatch):
-    monkeypatch.setattr(neighbours, "_CHUNK_ROWS", 100)
+    monkeypatch.setattr(neighbours, "_CHUNK_BYTES", 100 * 4 * 16)
     monkeypatch.setattr(neighbours, "_ROWS_PER_LIST", 1)
     bank = clusters(400, seed=0)
     bank.features[317] = float("nan")

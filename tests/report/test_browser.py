@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from ssl_lt.report.page import write_page
+from ssl_lt.report.tables import Table
+from ssl_lt.report.tail import TailReport, write_tail_page
+from ssl_lt.report.templates import Tile
 from tests.report.browser import look
 
 pytestmark = pytest.mark.browser
@@ -43,6 +47,28 @@ def test_page_opens_whole_and_quiet(pages, name, width, scheme):
         found = getattr(seen, kind)
         assert len(found) >= fewest, kind
         assert all(min(sizes) > 8 for sizes in found), kind
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_tail_page_opens_whole_and_quiet(tmp_path, width, scheme):
+    grey = np.full((8, 8, 3), 128, dtype=np.uint8)
+    tiles = tuple(
+        Tile(grey, f"sample {i}", (f"{i:,} · 0.1234", f"class_with_a_long_name {i} (5)"))
+        for i in range(40)
+    )
+    columns = ("Group rule", "AUC", "Base rate", *(f"At {k}" for k in (10, 100, 500, 1000)))
+    rows = (("by count (many > 100, medium 20-100, few < 20)", *["0.512"] * 6),)
+    table = Table("How well the list finds rare classes", "Made up.", columns, rows)
+    page = tmp_path / "tail.html"
+    write_tail_page(TailReport(LONG_NAME, "40 images", tiles[:20], tiles[20:], (table,)), page)
+    seen = look(page, width=width, scheme=scheme)
+    assert seen.console == []
+    assert seen.fetched == []
+    assert seen.width <= width
+    assert seen.spill <= width
+    assert len(seen.images) == 40
+    assert all(min(sizes) > 0 for sizes in seen.images)
+    assert len(seen.tables) == 1
 
 
 def test_dark_paper_is_dark(pages):

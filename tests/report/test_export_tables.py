@@ -2,9 +2,11 @@ import csv
 import io
 import re
 
+import numpy as np
 import pytest
 
 from ssl_lt.report.export_tables import latex_text, to_csv, to_latex, write_tables
+from ssl_lt.report.page import write_page
 from ssl_lt.report.tables import Table
 
 NASTY = '100% of $5 & #1_a {b} ^c ~d \\e <f> |g| [h] "i" −1 ± 2'
@@ -56,6 +58,33 @@ def test_csv_reads_back_as_numbers():
     assert rows[1]["Class"] == 'a,"b"\nc'
     assert (rows[1]["All"], rows[1]["All ±"]) == ("", "")
     assert float(rows[1]["Gain"]) == 2
+
+
+def test_every_table_of_a_page_is_sound(make_run, tmp_path):
+    names = [NASTY, *(f"c_{i} & {i} %" for i in range(45))]
+    write_page([make_run("a_b"), make_run(NASTY, boost=0.2)], tmp_path / "index.html")
+    write_page([make_run("a_b", names=names)], tmp_path / "one.html")
+    for path in (tmp_path / "tables.tex", tmp_path / "one-tables.tex"):
+        text = path.read_text()
+        bare = re.sub(r"(?m)^%.*$|\\[{}%]", "", text)
+        assert not re.findall(r"[%\"]|[^\x00-\x7f…✓✗]", bare)
+        depth = np.cumsum([{"{": 1, "}": -1}.get(c, 0) for c in bare])
+        assert depth[-1] == 0 <= depth.min()
+        opened = []
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+            if kind == "begin":
+                opened.append(name)
+            else:
+                assert opened.pop() == name
+        assert opened == []
+        found = re.findall(
+            r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}(.*?)\\bottomrule", text, re.S
+        )
+        assert len(found) >= 4
+        for columns, body in found:
+            rows = [line for line in body.splitlines() if line.endswith(r" \\")]
+            assert rows
+            assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}
 
 
 @pytest.mark.parametrize(("page", "stem"), [("index.html", "tables"), ("b.html", "b-tables")])

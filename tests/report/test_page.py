@@ -10,7 +10,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.report.compare import compare
 from ssl_lt.report.curves import Curve
 from ssl_lt.report.figures import Series, curve_figure, difference_figure, profile_figure
-from ssl_lt.report.page import write_page
+from ssl_lt.report.page import _figures, write_page
 
 NASTY = "<script>alert(1)</script> & $x_1$ | [red] \"'"
 
@@ -112,6 +112,23 @@ def test_names_of_users_are_text(make_run, tmp_path):
         markdown = (tmp_path / "index.md").read_text()
         tables = [line for line in markdown.splitlines() if not line.startswith("    ")]
         assert "<script>" not in "\n".join(tables)
+
+
+def test_a_run_has_one_colour_on_the_whole_page(make_run):
+    runs = [make_run(name, evaluations=kinds) for name, kinds in (
+        ("a", ["kNN"]), ("b", ["classifier"]), ("c", ["kNN"]))]  # fmt: skip
+    runs[0] = replace(runs[0], curves={"loss": runs[0].curves["loss"]})
+    figures = {figure.title: figure for figure in _figures(runs)}
+    seen = {title: dict(zip(f.legend, f.colours, strict=True)) for title, f in figures.items()}
+    assert seen == {
+        "Accuracy by class frequency": {"a": 1, "c": 3},
+        "Training loss": {"a": 1, "b": 2, "c": 3},
+        "Online kNN": {"b": 2, "c": 3},
+        "Learning rate": {"b": 2, "c": 3},
+    }
+    for figure in figures.values():
+        drawn = {int(n) for n in re.findall(r"var\(--series-(\d)\)", figure.svg)}
+        assert drawn == set(figure.colours)
 
 
 def test_comparison_says_who_gained_and_who_lost(make_run, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.report.confusion import confusion_figure
+from ssl_lt.report.compare import compare
+from ssl_lt.report.confusion import confusion_difference_figure, confusion_figure
 from ssl_lt.report.gallery import make_gallery, other_confusions
 from ssl_lt.report.map_figures import class_map_figure, group_map_figure
 from ssl_lt.report.neighbours_table import neighbours_table
@@ -82,7 +83,28 @@ def test_cells_are_shares_in_order_of_frequency(make_run):
     assert (colours[2, 0] != colours[0, 0]).any()
     numbers = re.findall(r">(\d+)</text>", svg)
     assert numbers.count("50") == 2 + 2  # two cells, two keys
-    assert svg.count("rare") == svg.count("frequent 1") == 1
+    assert svg.count("rare") == svg.count("frequent · 1") == 1
+
+
+def test_difference_of_two_matrices_is_blue_where_it_is_better(make_run):
+    run = make_run(names=["a", "b", "c"])
+    before = with_confusion(run, [[20, 20, 0], [0, 40, 0], [10, 0, 30]])
+    # Of a 10 more are right; of b 20 more are taken for c; c stays as it was.
+    after = with_confusion(run, [[30, 10, 0], [0, 20, 20], [10, 0, 30]])
+    first, second = (
+        replace(run, name=n, evaluations=(e,)) for n, e in (("x", before), ("y", after))
+    )
+    (comparison,) = compare([first, second])
+    figure = confusion_difference_figure(comparison)
+    cells, (better, worse) = pixels(figure.svg), ((38, 140, 208), (232, 108, 48))
+    seen = {tuple(place): tuple(cells[tuple(place)][:3]) for place in np.argwhere(cells[..., 3])}
+    assert seen == {(0, 0): better, (0, 1): better, (1, 1): worse, (1, 2): worse}
+    assert cells[0, 0, 3] == cells[0, 1, 3] < cells[1, 1, 3] == cells[1, 2, 3]
+    numbers = re.findall(r">([+−]\d+)</text>", figure.svg)
+    assert numbers == ["+25", "−25", "−50", "+50"]
+    assert figure.note.startswith("y minus x, kNN.")
+    bare = replace(comparison, before=replace(before, confusion=None))
+    assert confusion_difference_figure(bare) is None
 
 
 def test_many_classes_are_a_pixel_each_and_not_named(make_run):
