@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from ssl_lt.data.crops import CentreSquare, cut, storage_size
-from ssl_lt.data.decode import read_image
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 
 
 def decode_once(
-    table: PixelTable | FileTable, *, image_size: int, limit_mib: int
-) -> PixelTable | FileTable:
+    table: PixelTable | EncodedTable, *, image_size: int, limit_mib: int
+) -> PixelTable | EncodedTable:
     """Decodes a table of files if that fits.
 
     Each image is kept as its middle square, `storage_size(image_size)` pixels a side: what testing
@@ -39,7 +38,7 @@ def decode_once(
     square = CentreSquare(1.0)
 
     def decode(row: int) -> None:
-        image = read_image(table.path(row))
+        image = table.read(row)
         pixels[row] = cut(image, square.boxes(0, row, image.height, image.width), size=side)[0]
 
     # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.data.long_tail import COUNTS, subsample
+from ssl_lt.data.long_tail import thin
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources import Source
 from ssl_lt.data.split import Recipe, Split, check_rows, read_index_list, read_split
@@ -19,8 +19,7 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
     """The rows to train on.
 
     A file (`--split`) comes before a profile. A profile is applied with the factor of the flag, or
-    else the source's own; with neither, all rows are taken. The largest class of a profile has as
-    many images as the smallest class of the data, so that every class can give its share.
+    else the source's own; with neither, all rows are taken.
 
     Args:
         options: the flags.
@@ -36,20 +35,37 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
     """
     if options.split is not None:
         return _from_file(options.split, source, table)
-    factor = options.imbalance_factor or source.imbalance_factor
-    labels = table.labels.numpy()
-    if options.imbalance == "none" or (factor is None and options.imbalance == "exponential"):
-        rows = np.arange(len(table))
-        return _split(source, table, Recipe("none", None, options.split_seed), rows)
+    profile, factor = thinning(options.imbalance, options.imbalance_factor, source)
+    recipe = Recipe(profile, factor, options.split_seed)
     if factor is None:
-        raise ConfigError(f"--imbalance {options.imbalance}: give --imbalance-factor too")
+        return make_split(source, table, recipe, np.arange(len(table)))
+    labels = table.labels.numpy()
     if not source.class_names or labels.min() < 0:
         raise ConfigError(f"--imbalance-factor {factor:g}: {source.name} has no labels to thin by")
-    num_classes = len(source.class_names)
-    smallest = int(np.bincount(labels, minlength=num_classes).min())
-    counts = COUNTS[options.imbalance](num_classes, largest=smallest, imbalance_factor=factor)
-    rows = subsample(labels, counts, seed=options.split_seed)
-    return _split(source, table, Recipe(options.imbalance, factor, options.split_seed), rows)
+    rows = thin(
+        labels,
+        num_classes=len(source.class_names),
+        profile=profile,
+        imbalance_factor=factor,
+        seed=options.split_seed,
+    )
+    return make_split(source, table, recipe, rows)
+
+
+def thinning(
+    profile: str, imbalance_factor: float | None, source: Source
+) -> tuple[str, float | None]:
+    """The profile and the factor that flags mean for a source; "none" and None: take every image.
+
+    Raises:
+        ConfigError: a profile without a factor.
+    """
+    factor = imbalance_factor or source.imbalance_factor
+    if profile == "none" or (factor is None and profile == "exponential"):
+        return "none", None
+    if factor is None:
+        raise ConfigError(f"--imbalance {profile}: give --imbalance-factor too")
+    return profile, factor
 
 
 def _from_file(path: Path, source: Source, table: ImageTable) -> Split:
@@ -58,7 +74,7 @@ def _from_file(path: Path, source: Source, table: ImageTable) -> Split:
         rows = read_index_list(path)
         check_rows(path, rows, num_rows=len(table))
         return _without_empty_class(
-            path, source, _split(source, table, Recipe("list", None, 0), rows)
+            path, source, make_split(source, table, Recipe("list", None, 0), rows)
         )
     split = read_split(path)
     if split.num_rows != len(table) or split.data_sha256 != table.fingerprint():
@@ -78,7 +94,8 @@ def _from_file(path: Path, source: Source, table: ImageTable) -> Split:
     return _without_empty_class(path, source, split)
 
 
-def _split(source: Source, table: ImageTable, recipe: Recipe, rows: NDArray[np.int64]) -> Split:
+def make_split(source: Source, table: ImageTable, recipe: Recipe, rows: NDArray[np.int64]) -> Split:
+    """The split of these rows of a table of a source."""
     return Split(
         source=source.name,
         recipe=recipe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
     Raises:
         DataError: nothing was found (says what was looked for) or a file is damaged.
     """
-    root = options.data_root
+    root = options.root
     folder = _find(cifar, root)
     if folder is None and options.download:
         folder = _download(cifar, root)
@@ -144,11 +145,33 @@ def _torchvision(cifar: Cifar, root: Path, part: str) -> Any:
 
 
 def _download(cifar: Cifar, root: Path) -> Path:
-    """Into a temporary folder first: what stands under its final name is whole."""
+    """Into a temporary folder first: what stands under its final name is whole.
+
+    An archive that lies in the root already is taken instead.
+    """
+    from torchvision.datasets.utils import download_url
+
+    kind = _class_of(cifar)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as unfinished:
-            _class_of(cifar)(unfinished, download=True)
+            archive = root / kind.filename
+            if not archive.is_file():
+                download_url(kind.url, unfinished, kind.filename)
+                archive = Path(unfinished) / kind.filename
+            _unpack(archive, Path(unfinished), md5=kind.tgz_md5)
             return (Path(unfinished) / cifar.python_folder).rename(root / cifar.python_folder)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{cifar.name}: download into {root} failed: {error}") from error
+
+
+def _unpack(archive: Path, folder: Path, *, md5: str) -> None:
+    """Raises DataError for another archive than the published one; nothing leaves the folder."""
+    found = hashlib.md5(archive.read_bytes()).hexdigest()  # 160 MB
+    if found != md5:
+        raise DataError(f"{archive}: MD5 {found}, expected {md5}")
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise DataError(f"{archive}: cannot be unpacked: {error}") from error

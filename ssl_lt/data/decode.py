@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +13,58 @@ from ssl_lt.core.errors import DataError
 
 # A quarter of a gigabyte of RGB: what Pillow calls a decompression bomb from here on.
 MAX_PIXELS = 89_478_485
+# Refused below, in one line and with a name.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decodes an image file.
+    """Decodes an image file; see `decode_with_mode`.
+
+    Raises:
+        DataError: there is no such file, or what `decode_with_mode` says; names the file.
+    """
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise DataError(f"{path}: {reason}") from error
+    return decode_image(blob, name=str(path))
+
+
+def decode_image(blob: bytes, *, name: str) -> Image.Image:
+    """`decode_with_mode` without the mode."""
+    return decode_with_mode(blob, name=name)[1]
+
+
+def decode_with_mode(blob: bytes, *, name: str) -> tuple[str, Image.Image]:
+    """Decodes what an image file holds.
 
     Grey, palette and CMYK images are converted; 16 bits are scaled to 8, never clipped;
     transparent pixels are laid on white, as viewers show them; the EXIF rotation is applied; of an
     animation the first picture counts. A damaged file is never replaced or filled up.
 
+    Args:
+        blob: the encoded bytes.
+        name: of the file, or of the row it stands in; for errors.
+
     Returns:
-        An image of mode RGB.
+        Pillow's mode as stored, such as "L" or "CMYK", and an image of mode RGB.
 
     Raises:
         DataError: not an image, empty, truncated, more than `MAX_PIXELS`, or pixels that have no
-            known range (floating-point or 32 bits); names the file.
+            known range (floating-point or 32 bits); names the image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(blob)) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
-                raise DataError(f"{path}: {size} pixels, at most {MAX_PIXELS} are allowed")
-            return _to_rgb(ImageOps.exif_transpose(image))
+                raise DataError(f"{name}: {size} pixels, at most {MAX_PIXELS} are allowed")
+            return image.mode, _to_rgb(ImageOps.exif_transpose(image))
     except (DataError, MemoryError):
         raise
     # Pillow's readers raise nearly anything on damaged bytes.
     except Exception as error:
-        raise DataError(f"{path}: {_reason(path, error)}") from error
+        raise DataError(f"{name}: {_reason(blob, error)}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -60,12 +87,10 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
+def _reason(blob: bytes, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS} pixels"
-    if path.is_file() and path.stat().st_size == 0:
+    if not blob:
         return "empty file"
     if isinstance(error, UnidentifiedImageError):
         return "not an image"

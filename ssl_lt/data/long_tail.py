@@ -98,6 +98,29 @@ def subsample(labels: NDArray[np.int64], counts: list[int], *, seed: int) -> NDA
     return np.concatenate(chosen).astype(np.int64) if chosen else np.empty(0, np.int64)
 
 
+def thin(
+    labels: NDArray[np.int64], *, num_classes: int, profile: str, imbalance_factor: float, seed: int
+) -> NDArray[np.int64]:
+    """Chooses rows whose counts follow a profile.
+
+    The largest class of the profile has as many images as the smallest class of the data, so that
+    every class can give its share.
+
+    Args:
+        labels: (N,) int64; rows with a label outside 0 ... C-1 are never chosen.
+        num_classes: C.
+        profile: key of `COUNTS`.
+        imbalance_factor: at least 1.
+        seed: see `subsample`.
+
+    Raises:
+        ConfigError: as the profile says.
+    """
+    smallest = int(np.bincount(labels[labels >= 0], minlength=num_classes).min())
+    counts = COUNTS[profile](num_classes, largest=smallest, imbalance_factor=imbalance_factor)
+    return subsample(labels, counts, seed=seed)
+
+
 @dataclass(frozen=True, eq=False)
 class Groups:
     """Classes by how many training images they have.

@@ -2,33 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.workers import Workers
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where a source looks: `data_root` is a folder, `download` permits fetching into it."""
+    """Where a source looks.
 
-    data_root: Path = Path("data")
+    Attributes:
+        data_root: folder; None: each source's own choice.
+        download: permits fetching into it.
+        test_data: a source to test on, named like the one to train on; None: its own test set.
+        image_column: of a table with the images; None: found by its name.
+        label_column: likewise; "none": without labels, whatever there is.
+        hold_out: keep some images of one's own for testing where there is no test set.
+    """
+
+    data_root: Path | None = None
     download: bool = False
+    test_data: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    hold_out: bool = True
+
+    @property
+    def root(self) -> Path:
+        """The data root of sources that have no place of their own."""
+        return self.data_root or Path("data")
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """Which data, and how much of it."""
+class SourceFlags:
+    """Which data, and where it is."""
 
     data: str = "digits"
-    """digits (comes with the package), cifar10, cifar100, folder (= data root) or folder:PATH."""
+    """digits (comes with the package), cifar10, cifar100, folder:PATH (or folder = data root),
+    csv:FILE, list:FILE (a path and a label a line) or hf:NAME_OR_PATH (Hugging Face datasets)."""
 
-    data_root: Path = Path("data")
-    """Folder with the data: torchvision's layout or the hub's parquet files."""
+    test_data: str | None = None
+    """What to test on, named like --data; not given: the data's own test set, or else a fifth of
+    each class of your own pictures."""
+
+    image_column: str | None = None
+    """Column of csv: or hf: with the images; not given: it is found by its name."""
+
+    label_column: str | None = None
+    """Column of csv: or hf: with the labels; none: any data of your own without its labels."""
+
+    data_root: Path | None = None
+    """Folder with the data: torchvision's layout or the hub's parquet files; not given: data/.
+    Paths in csv: and list: are relative to it; not given: to the folder of that file."""
 
     download: bool = False
     """Download the data set into the data root if it is not there."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value no source could use."""
+        check_no_secret("--data", self.data)
+        check_no_secret("--test-data", self.test_data or "")
+
+    def source_options(self) -> SourceOptions:
+        """The part a source needs."""
+        return SourceOptions(
+            data_root=self.data_root,
+            download=self.download,
+            test_data=self.test_data,
+            image_column=self.image_column,
+            label_column=self.label_column,
+        )
+
+
+@dataclass(frozen=True)
+class DataOptions(SourceFlags):
+    """Which data, and how much of it."""
 
     imbalance: Literal["exponential", "step", "pareto", "none"] = "exponential"
     """Profile by which the training set is thinned; none: take every image."""
@@ -41,6 +93,10 @@ class DataOptions:
     """File with the training rows, instead of a profile: a split.json, or a list in .npy or .txt.
     """
 
+    test_split: Path | None = None
+    """File with the rows to test on, made by ssl-lt data split: of the test set, or of the training
+    set, of which nothing else is then held out. Goes with the --split made beside it."""
+
     split_seed: int = 0
     """Which images of each class stay; 0 gives the published choice (LDAM)."""
 
@@ -50,11 +106,22 @@ class DataOptions:
     num_workers: int = 4
     """Processes that decode a folder too large for memory; 0: decode in the main process."""
 
+    worker_timeout: int = Workers.timeout_seconds
+    """Seconds that a batch of such a process is waited for; 0: for ever."""
+
     cache_mib: int = 1024
     """A folder that needs no more MiB than this is decoded once and kept in memory; 0: never."""
 
+    bad_images: Literal["stop", "skip"] = "stop"
+    """What to do about an image of your own that cannot be read: stop and name it; or look at every
+    image before training, leave such ones out and list them in the run's bad_images.csv."""
+
+    max_bad_images: int = 100
+    """Images that --bad-images skip may leave out; one more ends the run."""
+
     def __post_init__(self) -> None:
         """Raises ConfigError for a value no source could use."""
+        super().__post_init__()
         factor = self.imbalance_factor
         if factor is not None and not 1 <= factor < float("inf"):
             raise ConfigError(f"--imbalance-factor {factor:g}: must be 1 or more")
@@ -64,9 +131,38 @@ class DataOptions:
             raise ConfigError(f"--image-size {self.image_size}: must be 8 or more")
         if self.num_workers < 0:
             raise ConfigError(f"--num-workers {self.num_workers}: must be 0 or more")
+        if self.worker_timeout < 0:
+            raise ConfigError(f"--worker-timeout {self.worker_timeout}: must be 0 or more")
         if self.cache_mib < 0:
             raise ConfigError(f"--cache-mib {self.cache_mib}: must be 0 or more")
+        if self.max_bad_images < 0:
+            raise ConfigError(f"--max-bad-images {self.max_bad_images}: must be 0 or more")
+
+    @property
+    def workers(self) -> Workers:
+        """Who decodes what does not fit into memory."""
+        return Workers(self.num_workers, self.worker_timeout)
 
     def source_options(self) -> SourceOptions:
-        """The part a source needs."""
-        return SourceOptions(data_root=self.data_root, download=self.download)
+        """The part a source needs; nothing is held out where `test_split` says what to test on."""
+        return replace(super().source_options(), hold_out=self.test_split is None)
+
+
+# user:password@ before a host, and keys or signatures among a URL's parameters.
+_SECRET = re.compile(
+    r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^=&\s]*(?:token|sig|key|secret|password)[^=&\s]*=[^&\s]+",
+    re.IGNORECASE,
+)
+
+
+def check_no_secret(flag: str, name: str) -> None:
+    """Refuses a URL with credentials, before it stands in a log, a run folder or a report.
+
+    Raises:
+        ConfigError: names the flag, with the secret masked.
+    """
+    if _SECRET.search(name):
+        raise ConfigError(
+            f"{flag} {_SECRET.sub('***', name)}: has credentials, which every run folder would "
+            "show: give them by the environment instead"
+        )

@@ -8,17 +8,18 @@ import torch
 
 from ssl_lt.core.types import Batch
 from ssl_lt.data.crops import CENTRE_FRACTION, CentreSquare, centre
-from ssl_lt.data.tables import FileTable, PixelTable
-from ssl_lt.data.worker_loader import CutFiles, file_loader, to_batch
+from ssl_lt.data.tables import EncodedTable, PixelTable
+from ssl_lt.data.worker_loader import CutFiles, fetch, file_loader, to_batch
+from ssl_lt.data.workers import Workers
 
 
 def ordered_batches(
-    table: PixelTable | FileTable,
+    table: PixelTable | EncodedTable,
     *,
     batch_size: int,
     image_size: int,
     device: torch.device,
-    num_workers: int,
+    workers: Workers,
 ) -> Iterator[Batch]:
     """Every row once, in order; the last batch holds what is left, nothing is padded.
 
@@ -30,13 +31,13 @@ def ordered_batches(
         batch_size: of this process.
         image_size: S.
         device: where batches are sent.
-        num_workers: processes that decode files; 0: the main one.
+        workers: who decodes files.
 
     Yields:
         Batches with images (B, 3, S, S) uint8.
 
     Raises:
-        DataError: a file that cannot be decoded.
+        DataError: a file that cannot be decoded, or workers that died or do not answer.
     """
     starts = range(0, len(table), batch_size)
     if isinstance(table, PixelTable):
@@ -48,6 +49,7 @@ def ordered_batches(
         return
     files = CutFiles(table, CentreSquare(CENTRE_FRACTION), size=image_size)
     keys = [[(0, i) for i in range(s, min(s + batch_size, len(table)))] for s in starts]
-    for fetched in file_loader(files, keys, device=device, num_workers=num_workers):
+    loader = file_loader(files, keys, device=device, workers=workers)
+    for fetched in fetch(loader, table, keys):
         batch = to_batch(fetched, device=device)
         yield Batch(batch.images[:, 0], batch.labels, batch.index)

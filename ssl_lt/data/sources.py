@@ -4,49 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.cifar import CIFAR10, CIFAR100, open_cifar
+from ssl_lt.data.columns import NO_LABELS
+from ssl_lt.data.csv_source import open_csv
 from ssl_lt.data.digits import open_digits
 from ssl_lt.data.folder import open_folder
-from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.tables import ImageTable
+from ssl_lt.data.hf_source import open_hf
+from ssl_lt.data.list_source import open_list
+from ssl_lt.data.options import SourceOptions, check_no_secret
+from ssl_lt.data.source import (
+    Source,
+    TableSource,
+    check_every_class,
+    under_classes_of,
+    with_held_out,
+    without_labels,
+)
 
-
-class Source(Protocol):
-    """A data set as published, before any split."""
-
-    @property
-    def name(self) -> str:
-        """As given on the command line."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """(C,) names by label; empty when there are no labels."""
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Of each channel, in 0 ... 1."""
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Of each channel, in 0 ... 1."""
-
-    @property
-    def image_size(self) -> int | None:
-        """Side of the images in pixels; None: files of any size, the user chooses."""
-
-    @property
-    def imbalance_factor(self) -> float | None:
-        """By which the training set is thinned unless told otherwise; None: taken as it is."""
-
-    def train(self) -> ImageTable:
-        """The whole training set; labels are read, pixels are not decoded yet where possible."""
-
-    def test(self) -> ImageTable | None:
-        """The test set, or None where there is none."""
-
+__all__ = ["SOURCES", "Source", "open_as_it_is", "open_source"]
 
 # A new source is one line here; an opener gets what follows the colon in `name:argument`, which
 # is refused for names that are not in `_WITH_ARGUMENT`.
@@ -55,13 +33,20 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "cifar10": lambda argument, options: open_cifar(CIFAR10, options),
     "cifar100": lambda argument, options: open_cifar(CIFAR100, options),
     "folder": open_folder,
+    "csv": open_csv,
+    "list": open_list,
+    "hf": open_hf,
 }
 
-_WITH_ARGUMENT = {"folder"}
+# What stands after the colon; a folder may be the data root, the others have to be named.
+_WITH_ARGUMENT = {"folder": "", "csv": "FILE", "list": "FILE", "hf": "NAME_OR_PATH"}
 
 
 def open_source(name: str, options: SourceOptions) -> Source:
     """Finds the data and reads what describes it.
+
+    Own pictures without a test set have one held out, unless `options.test_data` names it or
+    `options.hold_out` says not to.
 
     Args:
         name: key of `SOURCES`, for some followed by `:argument`, as in `folder:photos`.
@@ -71,12 +56,64 @@ def open_source(name: str, options: SourceOptions) -> Source:
         ConfigError: unknown name; proposes the nearest one.
         DataError: the data is not there or is damaged; says what was looked for.
     """
+    source = open_as_it_is(name, options)
+    if isinstance(source, TableSource):
+        if options.label_column == NO_LABELS:
+            source = without_labels(source)
+        source = check_every_class(source)
+    if options.test_data is not None:
+        return _with_test(source, options.test_data, options)
+    if options.hold_out and isinstance(source, TableSource):
+        return with_held_out(source)
+    return source
+
+
+def open_as_it_is(name: str, options: SourceOptions, *, flag: str = "--data") -> Source:
+    """What is there, with nothing held out for testing; see `open_source`.
+
+    Args:
+        name: as for `open_source`.
+        options: where to look.
+        flag: that names it, for errors.
+    """
+    check_no_secret(flag, name)
     key, colon, argument = name.partition(":")
     if key not in SOURCES:
-        nearest = difflib.get_close_matches(key, SOURCES, n=1, cutoff=0.0)
         raise ConfigError(
-            f"--data {name}: unknown, did you mean {nearest[0]}? (known: {', '.join(SOURCES)})"
+            f"{flag} {name}: unknown, did you mean {_nearest(name)}? (known: {', '.join(SOURCES)})"
         )
     if colon and key not in _WITH_ARGUMENT:
-        raise ConfigError(f"--data {name}: {key} takes nothing after a colon")
+        raise ConfigError(f"{flag} {name}: {key} takes nothing after a colon")
+    wanted = _WITH_ARGUMENT.get(key, "")
+    if wanted and not argument:
+        raise ConfigError(f"{flag} {name}: say which, as {key}:{wanted}")
+    if argument.startswith("~"):  # which a shell leaves alone after a colon
+        argument = str(Path(argument).expanduser())
     return SOURCES[key](argument, options)
+
+
+def _with_test(source: Source, name: str, options: SourceOptions) -> TableSource:
+    """A source tested on another: on its test set if it has one, else on all that it holds."""
+    other = open_as_it_is(name, options, flag="--test-data")
+    table = other.test()
+    table = other.train() if table is None else table
+    return TableSource(
+        source.name,
+        source.class_names,
+        source.train(),
+        under_classes_of(source, table, other.class_names, name=f"--test-data {other.name}"),
+        mean=source.mean,
+        std=source.std,
+        image_size=source.image_size,
+        imbalance_factor=source.imbalance_factor,
+    )
+
+
+def _nearest(name: str) -> str:
+    """A source for what stands on the disk under this name, else the name most like it."""
+    path = Path(name)
+    if path.exists():
+        kinds = {".csv": "csv", ".tsv": "csv", ".txt": "list", ".parquet": "hf", ".arrow": "hf"}
+        return f"{'folder' if path.is_dir() else kinds.get(path.suffix, 'csv')}:{name}"
+    key = name.partition(":")[0]
+    return difflib.get_close_matches(key, SOURCES, n=1, cutoff=0.0)[0]

@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the rows were chosen: `kind` is an imbalance profile, "none" or "list"."""
+    """How the rows were chosen: `kind` is an imbalance profile, "none", "list" or "balanced"."""
 
     kind: str
     imbalance_factor: float | None
@@ -27,8 +27,21 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
+class Withheld:
+    """Training images with the pixels of a test image, the test images included, or unreadable.
+
+    Attributes:
+        data_sha256: fingerprint of the training set.
+        rows: (n,) int64.
+    """
+
+    data_sha256: str
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of a training set.
+    """Rows of a training set, or of a test set.
 
     Attributes:
         source: name of the data, for people; `data_sha256` is what is compared.
@@ -37,6 +50,7 @@ class Split:
         data_sha256: fingerprint of the whole training set, see `ImageTable.fingerprint`.
         counts_per_class: (C,) chosen images of each class; empty where labels are unknown.
         indices: (n,) int64 rows; their position here is the sample's index in a run.
+        withheld: of a test split, what must not be trained on; None of a training split.
     """
 
     source: str
@@ -45,11 +59,17 @@ class Split:
     data_sha256: str
     counts_per_class: tuple[int, ...]
     indices: NDArray[np.int64]
+    withheld: Withheld | None = None
 
     @property
     def sha256(self) -> str:
         """Of the indices as little-endian int64; names the split in reports."""
         return hashlib.sha256(self.indices.astype("<i8").tobytes()).hexdigest()
+
+    @property
+    def whole_sha256(self) -> str:
+        """Of the indices and of the data they are rows of."""
+        return hashlib.sha256(f"{self.data_sha256} {self.sha256}".encode()).hexdigest()
 
 
 def write_split(path: Path, split: Split) -> None:
@@ -58,7 +78,7 @@ def write_split(path: Path, split: Split) -> None:
     Raises:
         DiskError: the file cannot be written.
     """
-    fields = {
+    fields: dict[str, Any] = {
         "format": FORMAT,
         "source": split.source,
         "recipe": asdict(split.recipe),
@@ -68,6 +88,9 @@ def write_split(path: Path, split: Split) -> None:
         "indices_sha256": split.sha256,
         "indices": split.indices.tolist(),
     }
+    if split.withheld is not None:
+        rows = split.withheld.rows.tolist()
+        fields["withheld"] = {"data_sha256": split.withheld.data_sha256, "rows": rows}
     write_text_atomically(path, json.dumps(fields))
 
 
@@ -80,7 +103,7 @@ def read_split(path: Path) -> Split:
     """
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as a split: {error}") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format", "none") if isinstance(fields, dict) else "none"
@@ -108,11 +131,13 @@ def read_index_list(path: Path) -> NDArray[np.int64]:
     """
     try:
         if path.suffix == ".npy":
-            rows: NDArray[Any] = np.load(path, allow_pickle=False)
+            # Mapped: a header may say any size, and the file is held against it first.
+            rows: NDArray[Any] = np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))
         else:
             lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-            rows = np.array([_row(line, number) for number, line in lines if line.strip()])
-    except (OSError, ValueError) as error:
+            found = [_row(line, number) for number, line in lines if line.strip()]
+            rows = np.array(found, dtype=np.int64)
+    except (OSError, EOFError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read as a list of rows: {error}") from error
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise DataError(f"{path}: {rows.dtype} of shape {rows.shape}, expected a list of integers")
@@ -148,11 +173,19 @@ def _from_fields(path: Path, fields: dict[str, Any]) -> Split:
             data_sha256=str(fields["data_sha256"]),
             counts_per_class=tuple(_whole_numbers(fields["counts_per_class"])),
             indices=np.array(_whole_numbers(fields["indices"]), dtype=np.int64),
+            withheld=_withheld(fields.get("withheld")),
         )
     except KeyError as error:
         raise DataError(f"{path}: has no field {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: a field is not what a split holds: {error}") from error
+
+
+def _withheld(fields: Any) -> Withheld | None:
+    if fields is None:
+        return None
+    rows = np.array(_whole_numbers(fields["rows"]), dtype=np.int64)
+    return Withheld(str(fields["data_sha256"]), rows)
 
 
 def _whole_numbers(values: Any) -> list[int]:

@@ -11,7 +11,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+
+from ssl_lt.data.decode import read_image
 
 
 class ImageTable(Protocol):
@@ -26,8 +29,41 @@ class ImageTable(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 that differs when rows were added, removed or put in another order."""
 
-    def take(self, rows: NDArray[np.int64]) -> PixelTable | FileTable:
+    def take(self, rows: NDArray[np.int64]) -> PixelTable | EncodedTable:
         """The table of these rows, in this order; packed pixels are decoded here."""
+
+
+class EncodedTable(Protocol):
+    """Images of any size that are decoded one by one; must be picklable, as workers hold copies."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64, -1 where unknown."""
+
+    def __len__(self) -> int: ...
+
+    def fingerprint(self) -> str:
+        """See `ImageTable`."""
+
+    def take(self, rows: NDArray[np.int64]) -> EncodedTable:
+        """See `ImageTable`; decodes nothing."""
+
+    def name(self, row: int) -> str:
+        """What people find the image of a row by: a file relative to its root, or its place."""
+
+    def encoded(self, row: int) -> bytes | Path:
+        """What the image of a row is decoded from: bytes, or a file.
+
+        Raises:
+            DataError: there is neither; names the row.
+        """
+
+    def read(self, row: int) -> Image.Image:
+        """The image of a row in RGB.
+
+        Raises:
+            DataError: it cannot be read; names it.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +113,19 @@ class FileTable:
         """File of one row."""
         return self.root / os.fsdecode(self.names[row])
 
+    def name(self, row: int) -> str:
+        """See `EncodedTable`; bytes that are no text are escaped."""
+        text: str = self.names[row].decode("utf-8", "backslashreplace")
+        return text
+
+    def encoded(self, row: int) -> Path:
+        """See `EncodedTable`."""
+        return self.path(row)
+
+    def read(self, row: int) -> Image.Image:
+        """See `EncodedTable`."""
+        return read_image(self.path(row))
+
     def fingerprint(self) -> str:
         """See `ImageTable`; covers the names relative to `root`, so the folder may move."""
         # Joined, so that the width of the buffer does not count.
@@ -92,6 +141,6 @@ def digest(labels: Tensor, names: bytes = b"") -> str:
     return hashlib.sha256(labels.numpy().astype("<i8").tobytes() + names).hexdigest()
 
 
-def decode_all(table: ImageTable) -> PixelTable | FileTable:
+def decode_all(table: ImageTable) -> PixelTable | EncodedTable:
     """Every row of a table, decoded if it was packed."""
     return table.take(np.arange(len(table)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,9 +14,9 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.core.random import drawn_rows, row_and_draw
 from ssl_lt.core.types import Batch
 from ssl_lt.data.crops import Crop, cut
-from ssl_lt.data.decode import read_image
 from ssl_lt.data.loaders import BatchPlan
-from ssl_lt.data.tables import FileTable
+from ssl_lt.data.tables import EncodedTable
+from ssl_lt.data.workers import Workers, is_lost_worker, lost_worker
 
 # (epoch, drawn row) tells a worker everything: it keeps no epoch and no random state of its own.
 Key = tuple[int, int]
@@ -25,7 +26,7 @@ Fetched = tuple[Tensor, Tensor, Tensor] | DataError
 class CutFiles(Dataset[Fetched]):
     """Decodes and cuts the rows of (epoch, drawn row) keys; see `drawn_rows` and `cut`."""
 
-    def __init__(self, table: FileTable, crop: Crop, *, size: int) -> None:
+    def __init__(self, table: EncodedTable, crop: Crop, *, size: int) -> None:
         self.table = table
         self.crop = crop
         self.size = size
@@ -46,9 +47,15 @@ class CutFiles(Dataset[Fetched]):
         return images, self.table.labels[index], drawn
 
     def _views(self, epoch: int, drawn: int, row: int) -> Tensor:
-        image = read_image(self.table.path(row))
-        boxes = self.crop.boxes(epoch, drawn, image.height, image.width)
-        return cut(image, boxes, size=self.size)
+        try:
+            image = self.table.read(row)
+            boxes = self.crop.boxes(epoch, drawn, image.height, image.width)
+            return cut(image, boxes, size=self.size)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:
+            name = self.table.name(row)
+            raise DataError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 class _PlannedKeys(Sampler[list[Key]]):
@@ -75,18 +82,18 @@ class WorkerLoader:
         plan: for as many samples as the table has.
         size: S, side the rectangles are resized to.
         device: where batches are sent.
-        num_workers: processes; 0: the main one. The batches do not depend on it.
+        workers: who decodes; the batches do not depend on it.
     """
 
     def __init__(
         self,
-        table: FileTable,
+        table: EncodedTable,
         crop: Crop,
         plan: BatchPlan,
         *,
         size: int,
         device: torch.device,
-        num_workers: int,
+        workers: Workers,
     ) -> None:
         assert plan.num_samples == len(table)
         self.num_samples = plan.num_samples
@@ -94,8 +101,9 @@ class WorkerLoader:
         self.steps_per_epoch = plan.steps_per_epoch
         self.device = device
         self.keys = _PlannedKeys(plan)
+        self.table = table
         self.loader = file_loader(
-            CutFiles(table, crop, size=size), self.keys, device=device, num_workers=num_workers
+            CutFiles(table, crop, size=size), self.keys, device=device, workers=workers
         )
 
     def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
@@ -104,27 +112,53 @@ class WorkerLoader:
         Batch.images is (B / W, V, 3, S, S). The same for every call with the same numbers.
 
         Raises:
-            DataError: a file that cannot be decoded.
+            DataError: a file that cannot be decoded, or workers that died or do not answer.
         """
         self.keys.epoch, self.keys.first_step = number, first_step
-        for fetched in self.loader:
+        for fetched in fetch(self.loader, self.table, self.keys):
             yield to_batch(fetched, device=self.device)
 
 
 def file_loader(
-    files: CutFiles, keys: Any, *, device: torch.device, num_workers: int
+    files: CutFiles, keys: Any, *, device: torch.device, workers: Workers
 ) -> DataLoader[Any]:
     """A torch loader that hands on what `CutFiles` makes of each list of keys."""
     return DataLoader(
         files,
         batch_sampler=keys,
-        num_workers=num_workers,
+        num_workers=workers.number,
+        timeout=workers.timeout_seconds if workers.number else 0,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
-        persistent_workers=num_workers > 0,
+        persistent_workers=workers.number > 0,
         # Torch draws a number from it at each start; from the global one, it would shift others'.
         generator=torch.Generator(),
     )
+
+
+def fetch(
+    loader: DataLoader[Any], table: EncodedTable, keys: Iterable[list[Key]]
+) -> Iterator[Fetched]:
+    """What a loader makes of each list of keys, in order.
+
+    Raises:
+        DataError: a worker died or does not answer; names the first image that was waited for.
+    """
+    batches, number = iter(loader), 0
+    while True:
+        try:
+            fetched = next(batches, None)
+        except (RuntimeError, OSError, EOFError) as error:
+            if not is_lost_worker(error):
+                raise
+            awaited = next(islice(keys, number, None))
+            rows, _ = row_and_draw(torch.tensor([drawn for _, drawn in awaited]))
+            names = f"{table.name(int(rows[0]))} and {len(rows) - 1} more"
+            raise lost_worker(error, awaited=names) from error
+        if fetched is None:
+            return
+        yield fetched
+        number += 1
 
 
 def to_batch(fetched: Fetched, *, device: torch.device) -> Batch:

@@ -7,9 +7,9 @@ import torch
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.choose_split import choose_split
 from ssl_lt.data.digits import open_digits
-from ssl_lt.data.folder import FolderSource
 from ssl_lt.data.long_tail import exponential_counts, subsample
 from ssl_lt.data.options import DataOptions
+from ssl_lt.data.source import TableSource
 from ssl_lt.data.split import write_split
 from ssl_lt.data.tables import FileTable, PixelTable
 
@@ -22,7 +22,7 @@ def digits():
 def folder(tmp_path, labels, class_names):
     names = np.array([f"{row}.png".encode() for row in range(len(labels))])
     table = FileTable(tmp_path, names, torch.tensor(labels))
-    return FolderSource("folder:x", class_names, table, None), table
+    return TableSource("folder:x", class_names, table, None), table
 
 
 def test_digits_are_long_tailed_by_themselves(digits):

@@ -17,6 +17,7 @@ from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.data.ordered import ordered_batches
 from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.data.worker_loader import CutFiles, WorkerLoader
+from ssl_lt.data.workers import Workers
 
 CPU = torch.device("cpu")
 NUM_FILES = 11
@@ -47,7 +48,7 @@ def files(tmp_path_factory):
 def make(table, num_workers=0, batch_size=4, crop=None):
     plan = BatchPlan(len(table), batch_size, seed=5)
     crop = crop or TwoCorners()
-    return WorkerLoader(table, crop, plan, size=8, device=CPU, num_workers=num_workers)
+    return WorkerLoader(table, crop, plan, size=8, device=CPU, workers=Workers(num_workers))
 
 
 def equal(first, second):
@@ -151,7 +152,7 @@ def test_a_damaged_file_stops_with_one_line_that_names_it(files, tmp_path, num_w
     with pytest.raises(DataError, match=r"\A[^\n]*bad\.png[^\n]*\Z"):
         list(make(table, num_workers).epoch(0))
     batches = ordered_batches(
-        table, batch_size=2, image_size=8, device=CPU, num_workers=num_workers
+        table, batch_size=2, image_size=8, device=CPU, workers=Workers(num_workers)
     )
     with pytest.raises(DataError, match=r"bad\.png"):
         next(batches)
@@ -205,7 +206,7 @@ def ordered(table, num_workers=0, batch_size=4, image_size=28):
             batch_size=batch_size,
             image_size=image_size,
             device=CPU,
-            num_workers=num_workers,
+            workers=Workers(num_workers),
         )
     )
 

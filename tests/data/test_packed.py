@@ -51,7 +51,7 @@ def test_rows_across_shards_and_row_groups_come_as_asked(tmp_path, pixels):
 def test_only_the_rows_taken_are_decoded(tmp_path, pixels):
     table, _ = opened(write(tmp_path / "a.parquet", [encoded(pixels[0]), b"broken"], [0, 1]))
     assert len(table.take(np.array([0]))) == 1
-    with pytest.raises(DataError, match=r"a\.parquet: row 1 of the set: cannot be decoded"):
+    with pytest.raises(DataError, match=r"a\.parquet: row 1 of the set: not an image"):
         table.take(np.array([1]))
 
 
@@ -61,11 +61,11 @@ def test_bad_files_are_named(tmp_path, pixels):
         opened(tmp_path / "a.parquet")
     large = encoded(np.zeros((9, 8, 3), dtype=np.uint8))
     table, _ = opened(write(tmp_path / "b.parquet", [large], [0]))
-    with pytest.raises(DataError, match=r"is \(3, 9, 8\), expected \(3, 8, 8\)"):
+    with pytest.raises(DataError, match=r"is 8 x 9 pixels, expected 8 x 8"):
         table.take(np.array([0]))
     with pytest.raises(DataError, match="row 1 has label -1"):
         opened(write(tmp_path / "c.parquet", [encoded(pixels[0])] * 2, [0, -1]))
     for empty in (b"", None):
         table, _ = opened(write(tmp_path / "d.parquet", [empty], [0]))
-        with pytest.raises(DataError, match="row 0 of the set: cannot be decoded"):
+        with pytest.raises(DataError, match="row 0 of the set: empty file"):
             table.take(np.array([0]))

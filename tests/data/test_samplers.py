@@ -18,6 +18,7 @@ from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.data.samplers import ClassSampledPlan, drawn_classes, rows_of_classes
 from ssl_lt.data.tables import FileTable, PixelTable
 from ssl_lt.data.worker_loader import WorkerLoader
+from ssl_lt.data.workers import Workers
 
 CPU = torch.device("cpu")
 COUNTS = (50, 20, 9, 4, 1)
@@ -209,7 +210,7 @@ def files(tmp_path):
 def test_workers_cut_a_row_that_comes_again_elsewhere(files, num_workers):
     crop = WorkerCrop(SMALL_IMAGE_VIEW, seed=5, num_views=1)
     halves = plan(lambda epoch: torch.tensor([0.5, 0.5]), labels=files.labels, batch_size=3)
-    loader = WorkerLoader(files, crop, halves, size=8, device=CPU, num_workers=num_workers)
+    loader = WorkerLoader(files, crop, halves, size=8, device=CPU, workers=Workers(num_workers))
     batches = list(loader.epoch(0))
     images, index, drawn = (
         torch.cat([getattr(b, name) for b in batches]) for name in ("images", "index", "drawn")

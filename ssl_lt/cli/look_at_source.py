@@ -1,0 +1,57 @@
+"""A source as it is on the disk, and a look at each of its images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ssl_lt.cli.watch import watched
+from ssl_lt.data.inspection import Look
+from ssl_lt.data.options import SourceFlags
+from ssl_lt.data.scan import scan
+from ssl_lt.data.sources import Source, open_source
+from ssl_lt.data.tables import ImageTable
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source and its tables; nothing is held out of the training images.
+
+    Attributes:
+        source: what was opened.
+        train: its training images.
+        test: its test images, None where there are none.
+    """
+
+    source: Source
+    train: ImageTable
+    test: ImageTable | None
+
+    @property
+    def parts(self) -> dict[str, ImageTable]:
+        """Training images under "train", test images under "test" where there are any."""
+        return {"train": self.train} | ({} if self.test is None else {"test": self.test})
+
+    @property
+    def file_name(self) -> str:
+        """The source's name, fit for a folder."""
+        return re.sub(r"[^A-Za-z0-9._]+", "-", self.source.name).strip("-.")
+
+
+def open_whole(flags: SourceFlags) -> OpenSource:
+    """Opens what the flags name.
+
+    Raises:
+        ConfigError, DataError: as `open_source` says.
+    """
+    source = open_source(flags.data, replace(flags.source_options(), hold_out=False))
+    return OpenSource(source, source.train(), source.test())
+
+
+def look_at_all(opened: OpenSource) -> dict[str, list[Look]]:
+    """Part -> a look at each image; the user sees how far it is."""
+    names = {"train": "looking at training images", "test": "looking at test images"}
+    return {
+        part: list(watched(scan(table), total=len(table), words=names[part]))
+        for part, table in opened.parts.items()
+    }
