@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from ssl_lt.cli.runs import stored_values
 from ssl_lt.cli.sample_scores import file_of_epoch, read_scores
+from ssl_lt.cli.saved_run import run_config_of
 from ssl_lt.core.errors import DataError, UserError
 from ssl_lt.data.long_tail import COUNTS, groups_by_count, groups_by_thirds
-from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources import open_source
 from ssl_lt.data.split import Split, read_split
 from ssl_lt.engine.checkpoint import newest_checkpoint
@@ -119,8 +119,8 @@ def labels_of(run: RunFolder, split: Split) -> Integers:
     """
     if split.recipe.kind in COUNTS:  # such a split has its rows class by class
         return np.repeat(np.arange(len(split.counts_per_class)), split.counts_per_class)
-    values = stored_values(run)
-    source = open_source(values["data"], SourceOptions(data_root=Path(values["data-root"])))
+    options = run_config_of(run, data_root=None, num_workers=0).data
+    source = open_source(options.data, options.source_options())
     labels: Integers = source.train().labels.numpy()[split.indices]
     return labels
 

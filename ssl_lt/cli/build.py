@@ -6,6 +6,7 @@ import shlex
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,23 +18,28 @@ from accelerate.utils import ProjectConfiguration
 from torch import nn
 
 from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
+from ssl_lt.cli.agreement import check_split
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.options import ModelOptions, RunOptions
 from ssl_lt.cli.parse import write_config
 from ssl_lt.cli.runs import shared_path
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.bad_images import BadImage, bad_images, readable, readable_split, write_bad_images
 from ssl_lt.data.cache import decode_once
 from ssl_lt.data.choose_split import choose_split
+from ssl_lt.data.choose_test import Tested, choose_test
+from ssl_lt.data.content import content_sha256
 from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
+from ssl_lt.data.packed import PackedTable
 from ssl_lt.data.sources import Source, open_source
-from ssl_lt.data.split import Split, write_split
-from ssl_lt.data.tables import FileTable, ImageTable, PixelTable, decode_all
+from ssl_lt.data.split import Split, read_split, write_split
+from ssl_lt.data.tables import EncodedTable, ImageTable, PixelTable, decode_all
 from ssl_lt.data.worker_loader import WorkerLoader
 from ssl_lt.engine.plan import FitOptions, Loader
 from ssl_lt.engine.precision import resolve_precision
-from ssl_lt.engine.run_folder import RunFolder, create_run_folder
+from ssl_lt.engine.run_folder import RunFolder, new_run_folder
 
 # The augmentation of fine-tuning where pictures are too large for a padded crop.
 CROP_AND_FLIP = ViewOptions(min_scale=0.08, jitter_probability=0.0, gray_probability=0.0)
@@ -50,14 +56,16 @@ class Data:
         train: those rows; in memory, or files where they do not fit.
         image_size: side in pixels of what a network sees.
         options: what it was opened with.
+        bad_images: left out of `split` and of the test set, but still in `whole`.
     """
 
     source: Source
     whole: ImageTable
     split: Split
-    train: PixelTable | FileTable
+    train: PixelTable | EncodedTable
     image_size: int
     options: DataOptions
+    bad_images: tuple[BadImage, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -70,24 +78,40 @@ class Data:
         counts = np.asarray(self.split.counts_per_class)
         return (groups_by_count(counts), groups_by_thirds(counts)) if counts.size else ()
 
-    def test(self) -> PixelTable | FileTable | None:
+    @property
+    def readable(self) -> ImageTable:
+        """`whole` without the images that cannot be read, or are tested on."""
+        withheld = self._tested.withheld.tolist()
+        return readable(self.whole, self.bad_images, part="train", withheld=withheld)
+
+    def test(self) -> PixelTable | EncodedTable | None:
         """The test split, decoded where it fits; the first call takes the time."""
         return self._test
 
     @cached_property
+    def train_sha256(self) -> str:
+        """Of the training images, see `content_sha256`; a run that goes on must find the same."""
+        if isinstance(self.whole, PixelTable | PackedTable):
+            assert isinstance(self.train, PixelTable)
+            return content_sha256(self.train)
+        # As they are stored: what is decoded and resized depends on the version of Pillow.
+        return content_sha256(self.whole.take(self.split.indices))
+
+    @property
     def test_sha256(self) -> str:
-        """Fingerprint of the test split, "" where there is none; the same decoded or not."""
-        return "" if self._test_table is None else self._test_table.fingerprint()
+        """Of the test split, "" where there is none; the same decoded or not."""
+        return self._tested.sha256
 
     @cached_property
-    def _test_table(self) -> ImageTable | None:
-        return self.source.test()
+    def _tested(self) -> Tested:
+        path = self.options.test_split
+        return choose_test(path, self.source, self.whole, self.split, self.bad_images)
 
     @cached_property
-    def _test(self) -> PixelTable | FileTable | None:
-        return None if self._test_table is None else self.decoded(self._test_table)
+    def _test(self) -> PixelTable | EncodedTable | None:
+        return None if self._tested.table is None else self.decoded(self._tested.table)
 
-    def decoded(self, table: ImageTable) -> PixelTable | FileTable:
+    def decoded(self, table: ImageTable) -> PixelTable | EncodedTable:
         """Every row of a table, in memory where that fits."""
         return decode_once(
             decode_all(table), image_size=self.image_size, limit_mib=self.options.cache_mib
@@ -99,22 +123,33 @@ def open_data(options: DataOptions, *, split_file: Path | None = None) -> Data:
 
     Args:
         options: the flags.
-        split_file: of a run that goes on; it takes the place of the recipe.
+        split_file: of a run that goes on; it takes the place of the recipe, and a test split
+            beside it that of the flag.
 
     Raises:
         ConfigError, DataError: as `open_source` and `choose_split` say.
+        DistributedError: as `check_split` says.
     """
     # One process downloads; the others then find the files.
     with join_processes().main_process_first() if options.download else nullcontext():
         source = open_source(options.data, options.source_options())
         whole = source.train()
-    chosen = options if split_file is None else replace(options, split=split_file)
-    split = choose_split(chosen, source, whole)
+    chosen, listed = options, None
+    if split_file is not None:
+        run = RunFolder(split_file.parent)
+        if run.test_split.is_file():
+            options = replace(options, test_split=run.test_split)
+        chosen, listed = replace(options, split=split_file), run.bad_images
+    bad = bad_images(source, whole, options, listed=listed)
+    split = readable_split(choose_split(chosen, source, whole), source, whole, bad)
+    check_split(split)
+    if options.test_split is not None:  # refused before minutes are spent on decoding
+        choose_test(options.test_split, source, whole, split, bad)
     image_size = source.image_size or options.image_size
     train = decode_once(
         whole.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
     )
-    return Data(source, whole, split, train, image_size, options)
+    return Data(source, whole, split, train, image_size, options, bad)
 
 
 def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:
@@ -148,7 +183,7 @@ def train_loader(
         plan,
         size=data.image_size,
         device=device,
-        num_workers=data.options.num_workers,
+        workers=data.options.workers,
     )
 
 
@@ -174,12 +209,16 @@ def weak_view(data: Data) -> WeakView | ContrastiveView:
     )
 
 
-def join_processes() -> PartialState:
+def join_processes(timeout_seconds: int = FitOptions.dist_timeout) -> PartialState:
     """This process among those that a launcher started; the first call waits for the others.
 
     Left to itself, Accelerate 1.15 takes each of several processes on CPUs for the only one.
+
+    Args:
+        timeout_seconds: how long anything that they do together may take; the first call counts.
     """
-    return PartialState(cpu=not torch.accelerator.is_available())
+    timeout = timedelta(seconds=timeout_seconds)
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
 
 
 def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
@@ -194,7 +233,7 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
     for tracker in fit.trackers:
         if not installed[tracker]():
             raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
-    device = join_processes().device  # decides what `auto` means
+    device = join_processes(fit.dist_timeout).device  # decides what `auto` means
     return Accelerator(
         mixed_precision=resolve_precision(fit.mixed_precision, device),
         # Memories and running statistics are equal on all ranks by construction.
@@ -231,10 +270,14 @@ def write_run_folder(
     name = shared_path(name)
     accelerator.wait_for_everyone()  # until each rank has seen that there is no such folder
     if accelerator.is_main_process:
-        folder = create_run_folder(name)
-        write_split(folder.split, data.split)
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_config(folder.config, config, verb=verb, command=command)
+        with new_run_folder(name) as folder:
+            write_split(folder.split, data.split)
+            if data.options.test_split is not None:
+                write_split(folder.test_split, read_split(data.options.test_split))
+            if data.options.bad_images == "skip":
+                write_bad_images(folder.bad_images, data.bad_images)
+            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            write_config(folder.config, config, verb=verb, command=command)
     accelerator.wait_for_everyone()
     return RunFolder(name)
 
@@ -249,7 +292,8 @@ def autocast_dtype(
 def check_labels(data: Data, verb: str) -> None:
     """Raises ConfigError where a verb needs labels and there are none."""
     if not data.num_classes or int(data.train.labels.min()) < 0:
-        raise ConfigError(f"--data: {data.source.name} has no labels, and {verb} needs them")
+        why = " (--label-column none)" if data.options.label_column == "none" else ""
+        raise ConfigError(f"--data: {data.source.name} has no labels{why}, and {verb} needs them")
 
 
 def _is_plain(value: Any) -> bool:

@@ -9,12 +9,17 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.errors import EXIT_CODES, ConfigError
 
 _PACKAGES = (
     "ssl_lt", "torch", "torchvision", "timm", "lightly", "accelerate", "safetensors", "tyro",
     "scikit-learn", "matplotlib", "faiss-gpu", "faiss-cpu", "tensorboard", "wandb",
 )  # fmt: skip
+_USAGE = f"""usage: ssl-lt doctor
+
+Prints versions, device, bf16, FAISS, disk; and what is wrong. Exit code 1 if anything is.
+
+{EXIT_CODES}"""
 _OPTIONAL = ("faiss-gpu", "faiss-cpu", "tensorboard", "wandb")
 
 
@@ -42,7 +47,7 @@ def findings(root: Path) -> list[Finding]:
 def main(arguments: list[str]) -> int:
     """Prints the findings; exit code 1 if any of them is a problem."""
     if arguments in (["--help"], ["-h"]):
-        print("usage: ssl-lt doctor\n\nPrints versions, device, bf16, FAISS, disk; what is wrong.")
+        print(_USAGE, end="")
         return 0
     if arguments:
         raise ConfigError(f"doctor: takes no arguments, got {arguments[0]!r}")

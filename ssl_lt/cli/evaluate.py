@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from ssl_lt.cli.agreement import check_configuration
 from ssl_lt.cli.build import Data, build_backbone, join_processes
 from ssl_lt.cli.finetune_run import judge_trained
 from ssl_lt.cli.measure import features_of
@@ -18,7 +20,7 @@ from ssl_lt.cli.protocols import few_shots, knn_evaluations, needs_whole, probe_
 from ssl_lt.cli.saved_run import device, load_network, open_saved_run, record
 from ssl_lt.cli.supervised import build_parts
 from ssl_lt.cli.view_pair import view_pair
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.evaluate.features import Features
 from ssl_lt.evaluate.representation import Representation, measure_representation
 from ssl_lt.report.results import Evaluation
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     words = split_arguments(arguments)
     config = parse(EvaluateConfig(), words, read_configs(words), prog="evaluate.py")
     state = join_processes()
+    check_configuration(config)
     run = open_saved_run(
         config.run,
         data_root=config.data_root,
@@ -42,13 +45,15 @@ def main(arguments: Sequence[str]) -> int:
     found = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
         found = [*judge_trained(network.task, test, data, run.config)]
-    features = _features(network.backbone, data, test, config)
-    found += _representation(network.backbone, features, data, config)
+    large = config.protocols.knn_index == "ivf"
+    folder = run.folder.path if large else None  # for features that do not fit into memory
+    features = _features(network.backbone, data, test, config, folder=folder)
+    found += _representation(network.backbone, features, data, config, folder=folder)
     measured = [_measured("backbone", network.backbone, features[1], data, config)]
     if config.random_init:
         untrained = _untrained(run.config, data).to(device())
-        seen = _features(untrained, data, test, config)
-        initial = _representation(untrained, seen, data, config)
+        seen = _features(untrained, data, test, config, folder=folder)
+        initial = _representation(untrained, seen, data, config, folder=folder)
         found += [replace(e, name=f"random init: {e.name}") for e in initial]
         initially = _measured("random init: backbone", untrained, seen[1], data, config)
         # Before training most features look alike: no news.
@@ -68,15 +73,18 @@ def _untrained(config: PretrainConfig | FinetuneConfig, data: Data) -> nn.Module
 
 
 def _features(
-    backbone: nn.Module, data: Data, test: PixelTable | FileTable, config: EvaluateConfig
+    backbone: nn.Module,
+    data: Data,
+    test: PixelTable | EncodedTable,
+    config: EvaluateConfig,
+    *,
+    folder: Path | None,
 ) -> tuple[Features, Features]:
     """Of the long-tailed training set, which is kNN's bank, and of the test split."""
     backbone = backbone.to(memory_format=torch.channels_last)
-    bank, queries = (
-        features_of(backbone, table, data, precision="auto", batch_size=config.batch_size)
-        for table in (data.train, test)
-    )
-    return bank, queries
+    size = config.batch_size
+    bank = features_of(backbone, data.train, data, precision="auto", batch_size=size, folder=folder)
+    return bank, features_of(backbone, test, data, precision="auto", batch_size=size)
 
 
 def _measured(
@@ -97,12 +105,14 @@ def _representation(
     features: tuple[Features, Features],
     data: Data,
     config: EvaluateConfig,
+    *,
+    folder: Path | None,
 ) -> list[Evaluation]:
     """KNN against the long-tailed training set, linear probes on it and on the whole one."""
     (bank, queries), options = features, config.protocols
     found = knn_evaluations(bank, queries, data, options)
     whole = bank
-    if needs_whole(options) and len(data.whole) != len(data.train):
-        table, size = data.decoded(data.whole), config.batch_size
-        whole = features_of(backbone, table, data, precision="auto", batch_size=size)
+    if needs_whole(options) and len(data.readable) != len(data.train):
+        table, size = data.decoded(data.readable), config.batch_size
+        whole = features_of(backbone, table, data, precision="auto", batch_size=size, folder=folder)
     return [*found, *probe_evaluations(bank, whole, queries, data, options)]

@@ -9,7 +9,8 @@ from ssl_lt.cli.build import Data
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import FinetuneConfig
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
+from ssl_lt.evaluate.softmax import softmax_answers
 from ssl_lt.finetune.expert_router import RouterOptions, routed, train_router
 from ssl_lt.finetune.expert_task import ExpertTask
 from ssl_lt.finetune.registry import STEPS
@@ -62,7 +63,7 @@ def build_experts(config: FinetuneConfig) -> tuple[nn.Module, int]:
 
 
 def judge_routed(
-    task: ExpertTask, test: PixelTable | FileTable, data: Data, config: FinetuneConfig
+    task: ExpertTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
 ) -> Evaluation:
     """Predictions on the test split where each picture is shown to as many experts as it needs.
 
@@ -83,14 +84,14 @@ def judge_routed(
     )
 
     @torch.no_grad()
-    def predictions(features: Tensor) -> tuple[Tensor, Tensor]:
+    def answers(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         expert_logits = task.classifier.per_expert(features)
         logits, num_asked = routed(expert_logits, router(features, expert_logits))
-        return logits.argmax(dim=1), num_asked
+        return *softmax_answers(logits), num_asked.cpu()
 
     batches = torch.split(queries.features, config.run.batch_size)
-    parts = [predictions(x.to(device)) for x in batches]
-    classes, num_asked = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    parts = [answers(x.to(device)) for x in batches]
+    classes, confidence, num_asked = (torch.cat(part) for part in zip(*parts, strict=True))
     of = config.ensemble.num_experts
     return judge(
         "classifier, routed",
@@ -98,4 +99,5 @@ def judge_routed(
         queries.labels.numpy(),
         data,
         note=f"{num_asked.double().mean():.2f} of {of} experts on average",
+        confidence=confidence.numpy(),
     )

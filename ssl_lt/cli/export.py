@@ -24,6 +24,7 @@ from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.folders import check_replaceable, whole_folder
 from ssl_lt.data.crops import CENTRE_FRACTION
 from ssl_lt.data.ordered import ordered_batches
+from ssl_lt.data.workers import Workers
 from ssl_lt.engine.run_folder import RunFolder
 from ssl_lt.models import onnx
 from ssl_lt.models.classifiers import CosineClassifier
@@ -143,7 +144,7 @@ def _batch(data: Data) -> Tensor:
         batch_size=_BATCH_SIZE,
         image_size=data.image_size,
         device=torch.device("cpu"),
-        num_workers=0,
+        workers=Workers(0),
     )
     plain = PlainView(mean=data.source.mean, std=data.source.std)
     return plain.normalise(to_unit(next(batches).images))

@@ -8,6 +8,7 @@ flags of the command line and the keys of the YAML files.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ import tyro
 from ssl_lt.core.errors import ConfigError
 
 T = TypeVar("T")
+# Of a whole number: the largest seed. What is above it is a slip, and more than torch can count.
+_MAX_INT = 2**32
 Flat = Annotated[T, tyro.conf.arg(name="")]
 
 
@@ -90,6 +93,7 @@ def with_values(instance: T, values: Mapping[str, Any], *, origin: str) -> T:
         ConfigError: names `origin`, the key and, where the key is unknown, the nearest valid one.
     """
     known = {name: (path, kind) for name, path, kind in flat_fields(instance)}
+    check_numbers(values, origin=f"{origin}: ")
     updates: dict[tuple[str, ...], Any] = {}
     for key, value in values.items():
         name = key.replace("_", "-")
@@ -101,6 +105,24 @@ def with_values(instance: T, values: Mapping[str, Any], *, origin: str) -> T:
         return cast(T, _replace(instance, updates))
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def check_numbers(values: Mapping[str, Any], *, origin: str) -> None:
+    """Refuses what no field can use, nan above all: it passes most comparisons.
+
+    Args:
+        values: flag name -> plain value, of `to_mapping` or a file.
+        origin: put before the name in the message.
+
+    Raises:
+        ConfigError: a number, alone or in a list, is not finite or absurdly large.
+    """
+    for name, value in values.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{origin}{name}: {number} is not a finite number")
+            if isinstance(number, int) and not -_MAX_INT < number < _MAX_INT:
+                raise ConfigError(f"{origin}{name}: a whole number of {_MAX_INT} or more")
 
 
 def coerce(value: Any, kind: Any, *, where: str) -> Any:
@@ -117,7 +139,7 @@ def coerce(value: Any, kind: Any, *, where: str) -> Any:
         return _choice(value, get_args(kind), where=where)
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: {value!r} is not a list")
+            raise ConfigError(f"{where}: {_shown(value)} is not a list")
         inner = get_args(kind)[0]
         return tuple(coerce(v, inner, where=where) for v in value)
     if kind is float and type(value) is int:
@@ -125,8 +147,13 @@ def coerce(value: Any, kind: Any, *, where: str) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     if type(value) is not kind:
-        raise ConfigError(f"{where}: {value!r} is not of type {kind.__name__}")
+        raise ConfigError(f"{where}: {_shown(value)} is not of type {kind.__name__}")
     return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _choice(value: Any, choices: tuple[Any, ...], *, where: str) -> Any:
@@ -134,7 +161,7 @@ def _choice(value: Any, choices: tuple[Any, ...], *, where: str) -> Any:
     if value is False and "no" in choices:
         return "no"
     if value not in choices:
-        raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}")
+        raise ConfigError(f"{where}: {_shown(value)} is none of {', '.join(map(str, choices))}")
     return value
 
 

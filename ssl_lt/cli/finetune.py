@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ssl_lt.cli.agreement import check_configuration
 from ssl_lt.cli.build import build_accelerator, check_labels, open_data
 from ssl_lt.cli.finetune_config import read_config
 from ssl_lt.cli.finetune_run import run
 from ssl_lt.cli.finetune_series import SERIES, run_series
 from ssl_lt.cli.parse import split_arguments
 from ssl_lt.cli.runs import new_run_path, take_resume
-from ssl_lt.engine.run_folder import create_run_folder
+from ssl_lt.engine.lock import run_lock
+from ssl_lt.engine.run_folder import check_is_new
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,14 +24,16 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{resumed.path} is finished: nothing to do")
         return 0
     name = config.run.run_dir or new_run_path("finetune", config.loss, config.data.data)
-    if resumed is None and name.exists():
-        create_run_folder(name)  # raises: before minutes are spent on data
+    if resumed is None:
+        check_is_new(name)  # before minutes are spent on data
     accelerator = build_accelerator(config.fit, name)
-    data = open_data(config.data, split_file=None if resumed is None else resumed.split)
-    check_labels(data, "fine-tuning")
-    if config.series.asked:
-        run_series(config, data, name=name, resumed=resumed, accelerator=accelerator)
-        return 0
-    folder = run(config, data, origin, name=name, resumed=resumed, accelerator=accelerator)
+    check_configuration(config, resumed)
+    with run_lock(resumed):
+        data = open_data(config.data, split_file=None if resumed is None else resumed.split)
+        check_labels(data, "fine-tuning")
+        if config.series.asked:
+            run_series(config, data, name=name, resumed=resumed, accelerator=accelerator)
+            return 0
+        folder = run(config, data, origin, name=name, resumed=resumed, accelerator=accelerator)
     accelerator.print(f"next: evaluate.py --run {folder.path}")
     return 0

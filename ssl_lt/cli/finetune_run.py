@@ -19,14 +19,16 @@ from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.hold_out import hold_out
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import FinetuneConfig
+from ssl_lt.cli.runs import identity
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.cli.supervised import build_task, sampled_plan, worker_crop
 from ssl_lt.cli.weights_from import Origin, find_origin, load_classifier, load_weights
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
 from ssl_lt.data.loaders import BatchPlan
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.engine.fit import fit
+from ssl_lt.engine.lock import run_lock
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder
 from ssl_lt.evaluate.softmax import softmax_answers
@@ -73,7 +75,8 @@ def run(
         accelerator.print(origin.note + (f": {report}" if report else ""))
     data.test()  # decodes it: a damaged image is found before the run begins
     folder = resumed or start_run(name, config, whole, accelerator, verb="finetune")
-    train(task, config, data, plan, folder=folder, accelerator=accelerator)
+    with run_lock(folder):
+        train(task, config, data, plan, folder=folder, accelerator=accelerator)
     return folder
 
 
@@ -106,6 +109,7 @@ def train(
             config.schedule,
             config.run.seed,
             lr_scales(task.backbone, config.rates, lr=config.optim.lr),
+            identity(config, data_sha256=data.train_sha256),
         ),
         accelerator=accelerator,
         folder=folder,
@@ -124,7 +128,7 @@ def train(
 
 
 def judge_trained(
-    task: ClassifierTask, test: PixelTable | FileTable, data: Data, config: FinetuneConfig
+    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
 ) -> tuple[Evaluation, ...]:
     """All that a trained network has to say of the test split."""
     found = judge_classifier(task, test, data, config)
@@ -134,7 +138,7 @@ def judge_trained(
 
 
 def judge_classifier(
-    task: ClassifierTask, test: PixelTable | FileTable, data: Data, config: FinetuneConfig
+    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
 ) -> Evaluation:
     """The network's own predictions on the test split."""
     network = nn.Sequential(task.backbone, task.classifier)

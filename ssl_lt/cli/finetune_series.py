@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from ssl_lt.cli.options import FinetuneConfig, SeriesOptions, Stage
 from ssl_lt.cli.runs import shared_path
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
+from ssl_lt.engine.lock import run_lock
 from ssl_lt.engine.run_folder import RunFolder
 from ssl_lt.finetune.registry import StepEntry
 from ssl_lt.losses.registry import LossEntry
@@ -73,25 +73,23 @@ def run_series(
     members = tuple(series_members(config, folder))
     if resumed is None:
         write_run_folder(folder, config, data, accelerator, verb=SERIES)
-    for number, member in enumerate(members, start=1):
-        child = RunFolder(folder / member.name)
-        if child.is_finished:
-            continue
-        accelerator.print(f"\nrun {number} of {len(members)}: {member.name}")
-        if accelerator.is_main_process and child.path.exists() and not child.config.is_file():
-            shutil.rmtree(child.path)  # killed while its folder was being made
+    with run_lock(RunFolder(folder)):
+        for number, member in enumerate(members, start=1):
+            child = RunFolder(folder / member.name)
+            if child.is_finished:
+                continue
+            accelerator.print(f"\nrun {number} of {len(members)}: {member.name}")
+            run(
+                member.config,
+                data,
+                None,
+                name=child.path,
+                resumed=child if child.config.is_file() else None,
+                accelerator=build_accelerator(member.config.fit, child.path),
+            )
+        if accelerator.is_main_process:
+            _compare(folder, members)
         accelerator.wait_for_everyone()
-        run(
-            member.config,
-            data,
-            None,
-            name=child.path,
-            resumed=child if child.config.is_file() else None,
-            accelerator=build_accelerator(member.config.fit, child.path),
-        )
-    if accelerator.is_main_process:
-        _compare(folder, members)
-    accelerator.wait_for_everyone()
 
 
 def series_members(config: FinetuneConfig, folder: Path) -> Iterator[Member]:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ssl_lt.cli.build import Data
 from ssl_lt.cli.measure import classifier_predictions
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.engine.precision import Precision
 from ssl_lt.evaluate.linear_probe import LinearProbeOptions, held_out_rows
 
 
-def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | FileTable]:
+def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | EncodedTable]:
     """What is left to train on, and what is held out.
 
     Which images is a function of the split: a run that goes on, or is judged, finds the same.
@@ -46,7 +46,7 @@ def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | FileTable]:
 
 
 def accuracy_on(
-    table: PixelTable | FileTable, data: Data, *, precision: Precision
+    table: PixelTable | EncodedTable, data: Data, *, precision: Precision
 ) -> Callable[[nn.Module], Tensor]:
     """Network that ends in logits -> (C,) accuracy on a table, 0 for classes it has no image of."""
 

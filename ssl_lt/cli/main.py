@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 
-from ssl_lt.core.errors import UserError
+from ssl_lt.cli.failure import as_user_error, is_first_to_fail, say
+from ssl_lt.cli.help_pages import kept_page
+from ssl_lt.core.errors import EXIT_CODES
 from ssl_lt.engine.signals import Stopped
 
-_USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,retrain,report,tail,export,doctor} ...
+_USAGE = f"""usage: ssl-lt {{pretrain,finetune,evaluate,retrain,report,tail,export,data,doctor}} ...
 
   pretrain   learn a representation without labels
   finetune   train a classifier, from a pretrained run or from scratch
@@ -18,14 +20,15 @@ _USAGE = """usage: ssl-lt {pretrain,finetune,evaluate,retrain,report,tail,export
   report     one page that compares runs
   tail       training images that look rare to a run without labels, to label first
   export     a run's network as a folder that timm loads, with a card, and as ONNX
+  data       look at a data set, split it or pack it, before training
   doctor     what is installed, and what is wrong with it
 
-Each takes --help. Exit codes: 0 done, 2 configuration, 3 data, 4 checkpoint, 5 not finite,
-6 processes disagree, 7 disk, 143 and 130 stopped by a signal with the state saved.
-"""
+Each takes --help.
+
+{EXIT_CODES}"""
 
 _VERBS = (
-    "pretrain", "finetune", "evaluate", "retrain", "report", "tail", "export", "doctor",
+    "pretrain", "finetune", "evaluate", "retrain", "report", "tail", "export", "data", "doctor",
 )  # fmt: skip
 
 
@@ -46,20 +49,26 @@ def run_verb(verb: str, words: list[str] | None = None) -> None:
     import importlib
 
     words = sys.argv[1:] if words is None else words
+    page = kept_page([verb, *words])
+    if page is not None:
+        print(page, end="")
+        sys.exit(0)
     command: Callable[[list[str]], int] = importlib.import_module(f"ssl_lt.cli.{verb}").main
     try:
         code = command(words)
-    except UserError as error:
-        # Every rank meets a wrong flag, and one says so; a damaged file may be met by any one.
-        if error.exit_code > 2 or _is_first():
-            print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
     except Stopped as stopped:
         if _is_first():
             print(f"{stopped}; --resume goes on from there", file=sys.stderr)
         code = stopped.exit_code
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        known = as_user_error(error)
+        if known is None:
+            is_first_to_fail()  # so that what the others meet because of it is not said
+            raise
+        say(known)
+        code = known.exit_code
     sys.exit(code)
 
 

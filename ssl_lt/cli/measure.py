@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,14 +16,20 @@ from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
 from ssl_lt.cli.build import Data, autocast_dtype
 from ssl_lt.core.distributed import rank, world_size
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.engine.precision import Precision
-from ssl_lt.evaluate.accuracy import accuracy, accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.accuracy import accuracy_from_confusion, confusion_matrix
 from ssl_lt.evaluate.answers import pack_answers
 from ssl_lt.evaluate.calibration import calibration
-from ssl_lt.evaluate.features import Features, extract_features, gather_features
+from ssl_lt.evaluate.feature_file import store_features
+from ssl_lt.evaluate.features import (
+    Features,
+    extract_features,
+    feature_batches,
+    gather_batches,
+    gather_features,
+)
 from ssl_lt.evaluate.intervals import bootstrap
-from ssl_lt.evaluate.knn import KNNOptions, knn_predict
 from ssl_lt.report.results import Evaluation
 
 _BATCH_SIZE = 512
@@ -29,57 +37,47 @@ _BATCH_SIZE = 512
 
 def features_of(
     network: nn.Module,
-    table: PixelTable | FileTable,
+    table: PixelTable | EncodedTable,
     data: Data,
     *,
     precision: Precision,
     batch_size: int = _BATCH_SIZE,
+    folder: Path | None = None,
 ) -> Features:
-    """What a frozen network says of every image of a table; the ranks share the work."""
+    """What a frozen network says of every image of a table; the ranks share the work.
+
+    Args:
+        network: (B, 3, S, S) -> (B, D).
+        table: images.
+        data: says how they are normalised.
+        precision: of the forward pass.
+        batch_size: images a forward pass.
+        folder: where features that do not fit into memory are kept; None: in memory.
+    """
     from ssl_lt.data.ordered import ordered_batches
 
     device = next(network.parameters()).device
     plain = PlainView(mean=data.source.mean, std=data.source.std).to(device)
+    size = max(1, min(batch_size, len(table) // world_size()))
     batches = ordered_batches(
         table,
-        batch_size=max(1, min(batch_size, len(table) // world_size())),
+        batch_size=size,
         image_size=data.image_size,
         device=device,
-        num_workers=data.options.num_workers,
+        workers=data.options.workers,
     )
 
     def prepare(images: Tensor) -> Tensor:
         return plain.normalise(to_unit(images))
 
-    share = extract_features(
-        network,
-        islice(batches, rank(), None, world_size()),
-        prepare,
-        autocast_dtype=autocast_dtype(precision, device),
-    )
-    return gather_features(share, device=device)
-
-
-def knn_monitor(data: Data, precision: Precision) -> Callable[[nn.Module], Mapping[str, float]]:
-    """Measures a backbone's kNN accuracy on the test split; {} where there is nothing to judge by.
-
-    It is looked at, never chosen by: the last epoch is what a run reports.
-    """
-    if not data.num_classes or int(data.train.labels.min()) < 0:
-        return lambda backbone: {}
-
-    def monitor(backbone: nn.Module) -> Mapping[str, float]:
-        test = data.test()
-        if test is None:
-            return {}
-        bank = features_of(backbone, data.train, data, precision=precision)
-        queries = features_of(backbone, test, data, precision=precision)
-        options = KNNOptions(k=min(20, len(bank)))
-        predictions = knn_predict(bank, queries, num_classes=data.num_classes, options=options)
-        found = accuracy(predictions, queries.labels, num_classes=data.num_classes)
-        return {"knn": found.balanced}
-
-    return monitor
+    own, dtype = islice(batches, rank(), None, world_size()), autocast_dtype(precision, device)
+    if folder is None:
+        share = extract_features(network, own, prepare, autocast_dtype=dtype)
+        return gather_features(share, device=device)
+    shares = feature_batches(network, own, prepare, autocast_dtype=dtype)
+    num_rounds = math.ceil(math.ceil(len(table) / size) / world_size())
+    gathered = gather_batches(shares, num_rounds=num_rounds, device=device)
+    return store_features(gathered, folder)
 
 
 def judge(
@@ -119,7 +117,7 @@ def judge(
 
 
 def classifier_predictions(
-    network: nn.Module, table: PixelTable | FileTable, data: Data, *, precision: Precision
+    network: nn.Module, table: PixelTable | EncodedTable, data: Data, *, precision: Precision
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Predicted and true classes of every image, by a network that ends in logits."""
     found = features_of(network, table, data, precision=precision)

@@ -9,6 +9,7 @@ from typing import Literal
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.cli.fields import Flat
 from ssl_lt.cli.protocol_options import ProtocolOptions
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.optim import OptimOptions
@@ -62,7 +63,8 @@ class PretrainConfig:
     plugins: tuple[str, ...] = ()
     """What is added to the method; any of them goes with any method."""
     knn_every: int = 5
-    """Epochs between two looks at the kNN accuracy on the test split; 0: never."""
+    """Epochs between two looks at the features: do they spread, and where there are labels, the kNN
+    accuracy on the test split; 0: never, so that a collapse goes unnoticed."""
     run: Flat[RunOptions] = field(default_factory=RunOptions)
     data: Flat[DataOptions] = field(default_factory=DataOptions)
     model: Flat[ModelOptions] = field(default_factory=ModelOptions)
@@ -73,6 +75,9 @@ class PretrainConfig:
     fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=40))
     projector: ProjectorOptions = field(default_factory=ProjectorOptions)
     view: ViewOptions = field(default_factory=ViewOptions)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, {"knn_every": 0})
 
 
 Stage = Literal["contrast", "classifier", "all"]
@@ -148,6 +153,7 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.hold_out < 1:
             raise ConfigError(f"--hold-out: {self.hold_out} is outside [0, 1)")
+        check_at_least(self, {"eval_every": 0})
 
     weights: Flat[ReweightOptions] = field(default_factory=ReweightOptions)
     sampling: Flat[SamplerOptions] = field(default_factory=SamplerOptions)
@@ -172,3 +178,6 @@ class EvaluateConfig:
     """Where the data is now, if it has moved since the run."""
     num_workers: int = 4
     """Processes that decode a folder too large for memory."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, {"map_images": 0, "batch_size": 1, "num_workers": 0})

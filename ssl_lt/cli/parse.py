@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from ssl_lt.cli.fields import flat_fields, nearest, to_mapping, with_values
+from ssl_lt.cli.fields import check_numbers, flat_fields, nearest, to_mapping, with_values
 from ssl_lt.cli.yaml_file import read_yaml, write_yaml
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.errors import EXIT_CODES, ConfigError
 from ssl_lt.core.files import write_text_atomically
 
 T = TypeVar("T")
@@ -36,16 +36,29 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def with_run_flag(words: list[str]) -> list[str]:
-    """`RUN --flags` as `--run RUN --flags`.
+    """`RUN --flags` as `--run RUN --flags`; see `with_flags`."""
+    return with_flags(words, "--run")
+
+
+def with_flags(words: list[str], *flags: str) -> list[str]:
+    """`A B --others` as `--first A --second B --others`.
+
+    Args:
+        words: of the command line.
+        flags: what the words before the first flag are, in order; fewer may be given.
 
     Raises:
-        ConfigError: the run is given both ways.
+        ConfigError: one of them is given both ways.
     """
-    if not words or words[0].startswith("--"):
-        return words
-    if "--run" in words:
-        raise ConfigError(f"--run: {words[0]} is the run already")
-    return ["--run", *words]
+    named: list[str] = []
+    rest = list(words)
+    for flag in flags:
+        if not rest or rest[0].startswith("--"):
+            break
+        if flag in rest:
+            raise ConfigError(f"{flag}: {rest[0]} is the {flag.removeprefix('--')} already")
+        named += [flag, rest.pop(0)]
+    return [*named, *rest]
 
 
 def take_values(words: list[str], flag: str) -> list[str]:
@@ -114,17 +127,19 @@ def parse(
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
+            config = tyro.cli(
                 type(default),
                 default=default,
                 args=list(words),
                 prog=prog,
-                description=type(default).__doc__,
+                description=f"{type(default).__doc__}\n\n{EXIT_CODES}",
             )
     except SystemExit as stop:
         if not stop.code:
             raise
         raise ConfigError(_first_sentence(errors.getvalue())) from None
+    check_numbers(to_mapping(config), origin="--")
+    return config
 
 
 def write_config(path: Path, config: Any, *, verb: str, command: str) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ssl_lt.cli.build import Data
 from ssl_lt.data.ordered import ordered_batches
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
+from ssl_lt.data.workers import Workers
 from ssl_lt.evaluate.feature_map import FEWEST_ROWS, feature_map
 from ssl_lt.evaluate.features import Features
 from ssl_lt.evaluate.nearest import nearest_rows
@@ -105,7 +106,7 @@ def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _thumbnails(
-    table: PixelTable | FileTable,
+    table: PixelTable | EncodedTable,
     rows: NDArray[np.int64],
     data: Data,
     *,
@@ -116,7 +117,7 @@ def _thumbnails(
         batch_size=max(1, len(rows)),
         image_size=data.image_size,
         device=torch.device("cpu"),
-        num_workers=0,
+        workers=Workers(0),
     )
     return [
         Thumbnail(int(label), _png(image), round(value, 4))

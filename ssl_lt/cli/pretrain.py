@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from ssl_lt.augment.views import ContrastiveView, WorkerCrop
+from ssl_lt.cli.agreement import check_configuration
 from ssl_lt.cli.build import (
     Data,
     batch_plan,
@@ -20,18 +21,19 @@ from ssl_lt.cli.build import (
     train_loader,
 )
 from ssl_lt.cli.fields import coerce, extended, flat, flat_fields, nearest, one_of, to_mapping
-from ssl_lt.cli.measure import knn_monitor
+from ssl_lt.cli.monitor import Monitor
 from ssl_lt.cli.options import PretrainConfig
 from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, take_values
-from ssl_lt.cli.runs import new_run_path, resumed_config, stored_values, take_resume
+from ssl_lt.cli.runs import identity, new_run_path, resumed_config, stored_values, take_resume
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch, View
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.engine.fit import fit
+from ssl_lt.engine.lock import run_lock
 from ssl_lt.engine.plan import Plan
-from ssl_lt.engine.run_folder import RunFolder, create_run_folder
+from ssl_lt.engine.run_folder import RunFolder, check_is_new
 from ssl_lt.models.export import export_backbone
 from ssl_lt.models.heads import projector
 from ssl_lt.pretrain.parts import TwoViewParts
@@ -48,18 +50,23 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{resumed.path} is finished: nothing to do")
         return 0
     name = config.run.run_dir or new_run_path("pretrain", *_words(config))
-    if resumed is None and name.exists():
-        create_run_folder(name)  # raises: before minutes are spent on data
+    if resumed is None:
+        check_is_new(name)  # before minutes are spent on data
     accelerator = build_accelerator(config.fit, name)
-    data = open_data(config.data, split_file=None if resumed is None else resumed.split)
-    plan = batch_plan(config.run, config.fit, data)
-    if config.run.batch_size < 2:
-        raise ConfigError(f"--batch-size {config.run.batch_size}: contrast needs 2 images or more")
-    task = build_task(config, data)
-    if config.knn_every:
-        data.test()  # decodes it: a damaged image is found before the run begins
-    folder = resumed or start_run(name, config, data, accelerator, verb="pretrain")
-    train(task, config, data, plan, folder=folder, accelerator=accelerator)
+    check_configuration(config, resumed)
+    with run_lock(resumed):
+        data = open_data(config.data, split_file=None if resumed is None else resumed.split)
+        plan = batch_plan(config.run, config.fit, data)
+        if config.run.batch_size < 2:
+            raise ConfigError(
+                f"--batch-size {config.run.batch_size}: contrast needs 2 images or more"
+            )
+        task = build_task(config, data)
+        if config.knn_every:
+            data.test()  # decodes it: a damaged image is found before the run begins
+        folder = resumed or start_run(name, config, data, accelerator, verb="pretrain")
+        with run_lock(folder):
+            train(task, config, data, plan, folder=folder, accelerator=accelerator)
     return 0
 
 
@@ -76,7 +83,7 @@ def train(
     accelerator.print(describe_start(folder, data, config.run.batch_size, accelerator), flush=True)
     crop = WorkerCrop(config.view, seed=config.run.seed, num_views=2)
     loader = train_loader(data, batches, crop, device=accelerator.device)
-    monitor = knn_monitor(data, config.fit.mixed_precision)
+    monitor = Monitor(data, config.fit.mixed_precision, warn=accelerator.print)
 
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, TwoViewTask)
@@ -86,7 +93,13 @@ def train(
     fit(
         task,
         loader,
-        Plan(config.fit, config.optim, config.schedule, config.run.seed),
+        Plan(
+            config.fit,
+            config.optim,
+            config.schedule,
+            config.run.seed,
+            identity=identity(config, data_sha256=data.train_sha256),
+        ),
         accelerator=accelerator,
         folder=folder,
         end_of_epoch=end_of_epoch,

@@ -44,21 +44,22 @@ def few_shots(options: ProtocolOptions, data: Data) -> tuple[FewShots, ...]:
     found = [FewShots(f"{shots}-shot", shots) for shots in options.shots]
     for fraction in options.fraction:
         # Not `int` alone: 0.07 * 100 is 7.000000000000001 and 0.29 * 100 is 28.999999999999996.
-        shots = int(round(fraction * len(data.whole), 6)) // data.num_classes
+        shots = int(round(fraction * len(data.readable), 6)) // data.num_classes
         if shots < 2:
             raise ConfigError(
-                f"--fraction: {fraction:g} of {len(data.whole):,} images is {shots} of each class, "
-                "but at least 2 are needed"
+                f"--fraction: {fraction:g} of {len(data.readable):,} images is {shots} of each "
+                "class, but at least 2 are needed"
             )
         found.append(FewShots(f"{100 * fraction:g} %", shots))
     for budget in found:
-        check_shots(data.whole.labels, shots=budget.shots, class_names=data.source.class_names)
+        check_shots(data.readable.labels, shots=budget.shots, class_names=data.source.class_names)
     return tuple(found)
 
 
 def needs_whole(options: ProtocolOptions) -> bool:
     """Whether some probe sees labels beyond the long-tailed training set."""
-    return "all" in options.probe_on or bool(options.shots or options.fraction)
+    asked = "all" in options.probe_on or bool(options.shots or options.fraction)
+    return asked and bool(options.probe)
 
 
 def knn_evaluations(

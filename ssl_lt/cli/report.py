@@ -9,19 +9,20 @@ from pathlib import Path
 from rich.console import Console
 
 from ssl_lt.cli.parse import split_arguments, take_values
-from ssl_lt.core.errors import ConfigError, DataError, UserError
+from ssl_lt.core.errors import EXIT_CODES, ConfigError, DataError, UserError
 from ssl_lt.report.page import write_page
 from ssl_lt.report.pictures import Pictures, read_pictures
 from ssl_lt.report.results import RunResult, read_results
 from ssl_lt.report.summary_tables import summary_tables
 from ssl_lt.report.tables import to_rich
 
-_USAGE = """usage: ssl-lt report RUN [RUN ...] [--output FILE.html]
+_USAGE = f"""usage: ssl-lt report RUN [RUN ...] [--output FILE.html]
 
 Compares runs that evaluate.py has judged: folders, or results.json files. The page is written to
 runs/report/index.html, with the same as Markdown and JSON beside it. A run that cannot be read is
 named and left out; the exit code is then that of its error.
-"""
+
+{EXIT_CODES}"""
 
 
 def main(arguments: Sequence[str]) -> int:

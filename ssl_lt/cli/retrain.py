@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from ssl_lt.cli.agreement import check_configuration
 from ssl_lt.cli.build import join_processes
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.measure import features_of, judge
@@ -28,6 +29,7 @@ from ssl_lt.cli.saved_run import (
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
 from ssl_lt.evaluate.features import Features
 from ssl_lt.evaluate.linear_probe import LinearProbeOptions, held_out_rows
+from ssl_lt.evaluate.softmax import softmax_answers
 from ssl_lt.finetune.retraining.cached import CachedFeatures
 from ssl_lt.finetune.retraining.linear import standardised
 from ssl_lt.finetune.retraining.post_hoc import check_costs
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     words = with_run_flag(split_arguments(arguments))
     config = parse(RetrainConfig(), words, read_configs(words), prog="ssl-lt retrain")
     state = join_processes()
+    check_configuration(config)
     run = open_saved_run(
         config.run,
         data_root=config.data_root,
@@ -168,7 +171,15 @@ def _judged(
     answer = entry.run(cached, config.options)
     predictions = answer.predictions.cpu().numpy()  # waits for the device
     seconds = time.perf_counter() - started
-    found = judge(entry.title, predictions, labels.numpy(), run.data, note=answer.note)
+    confidence = None if answer.logits is None else softmax_answers(answer.logits)[1].numpy()
+    found = judge(
+        entry.title,
+        predictions,
+        labels.numpy(),
+        run.data,
+        note=answer.note,
+        confidence=confidence,
+    )
     return Retrained(found, seconds)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_lt.cli.fields import Flat, nearest
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.finetune.retraining.linear import SGDOptions
 from ssl_lt.finetune.retraining.registry import RETRAINING, RetrainingOptions
@@ -49,6 +50,7 @@ class RetrainConfig:
                 raise ConfigError(f"--classifier: unknown name {name!r}{nearest(name, known)}")
         if not self.classifier:
             raise ConfigError(f"--classifier: none given; there are {', '.join(known)}")
+        check_at_least(self, {"seed": 0, "batch_size": 1, "num_workers": 0})
         if not 0 < self.held_out < 1:
             raise ConfigError(f"--held-out: {self.held_out} is not between 0 and 1")
 

@@ -13,6 +13,7 @@ from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.parse import ABOUT_THE_RUN, parse, take_values
 from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.engine.plan import Identity
 from ssl_lt.engine.run_folder import RunFolder, open_run_folder
 
 T = TypeVar("T")
@@ -22,8 +23,13 @@ RUNS = Path("runs")
 # What may differ when a run goes on: none of it changes a weight or a line of metrics.jsonl.
 _HARMLESS = {
     "run-dir", "data-root", "download", "num-workers", "cache-mib", "keep-checkpoints",
-    "checkpoint-every", "trackers", "compile",
+    "checkpoint-every", "trackers", "compile", "dist-timeout", "worker-timeout",
 }  # fmt: skip
+
+
+# Nothing depends on them any more where there is a checkpoint, and a series that was moved says
+# otherwise where its stages begin.
+_BEFORE_THE_FIRST_STEP = {"init-from", "init-classifier"}
 
 
 def new_run_path(verb: str, *words: str) -> Path:
@@ -39,7 +45,8 @@ def new_run_path(verb: str, *words: str) -> Path:
 
 def newest_run(verbs: Sequence[str]) -> RunFolder | None:
     """The run under runs/, of one of the verbs, that was started last."""
-    found = [RunFolder(path.parent) for path in RUNS.glob("*/config.yaml")]
+    # A name with a dot in front is of a run whose folder is being made.
+    found = [RunFolder(path.parent) for path in RUNS.glob("[!.]*/config.yaml")]
     found = [run for run in found if read_yaml(run.config).get("verb") in verbs]
     return max(found, key=lambda run: run.config.stat().st_mtime_ns, default=None)
 
@@ -82,18 +89,31 @@ def resumed_config(
     """The run's own configuration; flags and files may repeat it or change what does no harm.
 
     Raises:
-        ConfigError: names the first field that was asked to be otherwise, with both values.
+        ConfigError: names the fields that were asked to be otherwise, with both values.
     """
     stored = parse(default, [], stored_values(run), prog="")
     asked = parse(stored, words, values, prog="")
     was, wanted = to_mapping(stored), to_mapping(asked)
-    for name in was:
-        if was[name] != wanted[name] and name not in _HARMLESS:
-            raise ConfigError(
-                f"--{name}: {wanted[name]} was asked for, but {run.path} was started with "
-                f"{was[name]}; a resumed run keeps its configuration"
-            )
+    others = [name for name in was if was[name] != wanted[name] and name not in _HARMLESS]
+    if others:
+        first, *more = others
+        lines = [
+            f"--{first}: {wanted[first]} was asked for, but {run.path} was started with "
+            f"{was[first]}"
+        ]
+        lines += [f"--{name}: {wanted[name]}, but with {was[name]}" for name in more]
+        raise ConfigError(f"{'; '.join(lines)}; a resumed run keeps its configuration")
     return asked
+
+
+def identity(config: Any, *, data_sha256: str) -> Identity:
+    """What the checkpoints of a run remember of it; see `Identity`."""
+    options = {
+        name: value
+        for name, value in to_mapping(config).items()
+        if name not in _HARMLESS | _BEFORE_THE_FIRST_STEP
+    }
+    return Identity(options, data_sha256)
 
 
 def shared_path(path: Path) -> Path:

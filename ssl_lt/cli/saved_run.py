@@ -23,7 +23,7 @@ from ssl_lt.cli.summary import save_result, stored_result
 from ssl_lt.cli.supervised import build_task
 from ssl_lt.cli.weights_from import checkpoint_weights
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.engine.run_folder import RunFolder, open_run_folder
 from ssl_lt.engine.state import load_model_state
 from ssl_lt.evaluate.representation import Representation
@@ -52,7 +52,7 @@ class SavedRun:
     folder: RunFolder
     config: PretrainConfig | FinetuneConfig
     data: Data
-    test: PixelTable | FileTable
+    test: PixelTable | EncodedTable
     evaluations: tuple[Evaluation, ...]
     representations: tuple[Representation, ...]
 

@@ -47,7 +47,7 @@ def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: 
         device += f" with {torch.get_num_threads()} threads"
     return (
         f"run: {folder.path}\n"
-        f"data: {data.source.name}, {len(data.train):,} images, {classes}\n"
+        f"data: {data.source.name}, {len(data.train):,} images, {classes}{_left_out(data)}\n"
         f"on {device}, precision {accelerator.mixed_precision.replace('no', 'fp32')}, "
         f"{share}"
     )
@@ -60,7 +60,7 @@ def describe_data(data: Data) -> DataDescription:
         recipe.kind, f"{recipe.kind}, imbalance factor {recipe.imbalance_factor or 1:g}"
     )
     return DataDescription(
-        source=f"{data.source.name} ({profile}; {len(data.train):,} images)",
+        source=f"{data.source.name} ({profile}; {len(data.train):,} images{_left_out(data)})",
         split_sha256=data.split.sha256,
         counts_per_class=data.split.counts_per_class,
         class_names=data.source.class_names if data.split.counts_per_class else (),
@@ -71,6 +71,12 @@ def describe_data(data: Data) -> DataDescription:
             for group in data.groups
         ),
     )
+
+
+def _left_out(data: Data) -> str:
+    if not data.bad_images:
+        return ""
+    return f", {len(data.bad_images):,} that cannot be read left out (bad_images.csv)"
 
 
 def _classes(part: NDArray[np.int64]) -> tuple[int, ...]:

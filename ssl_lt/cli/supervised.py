@@ -19,7 +19,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.data.samplers import ClassRates, ClassSampledPlan
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.finetune.class_rates import class_rates
 from ssl_lt.finetune.contrast_task import ContrastTask, build_contrast
 from ssl_lt.finetune.expert_task import ExpertTask, expert_classifier, expert_loss
@@ -37,7 +37,7 @@ _LARGEST_SMALL_PICTURE = 96
 
 
 def build_task(
-    config: FinetuneConfig, data: Data, held_out: PixelTable | FileTable | None = None
+    config: FinetuneConfig, data: Data, held_out: PixelTable | EncodedTable | None = None
 ) -> ClassifierTask:
     """Networks, loss and views; initial weights follow from the seed.
 

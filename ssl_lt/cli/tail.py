@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from ssl_lt.cli.build import Data, open_data
 from ssl_lt.cli.parse import parse, read_configs, split_arguments, with_run_flag
 from ssl_lt.cli.sample_scores import file_of_epoch, read_scores, score_files
 from ssl_lt.cli.saved_run import find_run, run_config_of
+from ssl_lt.cli.thumbnails import thumbnail
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.folders import check_replaceable, whole_folder
-from ssl_lt.data.crops import CentreSquare, cut
-from ssl_lt.data.decode import read_image
 from ssl_lt.data.split import read_split
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.tables import PixelTable
 from ssl_lt.engine.run_folder import RunFolder
 from ssl_lt.evaluate.tail import (
     CLUSTER,
@@ -41,15 +39,14 @@ from ssl_lt.report.plain import to_plain
 from ssl_lt.report.tables import Table, to_rich
 from ssl_lt.report.tail import (
     TailReport,
-    Tile,
     epoch_table,
     finding_table,
     write_sheet,
     write_tail_page,
 )
+from ssl_lt.report.templates import Tile
 
 _LIST, _PAGE, _SHEET, _NUMBERS = "tail.csv", "index.html", "sheet.png", "tail.json"
-_THUMBNAIL = 64
 _PRECISION_AT = (100, 500, 1000)
 
 
@@ -198,10 +195,10 @@ def _aucs(
 
 
 def _file_names(data: Data) -> list[str] | None:
-    """Names relative to the data's folder; bytes that are no text are escaped."""
-    if not isinstance(data.train, FileTable):
+    """See `EncodedTable.name`; None where pixels are all there is."""
+    if isinstance(data.train, PixelTable):
         return None
-    return [name.decode("utf-8", "backslashreplace") for name in data.train.names.tolist()]
+    return [data.train.name(row) for row in range(len(data.train))]
 
 
 def _csv(ranked: Ranked, data: Data, names: list[str] | None) -> str:
@@ -237,17 +234,5 @@ def _tiles(ranked: Ranked, samples: Integers, data: Data) -> tuple[Tile, ...]:
         if data.groups:
             label = int(data.train.labels[i])
             lines.append(f"{data.source.class_names[label]} ({data.split.counts_per_class[label]})")
-        found.append(Tile(_thumbnail(data.train, i), f"sample {i}", tuple(lines)))
+        found.append(Tile(thumbnail(data.train, i), f"sample {i}", tuple(lines)))
     return tuple(found)
-
-
-def _thumbnail(table: PixelTable | FileTable, row: int) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: small pictures as they are, of files the middle square."""
-    if isinstance(table, PixelTable):
-        pixels = table.pixels[row]
-    else:
-        image = read_image(table.path(row))
-        boxes = CentreSquare(1.0).boxes(0, row, image.height, image.width)
-        pixels = cut(image, boxes, size=_THUMBNAIL)[0]
-    out: NDArray[np.uint8] = pixels.permute(1, 2, 0).contiguous().numpy()
-    return out

@@ -66,7 +66,7 @@ def _view(
         batch_size=max(1, min(batch_size, len(rows) // world_size())),
         image_size=size,
         device=device,
-        num_workers=data.options.num_workers,
+        workers=data.options.workers,
     )
     image = torch.from_numpy(rows).to(device)
     seed, number = keys

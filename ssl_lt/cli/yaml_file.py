@@ -11,11 +11,16 @@ import yaml
 
 from ssl_lt.core.errors import ConfigError
 
-_MAX_BYTES = 1 << 20
+# A hundred times the largest configuration, and still read in a second.
+_MAX_BYTES = 1 << 16
+_MAX_DEPTH = 20
+_PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys, anchors, and reads floats as people write them."""
+    """A safe loader that refuses duplicate keys, anchors and numbers that are not as they look."""
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -24,7 +29,12 @@ class _Loader(yaml.SafeLoader):
             raise _refusal("aliases are not read", event)
         if getattr(event, "tag", None) is not None:
             raise _refusal(f"tag {event.tag!r}: tags are not read", event)
-        return super().compose_node(parent, index)
+        if self.depth == _MAX_DEPTH:
+            raise _refusal("nested too deeply", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: Any = False) -> dict[Any, Any]:  # noqa: FBT002
         seen = set()
@@ -35,6 +45,22 @@ class _Loader(yaml.SafeLoader):
                 raise _refusal(f"key {key.value!r} appears twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_plain_int(self, node: Any) -> int:
+        """A decimal; YAML 1.1 takes 010 for 8 and 1:30 for 90."""
+        if not _PLAIN_INT.fullmatch(node.value):
+            raise _refusal(f"{node.value[:40]!r} is no plain number; a word needs quotes", node)
+        return int(node.value.replace("_", ""))
+
+    def construct_plain_float(self, node: Any) -> float:
+        """A decimal; YAML 1.1 takes 1:30.5 for 90.5."""
+        if ":" in node.value:
+            raise _refusal(f"{node.value[:40]!r} is no plain number; a word needs quotes", node)
+        return float(super().construct_yaml_float(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_plain_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_plain_float)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -60,19 +86,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: names the file and line.
     """
     try:
-        size = path.stat().st_size
-        if size <= _MAX_BYTES:
-            content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # ours is a SafeLoader
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)  # not all of it: a device has no end
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{path}: more than {_MAX_BYTES} bytes: not a configuration")
+    try:
+        content = yaml.load(data.decode("utf-8"), Loader=_Loader)  # ours is a SafeLoader
     # ValueError: bytes that are no text, or a date such as 2001-99-99.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}{line}: {problem}") from error
-    if size > _MAX_BYTES:
-        raise ConfigError(f"{path}: more than {_MAX_BYTES} bytes: not a configuration")
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -5,11 +5,13 @@ With one process, or none initialised, every function is the identity.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -77,6 +79,15 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def gather_objects(value: T) -> list[T]:
+    """Plain values of all ranks, in rank order; slow, and for the few moments outside the steps."""
+    if world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value)
+    return found
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+# At the end of each command's --help.
+EXIT_CODES = """\
+Exit codes: 0 done, 1 a fault of ssl_lt, 2 configuration, 3 data, 4 checkpoint, 5 a loss or gradient
+that is not finite, 6 processes that disagree or are lost, 7 disk, 8 memory, 143 and 130 stopped by
+a signal with the state saved. SSL_LT_DEBUG=1 in the environment shows where an error was raised.
+"""
+
 
 class UserError(Exception):
     """Something the user can mend; `exit_code` tells a script what kind."""
@@ -34,7 +41,7 @@ class NumericError(UserError, ArithmeticError):
 
 
 class DistributedError(UserError, RuntimeError):
-    """Processes that do not agree."""
+    """Processes that do not agree, or that have lost each other."""
 
     exit_code = 6
 
@@ -43,3 +50,9 @@ class DiskError(UserError, OSError):
     """A disk that is full or may not be written."""
 
     exit_code = 7
+
+
+class OutOfMemoryError(UserError, MemoryError):
+    """More memory asked for than there is, on the device or on the host."""
+
+    exit_code = 8

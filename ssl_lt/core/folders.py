@@ -9,13 +9,43 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_lt.core.errors import ConfigError, DiskError
+from ssl_lt.core.files import sync_path
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill with files; at the end it is `path`.
+
+    Where the block raises, nothing of it stays.
+
+    Args:
+        path: must not be there at the end, unless it is empty.
+
+    Raises:
+        DiskError: a folder cannot be made, written or renamed.
+    """
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # some libraries write private files; a run is for others to read
+            sync_path(file)
+        sync_path(temporary)
+        temporary.rename(path)
+        sync_path(path.parent)
+    except OSError as error:
+        if isinstance(error, DiskError):
+            raise
+        raise DiskError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` to fill; at the end it takes the place of `path`.
-
-    Where the block raises, nothing of it stays and an older `path` is left alone.
+    """`new_folder` that takes the place of an older one; where the block raises, that one stays.
 
     Args:
         path: made anew; an older one is replaced.
@@ -23,24 +53,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         DiskError: a folder cannot be made, written or renamed.
     """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     older = path.with_name(f".{path.name}-{os.getpid()}-older")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.iterdir():
-            file.chmod(0o644)  # some libraries write private files; a run is for others to read
-        if path.exists():
-            path.rename(older)
-        temporary.rename(path)
-    except OSError as error:
-        if isinstance(error, DiskError):
-            raise
-        raise DiskError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with new_folder(path) as temporary:
+            yield temporary
+            if path.exists():
+                path.rename(older)
     finally:
-        for leftover in (temporary, older):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def check_replaceable(path: Path, *, marker: str, flag: str) -> None:

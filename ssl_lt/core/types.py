@@ -58,10 +58,13 @@ class StepOutput:
     Attributes:
         loss: scalar with gradient, the mean over this rank's samples.
         terms: named parts, detached scalars; they stay on the device until a line is logged.
+        losses: (B,) a sample's own part of the loss, detached; None of a task that has none.
+            Nothing is computed of it: where the loss is not finite it tells which samples did it.
     """
 
     loss: Tensor
     terms: Mapping[str, Tensor]
+    losses: Tensor | None = None
 
 
 class View(Protocol):

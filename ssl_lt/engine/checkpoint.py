@@ -24,12 +24,16 @@ from torch import Tensor
 
 from ssl_lt import __version__
 from ssl_lt.core.errors import CheckpointError, DiskError
-from ssl_lt.core.files import sync_path
+from ssl_lt.core.files import file_sha256, sync_path
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 _STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
+# What a damaged or crafted JSON file makes the reader and the look-ups in it raise.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,22 @@ class Checkpoint:
     step: int
     state: Mapping[str, Any]
     tensors: Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is in a checkpoint folder."""
+
+    step: int
+    files: Mapping[str, _Written]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -67,14 +87,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         _write_manifest(temporary, checkpoint.step)
         _verify(temporary)
         if target.exists():  # a damaged one that an earlier resume passed over
-            shutil.rmtree(target)
+            _remove(target)
         temporary.rename(target)
         sync_path(folder)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, CheckpointError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise DiskError(f"{target}: checkpoint not written: {error}") from error
+        needed = sum(t.nbytes for tensors in checkpoint.tensors.values() for t in tensors.values())
+        raise DiskError(
+            f"{target}: checkpoint of {needed:,} bytes not written "
+            f"({shutil.disk_usage(folder.parent).free:,} are free): {error}"
+        ) from error
     for old in _folders(folder)[max(2, keep) :]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return target
 
 
@@ -82,15 +106,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads one checkpoint folder after verifying every file of it.
 
     Raises:
-        CheckpointError: names the file that is missing, cut, changed or of a newer format.
+        CheckpointError: names the file that is missing, cut, changed, of a newer format or, with a
+            digest that is right, not what it should hold.
     """
     manifest = _verify(path)
     tensors = {}
-    for name in manifest["files"]:
-        if name.endswith(".safetensors"):
-            tensors[name.removesuffix(".safetensors")] = load_file(path / name)
-    state = json.loads((path / _STATE).read_text())
-    return Checkpoint(step=manifest["step"], state=state, tensors=tensors)
+    for name in manifest.files:
+        file = path / name
+        try:
+            if name.endswith(".safetensors"):
+                tensors[name.removesuffix(".safetensors")] = load_file(file)
+            elif name == _STATE:
+                state = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (*_UNREADABLE, SafetensorError) as error:
+            raise CheckpointError(f"{file}: cannot be read: {error}") from error
+    return Checkpoint(step=manifest.step, state=state, tensors=tensors)
 
 
 def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
@@ -157,17 +187,19 @@ def _folders(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def _remove(path: Path) -> None:
+    """Hides a checkpoint, then deletes it: half deleted, it would be taken for a damaged one."""
+    hidden = path.with_name(f".tmp-{path.name}-old")
+    try:
+        path.rename(hidden)
+    except OSError:
+        return  # it stays, whole; the next save tries again
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".tmp-step-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def signed(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +213,7 @@ def _write_manifest(folder: Path, step: int) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         sync_path(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     manifest = {
         "format": FORMAT_VERSION,
         "step": step,
@@ -193,34 +225,46 @@ def _write_manifest(folder: Path, step: int) -> None:
     sync_path(folder)
 
 
-def _verify(path: Path) -> dict[str, Any]:
+def _verify(path: Path) -> _Manifest:
     """The manifest, after it and every file have been held against their digests."""
     manifest = _read_manifest(path / _MANIFEST)
-    for name, entry in manifest["files"].items():
+    for name, written in manifest.files.items():
         file = path / name
-        if Path(name).name != name or file.is_symlink():
-            raise CheckpointError(f"{path / _MANIFEST}: {name!r} is not a file of this folder")
-        if not file.is_file():
-            raise CheckpointError(f"{file}: missing")
-        if file.stat().st_size != entry["bytes"]:
-            raise CheckpointError(
-                f"{file}: {file.stat().st_size} bytes, {entry['bytes']} were written"
-            )
-        if _digest(file) != entry["sha256"]:
-            raise CheckpointError(f"{file}: content has changed since it was written")
+        try:
+            if Path(name).name != name or file.is_symlink():
+                raise CheckpointError(f"{path / _MANIFEST}: {name!r} is not a file of this folder")
+            if not file.is_file():
+                raise CheckpointError(f"{file}: missing")
+            size = file.stat().st_size
+            if size != written.bytes:
+                raise CheckpointError(f"{file}: {size} bytes, {written.bytes} were written")
+            if file_sha256(file) != written.sha256:
+                raise CheckpointError(f"{file}: content has changed since it was written")
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
     return manifest
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> _Manifest:
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = int(manifest["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(plain["format"])
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
     if version > FORMAT_VERSION:
         raise CheckpointError(f"{path}: format {version}, this reads up to {FORMAT_VERSION}")
-    if signed(manifest) != manifest:
+    if signed(plain) != plain:
         raise CheckpointError(f"{path}: content has changed since it was written")
-    if _NAME.fullmatch(path.parent.name) and path.parent.name != f"step-{manifest['step']:06d}":
-        raise CheckpointError(f"{path}: is of step {manifest['step']}, not {path.parent.name}")
+    try:
+        files = {
+            name: _Written(int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in plain["files"].items()
+        }
+        manifest = _Manifest(step=int(plain["step"]), files=files)
+    except _UNREADABLE as error:
+        raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
+    if _STATE not in files:
+        raise CheckpointError(f"{path}: lists no {_STATE}")
+    if _NAME.fullmatch(path.parent.name) and path.parent.name != f"step-{manifest.step:06d}":
+        raise CheckpointError(f"{path}: is of step {manifest.step}, not {path.parent.name}")
     return manifest

@@ -13,20 +13,22 @@ import torch
 from accelerate import Accelerator
 
 from ssl_lt.core.distributed import all_true, rank, world_size
-from ssl_lt.core.errors import ConfigError, NumericError
+from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.checkpoint import newest_checkpoint, save_checkpoint
+from ssl_lt.engine.finite import Part, check_weights, mean_of, not_finite
 from ssl_lt.engine.log import MetricsLog
 from ssl_lt.engine.optim import build_optimizer
+from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.plan import EndOfEpoch, Loader, Plan
 from ssl_lt.engine.progress import ProgressBar
-from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.engine.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.engine.signals import Stopped, StopRequest
-from ssl_lt.engine.state import TrainingState
+from ssl_lt.engine.state import TrainingState, notes_on
 from ssl_lt.models.batch_norm import synchronised
 
 
@@ -51,7 +53,8 @@ def fit(
 
     Raises:
         NumericError: a loss or gradient is not finite on some rank; raised on all ranks, before
-            the optimiser step, naming the step. The last good checkpoint stays.
+            the optimiser step, as `not_finite` says. The last good checkpoint stays.
+        OutOfMemoryError: names the batch; the last good checkpoint stays.
         Stopped: a signal asked for it; the state is saved.
         CheckpointError: the checkpoint is damaged or belongs to another model.
         DiskError: a checkpoint or a line could not be written.
@@ -59,18 +62,16 @@ def fit(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     training = _Training(task, loader, plan, accelerator, folder)
+    if accelerator.is_main_process:
+        remove_leftovers(folder, warn=print)
     checkpoint = newest_checkpoint(folder.checkpoints, warn=accelerator.print)
     if checkpoint is None:
         training.log.restore({}, 0, step=0)  # of a run that was killed before it saved anything
     else:
         training.state.restore(checkpoint)
         training.step = training.saved_step = checkpoint.step
-        processes = checkpoint.state["processes"]
-        if processes != world_size():
-            accelerator.print(
-                f"note: {processes} processes wrote this checkpoint and {world_size()} go on: "
-                "equal up to rounding, not bit for bit"
-            )
+        for note in notes_on(checkpoint):
+            accelerator.print(note)
     return training.run(end_of_epoch)
 
 
@@ -103,10 +104,11 @@ class _Training:
         self.model = accelerator.prepare_model(self.task)
         self.step_module = torch.compile(self.model) if plan.fit.compile else self.model
         self.log = MetricsLog(folder, accelerator)
-        self.state = TrainingState(self.task, self.optimizer, self.log, self.total_steps)
+        self.state = TrainingState(
+            self.task, self.optimizer, self.log, self.total_steps, plan.identity
+        )
         self.step = 0
         self.saved_step = 0
-        self._lr = plan.optim.lr
 
     def run(self, end_of_epoch: EndOfEpoch) -> FitResult:
         """All epochs that are still to do."""
@@ -116,15 +118,38 @@ class _Training:
             StopRequest() as stop,
             ProgressBar(self.total_steps, first_step=first_step, is_main=is_main) as bar,
         ):
-            while self.step < self.total_steps:
-                self._epoch(end_of_epoch, bar, stop)
+            try:
+                self._catch_up(end_of_epoch)
+                self._stop_if_asked(stop)
+                while self.step < self.total_steps:
+                    self._epoch(end_of_epoch, bar, stop)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise out_of_memory(
+                        error, step=self.step + 1, batch_size=self.loader.batch_size
+                    ) from error
+                raise
         elapsed_seconds = time.perf_counter() - started_at
         images = (self.total_steps - first_step) * self.images_per_step
         return FitResult(elapsed_seconds, images / elapsed_seconds)
 
+    def _catch_up(self, end_of_epoch: EndOfEpoch) -> None:
+        """What came after the checkpoint that this run goes on from and before the next step.
+
+        The line that could not be written, where that ended the run; and the measurement at the
+        end of an epoch, which the checkpoint precedes so that no training hangs on it.
+        """
+        if self.step == 0:
+            return
+        epoch = self._epoch_of((self.step - 1) // self.steps_per_epoch)
+        if self.log.summed_steps and self._line_is_due():
+            self._write_line(epoch)
+        if self._epoch_ends():
+            self._measure(epoch, end_of_epoch)
+
     def _epoch(self, end_of_epoch: EndOfEpoch, bar: ProgressBar, stop: StopRequest) -> None:
         number, first = divmod(self.step, self.steps_per_epoch)
-        epoch = Epoch(number, self.plan.fit.epochs, self.steps_per_epoch)
+        epoch = self._epoch_of(number)
         started_at = time.perf_counter()
         self.task.train()
         self.task.on_epoch_start(epoch)
@@ -132,15 +157,16 @@ class _Training:
         line: dict[str, Any] = {}
         for _ in range(first, self.steps_per_epoch):
             self._optimizer_step(batches)
-            ends = self.step % self.steps_per_epoch == 0
-            if ends or self.step % self.plan.fit.log_every == 0:
-                line = self.log.flush({"step": self.step, "epoch": number, "lr": self._lr})
-            bar.advance(self.step, line.get("loss"), self._images_per_second(started_at, first))
-            if not ends:  # the epoch's own end saves and may stop, below
+            images_per_second = self._images_per_second(started_at, first)
+            if self._epoch_ends():
+                self.task.on_epoch_end(epoch)
+            if self._line_is_due():
+                line = self._write_line(epoch)
+            bar.advance(self.step, line.get("loss"), images_per_second)
+            if not self._epoch_ends():  # the epoch's own end saves and may stop, below
                 self._save_if_due()
                 self._stop_if_asked(stop)
-        images_per_second = self._images_per_second(started_at, first)
-        self.task.on_epoch_end(epoch)
+        self._save()  # before the measurement: killed in it, no step is taken again
         line |= self._measure(epoch, end_of_epoch)
         self.log.write_timing(
             {
@@ -150,7 +176,6 @@ class _Training:
                 "images_per_second": round(images_per_second, 1),
             }
         )
-        self._save()
         bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
         self._stop_if_asked(stop)
 
@@ -159,36 +184,58 @@ class _Training:
         # Dropout and the like draw from a stream that is a function of the step: nothing to save.
         torch.manual_seed(seed_of(self.plan.seed, self.step, rank()))
         accumulate = self.plan.fit.accumulate_steps
+        parts = []
         for number in range(accumulate):
-            last = number == accumulate - 1
+            batch, last = next(batches), number == accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                output = self.step_module(next(batches))
+                output = self.step_module(batch)
                 self.accelerator.backward(output.loss / accumulate)
+            parts.append(Part.of(batch, output))
+        loss, terms = mean_of(parts)
         parameters = [p for p in self.task.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not all_true(torch.isfinite(output.loss.detach()) & torch.isfinite(norm)):
-            raise NumericError(
-                f"step {self.step + 1}: not finite on some process (here: loss "
-                f"{output.loss.item():g}, gradient norm {norm.item():g}); nothing was updated"
-            )
+        # The one moment of a step at which the host waits for the device.
+        if not all_true(torch.isfinite(loss) & torch.isfinite(norm)):
+            raise not_finite(self.step + 1, parts, self.task)
         if self.plan.optim.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.plan.optim.clip_grad_norm, norm)
         self._set_lr()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.log.add({"loss": output.loss.detach(), "grad_norm": norm, **output.terms})
+        self.log.add({"loss": loss, "grad_norm": norm, **terms})
 
     def _set_lr(self) -> None:
-        multiplier = lr_multiplier(
-            self.step,
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr_of(self.step) * group["lr_scale"]
+
+    def _lr_of(self, step: int) -> float:
+        """Of the update that ends step `step + 1`."""
+        return self.plan.optim.lr * lr_multiplier(
+            step,
             self.plan.schedule,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
         )
-        self._lr = self.plan.optim.lr * multiplier
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._lr * group["lr_scale"]
+
+    def _epoch_of(self, number: int) -> Epoch:
+        return Epoch(number, self.plan.fit.epochs, self.steps_per_epoch)
+
+    def _epoch_ends(self) -> bool:
+        return self.step % self.steps_per_epoch == 0
+
+    def _line_is_due(self) -> bool:
+        return self._epoch_ends() or self.step % self.plan.fit.log_every == 0
+
+    def _write_line(self, epoch: Epoch) -> dict[str, Any]:
+        """The means since the line before; one that cannot be written is not lost."""
+        line = {"step": self.step, "epoch": epoch.number, "lr": self._lr_of(self.step - 1)}
+        try:
+            return self.log.flush(line)
+        except DiskError as error:
+            # Rank 0 alone comes here; the others learn of it when this process ends.
+            self._write_checkpoint()
+            raise DiskError(f"{error}; the state after step {self.step} is saved") from error
 
     def _measure(self, epoch: Epoch, end_of_epoch: EndOfEpoch) -> dict[str, Any]:
         """What is measured between two epochs, and logged beside the means."""
@@ -211,11 +258,16 @@ class _Training:
         """A checkpoint from rank 0: every rank holds the same state."""
         if self.saved_step == self.step:
             return
+        self._write_checkpoint()
+        self.accelerator.wait_for_everyone()
+
+    def _write_checkpoint(self) -> None:
+        check_weights(self.step, self.task)
         self.saved_step = self.step
         if self.accelerator.is_main_process:
+            self.log.sync()
             keep = self.plan.fit.keep_checkpoints
             save_checkpoint(self.folder.checkpoints, self.state.at(self.step), keep=keep)
-        self.accelerator.wait_for_everyone()
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         """Every rank stops where any was asked to."""

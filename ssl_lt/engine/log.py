@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ssl_lt.core.distributed import mean_over_ranks
+from ssl_lt.core.errors import DiskError
+from ssl_lt.core.files import sync_path
 from ssl_lt.engine.run_folder import RunFolder, append_line, trim_lines
 
 
@@ -36,8 +38,10 @@ class MetricsLog:
         """Completes and writes a line: the one place where the host waits for the device."""
         names = sorted(self.sums)
         means = mean_over_ranks(torch.stack([self.sums[n] for n in names]) / self.summed_steps)
+        written = self.write(line | dict(zip(names, means.tolist(), strict=True)))
+        # Only now: where the line could not be written, a checkpoint still holds its sums.
         self.sums, self.summed_steps = {}, 0
-        return self.write(line | dict(zip(names, means.tolist(), strict=True)))
+        return written
 
     def write(self, line: dict[str, Any]) -> dict[str, Any]:
         """Writes a line as it is; `step` must be in it."""
@@ -50,6 +54,19 @@ class MetricsLog:
         """Seconds and images/s, which differ between a resumed run and one left alone."""
         if self._accelerator.is_main_process:
             append_line(self._folder.timing, line)
+
+    def sync(self) -> None:
+        """Waits until the lines are on the disk: a checkpoint never knows more steps than they do.
+
+        Raises:
+            DiskError: names the file.
+        """
+        path = self._folder.metrics
+        try:
+            if path.exists():
+                sync_path(path)
+        except OSError as error:
+            raise DiskError(f"{path}: not written to the disk: {error.strerror}") from error
 
     def restore(self, sums: Mapping[str, Tensor], summed_steps: int, *, step: int) -> None:
         """Goes back to where a checkpoint was written; later lines are dropped."""

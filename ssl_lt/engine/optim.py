@@ -83,6 +83,10 @@ def build_optimizer(
         )
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr, fused=True)
-    from lightly.utils.lars import LARS  # imports slowly, and few runs need it
+    # Imports slowly, and few runs need it. lightly's waits for the device twice a weight.
+    from timm.optim.lars import Lars
 
-    return LARS(groups, lr=options.lr, momentum=options.momentum)  # type: ignore[no-any-return]
+    lars: torch.optim.Optimizer = Lars(
+        groups, lr=options.lr, momentum=options.momentum, foreach=True
+    )
+    return lars

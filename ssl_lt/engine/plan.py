@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.engine.optim import LrScale, OptimOptions, same_rate
@@ -33,15 +33,28 @@ class FitOptions:
     """Steps between two checkpoints beside the one at the end of each epoch; 0: none."""
     keep_checkpoints: int = 2
     """How many are kept, at least 2."""
+    dist_timeout: int = 600
+    """Seconds that processes wait for each other before they give up; the first may be waited for
+    while it downloads."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also log to tensorboard and/or wandb."""
 
     def __post_init__(self) -> None:
         leasts = {"epochs": 1, "accumulate_steps": 1, "log_every": 1, "keep_checkpoints": 2}
-        for name, least in {**leasts, "checkpoint_every": 0}.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag}: {getattr(self, name)} is below {least}")
+        check_at_least(self, {**leasts, "checkpoint_every": 0, "dist_timeout": 1})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint must have in common with the run that takes it up.
+
+    Attributes:
+        options: flag -> value, of all that a weight depends on.
+        data_sha256: of the training images, see `content_sha256`.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ class Plan:
         fit, optim, schedule: options.
         seed: of the run.
         lr_scale: name of a parameter -> factor on its learning rate.
+        identity: of the run.
     """
 
     fit: FitOptions
@@ -59,6 +73,7 @@ class Plan:
     schedule: ScheduleOptions
     seed: int
     lr_scale: LrScale = same_rate
+    identity: Identity = field(default_factory=Identity)
 
 
 class Loader(Protocol):

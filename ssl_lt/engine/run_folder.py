@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.folders import new_folder
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class RunFolder:
         return self.path / "split.json"
 
     @property
+    def bad_images(self) -> Path:
+        """Images that could not be read and were left out; with --bad-images skip alone."""
+        return self.path / "bad_images.csv"
+
+    @property
+    def test_split(self) -> Path:
+        """The rows to test on, where --test-split gave any."""
+        return self.path / "test_split.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON line per logged step; the same for a resumed run and one left alone."""
         return self.path / "metrics.jsonl"
@@ -36,6 +50,11 @@ class RunFolder:
     def timing(self) -> Path:
         """One JSON line per epoch with seconds and images/s: what differs from run to run."""
         return self.path / "timing.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains; the file stays, and says nothing by being there."""
+        return self.path / "lock"
 
     @property
     def checkpoints(self) -> Path:
@@ -78,22 +97,41 @@ class RunFolder:
         return self.path / "exported-model"
 
 
-def create_run_folder(path: Path) -> RunFolder:
-    """Makes a new run folder.
+def check_is_new(path: Path) -> None:
+    """Refuses what is there already.
 
     Raises:
         ConfigError: the folder exists; `--resume` continues it.
-        DiskError: it cannot be made.
     """
     if path.exists():
         raise ConfigError(
             f"--run-dir: {path} exists and is never overwritten; "
             f"--resume {path} continues it, another --run-dir starts anew"
         )
+
+
+@contextmanager
+def new_run_folder(path: Path) -> Iterator[RunFolder]:
+    """A run folder to write into what the run is; only then it appears as `path`.
+
+    A process that is killed meanwhile leaves no run that can neither be resumed nor begun.
+
+    Raises:
+        ConfigError: the folder exists; `--resume` continues it.
+        DiskError: it cannot be made.
+    """
+    check_is_new(path)
     try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise DiskError(f"--run-dir: cannot make {path}: {error.strerror}") from error
+        with new_folder(path) as temporary:
+            yield RunFolder(temporary)
+    except DiskError as error:
+        raise DiskError(f"--run-dir: {error}") from error
+
+
+def create_run_folder(path: Path) -> RunFolder:
+    """`new_run_folder` with nothing in it yet."""
+    with new_run_folder(path):
+        pass
     return RunFolder(path)
 
 
@@ -123,15 +161,46 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def trim_lines(path: Path, *, last_step: int) -> None:
-    """Drops what a killed run logged after its last checkpoint, a half-written line included."""
+    """Drops what a killed run logged after its last checkpoint, a half-written line included.
+
+    Of the checkpoint's own step the first line stays: it was written before the checkpoint, what
+    was measured of it after.
+    """
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] > last_step:
+            step = json.loads(line)["step"]
+            if step > last_step:
                 break
         except (ValueError, KeyError, TypeError):
             break
         kept.append(line + "\n")
+        if step == last_step:
+            break
     write_text_atomically(path, "".join(kept))
+
+
+def remove_leftovers(folder: RunFolder, *, warn: Callable[[str], None]) -> None:
+    """Removes what a killed run was writing: none of it is ever read. Says so in one line."""
+    found = [
+        path
+        for place, pattern in (
+            (folder.path, ".metrics.jsonl.*"),
+            (folder.path, ".timing.jsonl.*"),
+            (folder.path, ".results.json.*"),
+            (folder.path, ".exported-*"),
+            (folder.checkpoints, ".tmp*"),
+            (folder.scores, ".tmp*"),
+        )
+        for path in sorted(place.glob(pattern))
+    ]
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if found:
+        names = ", ".join(str(path.relative_to(folder.path)) for path in found)
+        warn(f"warning: {folder.path}: removed what a killed run left unfinished: {names}")

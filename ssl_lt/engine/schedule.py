@@ -29,6 +29,8 @@ class ScheduleOptions:
             raise ConfigError(f"--warmup-epochs: {self.warmup_epochs} is negative")
         if not 0 <= self.final_lr_fraction <= 1:
             raise ConfigError(f"--final-lr-fraction: {self.final_lr_fraction} is outside [0, 1]")
+        if not 0 < self.step_factor <= 1:
+            raise ConfigError(f"--step-factor: {self.step_factor} is outside (0, 1]")
         if any(not 0 < m <= 1 for m in self.milestones):
             raise ConfigError(f"--milestones: {self.milestones} are not all in (0, 1]")
 

@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """Context in which the first signal asks for a stop and the second is as ever.
+    """Context in which a signal asks for a stop; the first one counts, more change nothing.
 
     Attributes:
         signal_number: the signal received, 0 while there is none.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_lt.core.distributed import world_size
-from ssl_lt.core.errors import CheckpointError
+from ssl_lt.core.errors import CheckpointError, DataError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.engine.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from ssl_lt.engine.log import MetricsLog
+from ssl_lt.engine.plan import Identity
+
+_STATE = {"optimizer", "summed_steps", "total_steps"}
+_TENSORS = {"model", "optimizer", "memory", "sums"}
+_SHOWN = 5  # tensors or options that a message names
 
 
 @dataclass(frozen=True)
@@ -23,44 +29,51 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     log: MetricsLog
     total_steps: int
+    identity: Identity = field(default_factory=Identity)
 
     def at(self, step: int) -> Checkpoint:
         """The state after `step` optimiser steps, as a checkpoint."""
         tensors, numbers = optimizer_state(self.optimizer)
-        memories = {
-            f"{memory.name}.{key}": table
-            for memory in self.task.memories()
-            for key, table in memory.state_dict().items()
-        }
         return Checkpoint(
             step=step,
             state={
+                "identity": asdict(self.identity),
                 "optimizer": numbers,
                 "summed_steps": self.log.summed_steps,
                 "total_steps": self.total_steps,
                 "processes": world_size(),
+                "threads": torch.get_num_threads(),
             },
             tensors={
                 "model": self.task.state_dict(),
                 "optimizer": tensors,
-                "memory": memories,
+                "memory": self._memories(),
                 "sums": self.log.sums,
             },
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Puts everything back as it was when the checkpoint was written.
+        """Puts everything back as it was when the checkpoint was written, or nothing.
 
         Raises:
-            CheckpointError: it is of another model or another length of training.
+            CheckpointError: it is of another configuration, model or length of training; names
+                the first options or tensors that differ, with both values or shapes.
+            DataError: the training images are others.
         """
         state, tensors = checkpoint.state, checkpoint.tensors
+        lacking = [*(_STATE - state.keys()), *(_TENSORS - tensors.keys())]
+        if lacking:
+            raise CheckpointError(f"checkpoint without {', '.join(sorted(lacking))}")
+        check_identity(state.get("identity", {}), self.identity)
         if state["total_steps"] != self.total_steps:
             raise CheckpointError(
                 f"checkpoint of a training of {state['total_steps']} steps, this one has "
                 f"{self.total_steps}: data, --batch-size, --epochs or --accumulate-steps differ"
             )
-        load_model_state(self.task, tensors["model"])
+        check_tensors(tensors["model"], self.task.state_dict(), of="model")
+        check_tensors(tensors["memory"], self._memories(), of="memory of samples")
+        check_tensors(tensors["optimizer"], self._slots(tensors["optimizer"]), of="optimiser")
+        self.task.load_state_dict(tensors["model"])
         for memory in self.task.memories():
             start = f"{memory.name}."
             own = {k[len(start) :]: v for k, v in tensors["memory"].items() if k.startswith(start)}
@@ -68,22 +81,89 @@ class TrainingState:
         load_optimizer_state(self.optimizer, tensors["optimizer"], state["optimizer"])
         self.log.restore(tensors["sums"], state["summed_steps"], step=checkpoint.step)
 
+    def _memories(self) -> dict[str, Tensor]:
+        return {
+            f"{memory.name}.{key}": table
+            for memory in self.task.memories()
+            for key, table in memory.state_dict().items()
+        }
 
-def load_model_state(task: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Strictly: every tensor of the task, in its shape.
+    def _slots(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Where an optimiser's saved tensors belong: each has its parameter's shape, or none."""
+        groups = self.optimizer.param_groups
+        parameters = {str(i): p for i, p in enumerate(q for g in groups for q in g["params"])}
+        slots = {}
+        for key, value in saved.items():
+            parameter = parameters.get(key.partition(".")[0])
+            if parameter is not None:
+                slots[key] = value if value.ndim == 0 else parameter
+        return slots
+
+
+def notes_on(checkpoint: Checkpoint) -> Iterator[str]:
+    """Why what follows is not the same to the last bit: other processes or threads add up."""
+    for name, now in (("processes", world_size()), ("threads", torch.get_num_threads())):
+        was = checkpoint.state.get(name, now)
+        if was != now:
+            yield (
+                f"note: {was} {name} wrote this checkpoint and {now} go on: equal up to rounding, "
+                "not bit for bit"
+            )
+
+
+def check_identity(was: Mapping[str, Any], now: Identity) -> None:
+    """Refuses the checkpoint of another run; what only one of them knows is not compared.
 
     Raises:
-        CheckpointError: names the first tensors that do not fit, with both shapes.
+        CheckpointError: names the first options that differ, with both values.
+        DataError: the training images are others.
     """
-    own = task.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in tensors]
-    problems += [f"{name} is unknown" for name in tensors if name not in own]
+    options = was.get("options", {})
+    different = [
+        f"--{name} {options[name]} (now {value})"
+        for name, value in now.options.items()
+        if name in options and options[name] != value
+    ]
+    if different:
+        raise CheckpointError(
+            f"checkpoint of another configuration: {_first(different)}; was config.yaml edited?"
+        )
+    if now.data_sha256 and was.get("data_sha256", now.data_sha256) != now.data_sha256:
+        raise DataError(
+            "the training images are not those that this run was trained on: files were added, "
+            "removed, renamed or changed, or split.json was replaced"
+        )
+
+
+def load_model_state(task: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Strictly: every tensor of the task, in its shape, or none.
+
+    Raises:
+        CheckpointError: as `check_tensors` says.
+    """
+    check_tensors(tensors, task.state_dict(), of="model")
+    task.load_state_dict(tensors)
+
+
+def check_tensors(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], *, of: str) -> None:
+    """Holds the tensors of a file against those they would replace.
+
+    Raises:
+        CheckpointError: names the first that are missing, unknown or misshaped, with shapes.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    problems = [f"{n} {wanted[n]} is missing" for n in wanted if n not in shapes]
+    problems += [f"{n} {shapes[n]} is unknown" for n in shapes if n not in wanted]
     problems += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
+        f"{n} is {shapes[n]}, expected {wanted[n]}"
+        for n in wanted
+        if n in shapes and shapes[n] != wanted[n]
     ]
     if problems:
-        shown = ", ".join(problems[:5])
-        raise CheckpointError(f"checkpoint of another model: {shown} ({len(problems)} in all)")
-    task.load_state_dict(tensors)
+        raise CheckpointError(f"checkpoint of another {of}: {_first(problems)}")
+
+
+def _first(problems: list[str]) -> str:
+    more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return ", ".join(problems[:_SHOWN]) + more

@@ -141,7 +141,8 @@ class ContrastTask(ClassifierTask):
         z = F.normalize(self.head(others).float(), dim=1)
         prototypes = self.prototypes()
         with torch.autocast(logits.device.type, enabled=False):
-            classification = self.loss(logits, batch.labels).mean()
+            losses = self.loss(logits, batch.labels)
+            classification = losses.mean()
             rows = gathered_rows(z, batch.labels)
             if self.weak_classes is not None:
                 rows = compressed(rows, self.weak_classes.factors)
@@ -152,7 +153,8 @@ class ContrastTask(ClassifierTask):
             self.weak_classes.observe(batch.labels, right)
         terms = {"classification": classification, "contrast": contrast}
         terms["train_accuracy"] = right.float().mean()
-        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+        detached = {name: term.detach() for name, term in terms.items()}
+        return StepOutput(loss, detached, losses.detach())
 
     def contrast(self, rows: LabelledRows, prototypes: Tensor | None, index: Tensor) -> Tensor:
         """(2B,) losses of both views of the samples `index` (B,)."""

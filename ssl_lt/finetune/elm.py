@@ -82,7 +82,8 @@ class ElmTask(ClassifierTask):
         # Normalised and compared in fp32: similarities are divided by a small temperature.
         z, labels = F.normalize(features.float(), dim=1), batch.labels
         with torch.autocast(logits.device.type, enabled=False):
-            classification = self.loss(logits, labels).mean()
+            losses = self.loss(logits, labels)
+            classification = losses.mean()
             own = own_rows(len(labels), device=labels.device)
             rows = LabelledRows(z, labels, gather_rows(z), gather_rows(labels), own)
             embedding = embedding_margin(rows, self.log_frequency, temperature=self.temperature)
@@ -92,4 +93,5 @@ class ElmTask(ClassifierTask):
         return StepOutput(
             classification + self.weight * embedding,
             {name: term.detach() for name, term in terms.items()},
+            losses.detach(),
         )

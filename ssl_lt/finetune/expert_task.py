@@ -38,10 +38,10 @@ class ExpertTask(ClassifierTask):
         features = self.backbone(self.view_of(batch, self.view, number=0))
         expert_logits = self.classifier.per_expert(features).float()
         with torch.autocast(expert_logits.device.type, enabled=False):
-            loss = self.loss(expert_logits, batch.labels).mean()
+            losses = self.loss(expert_logits, batch.labels)
             found = self.classifier.combined(expert_logits.detach()).argmax(dim=1)
         right = (found == batch.labels).float().mean()
-        return StepOutput(loss, {"train_accuracy": right})
+        return StepOutput(losses.mean(), {"train_accuracy": right}, losses.detach())
 
 
 def expert_classifier(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import ConfigError
@@ -44,6 +45,8 @@ class MetaSampledTask(ClassifierTask):
         self.sampler = MetaSampler(
             parts.counts_per_class, options, batch_size=batch_size, seed=parts.seed
         )
+        # Here and not as a decorator, which would import the compiler whatever the command.
+        self.learn = torch.compiler.disable(self.sampler.learn)  # type: ignore[no-untyped-call]
 
     def rates(self, epoch: int) -> Tensor:
         """(C,) probability that a draw is of each class, in the epoch under way and no other."""
@@ -51,7 +54,7 @@ class MetaSampledTask(ClassifierTask):
 
     def forward(self, batch: Batch) -> StepOutput:
         """The sampler's step, then the classifier's."""
-        self.sampler.learn(self.classifier, self.loss)
+        self.learn(self.classifier, self.loss)
         return super().forward(batch)
 
     def on_epoch_start(self, epoch: Epoch) -> None:

@@ -132,6 +132,8 @@ class MetaSampler:
         }
         self.memory = SampleMemory("meta_sampler", tables)
         self.bank: LabelledFeatures | None = None
+        # Classes that have images; in the step, the host would have to wait for their number.
+        self.present = torch.nonzero(counts_per_class)[:, 0]
 
     @property
     def rates(self) -> Tensor:
@@ -143,8 +145,8 @@ class MetaSampler:
         order = torch.argsort(labels, stable=True)
         self.bank = LabelledFeatures(features[order].to(device), labels[order].to(device))
         self.counts_per_class = self.counts_per_class.to(device)
+        self.present = self.present.to(device)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def learn(self, classifier: nn.Module, loss: nn.Module) -> None:
         """One step of Adam on the logits.
 
@@ -175,10 +177,9 @@ class MetaSampler:
         """(B, C) Gumbel noise, and a batch that goes round the classes that have images."""
         # `uniform` counts in steps of 2^-24; off 0 by half a step, its logarithm is finite.
         u = uniform(self._keys, _GUMBEL, len(self.counts_per_class)).clamp(min=2.0**-25)
-        present = torch.nonzero(self.counts_per_class)[:, 0]
-        place = torch.arange(self.batch_size, device=present.device)
+        place = torch.arange(self.batch_size, device=self.present.device)
         turn = self.memory.tables["steps"] * self.batch_size + place
-        classes = present[turn % len(present)]
+        classes = self.present[turn % len(self.present)]
         return -torch.log(-torch.log(u)), self._rows_of(classes, _BALANCED_ROW)
 
     @property

@@ -95,10 +95,10 @@ class ParametricContrastTask(ClassifierTask):
                 key_labels=torch.cat([labels.repeat(len(keys)), self.queue.labels]),
                 own=own_rows(len(batch), device=q.device),
             )
-            loss = self.loss(logits, rows).mean()
+            losses = self.loss(logits, rows)
         self.queue.push(keys[-1], labels)
         right = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return StepOutput(loss, {"train_accuracy": right})
+        return StepOutput(losses.mean(), {"train_accuracy": right}, losses.detach())
 
     def momentum_keys(self, batch: Batch) -> Tensor:
         """(B, P) unit vectors of view 1, from the key encoder after it has moved."""

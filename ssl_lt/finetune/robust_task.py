@@ -75,7 +75,8 @@ class RobustTask(ClassifierTask):
         with torch.autocast(logits.device.type, enabled=False):
             weights = self.classification_weights[batch.labels]
             weights = weights / mean_over_ranks(weights.mean())
-            classification = (weights * self.loss(logits, batch.labels)).mean()
+            losses = weights * self.loss(logits, batch.labels)
+            classification = losses.mean()
             rows = LabelledRows(
                 anchors=features,
                 labels=batch.labels,
@@ -89,7 +90,8 @@ class RobustTask(ClassifierTask):
         right = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
         terms = {"classification": classification, "robustness": robustness}
         terms["train_accuracy"] = right
-        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+        detached = {name: term.detach() for name, term in terms.items()}
+        return StepOutput(loss, detached, losses.detach())
 
     def robustness(self, rows: LabelledRows) -> Tensor:
         """(A,) losses of the anchors, of all ranks' rows."""

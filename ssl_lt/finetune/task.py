@@ -54,9 +54,9 @@ class ClassifierTask(TrainTask):
         x = self.view_of(batch, self.view, number=0)
         logits = self.classifier(self.backbone(x)).float()
         with torch.autocast(logits.device.type, enabled=False):
-            loss = self.loss(logits, batch.labels).mean()
+            losses = self.loss(logits, batch.labels)
         right = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return StepOutput(loss, {"train_accuracy": right})
+        return StepOutput(losses.mean(), {"train_accuracy": right}, losses.detach())
 
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Tells the views, and the parts that ask for it, which epoch it is."""

@@ -21,8 +21,6 @@ _LOW, _HIGH = 1e-15, 1e15
 _MOST_RELAXED = 1.96
 
 
-# Unrolled, hundreds of iterations would take minutes to compile.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def sinkhorn(
     logits: Tensor,

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.checks import check_at_least
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class ProjectorOptions:
     output_dim: int = 128
 
     def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ConfigError(f"--projector.num-layers: {self.num_layers}, must be at least 1")
+        leasts = {"num_layers": 1, "hidden_dim": 1, "output_dim": 1}
+        check_at_least(self, leasts, prefix="projector.")
 
 
 def projector(num_features: int, options: ProjectorOptions) -> nn.Module:

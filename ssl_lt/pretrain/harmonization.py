@@ -195,6 +195,9 @@ class GeometricHarmonization(Plugin):
         )
         self.active = False
         self.momentum = options.prior_momentum
+        # Unrolled, hundreds of iterations would take minutes to compile. Not a decorator: that
+        # imports the compiler, which takes as long as torch itself, even for --help.
+        self.sinkhorn = torch.compiler.disable(sinkhorn)  # type: ignore[no-untyped-call]
 
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Sets what is constant in an epoch: weight and momentum.
@@ -253,7 +256,7 @@ class GeometricHarmonization(Plugin):
         own = own_rows(len(t1), device=t1.device)
         both = gather_rows(torch.cat([t1.detach(), t2.detach()], dim=1))
         q1, q2 = (
-            sinkhorn(
+            self.sinkhorn(
                 logits,
                 self.class_prior.prior,
                 epsilon=self.options.epsilon,

@@ -110,7 +110,8 @@ class TwoViewTask(TrainTask):
                 for plugin in self._plugins():
                     plugin.observe(step)
         loss = torch.stack(list(terms.values())).sum()
-        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+        detached = {name: term.detach() for name, term in terms.items()}
+        return StepOutput(loss, detached, losses.detach())
 
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Tells the views and the plug-ins where training stands."""

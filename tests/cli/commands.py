@@ -49,9 +49,11 @@ def succeed(verb: str, *words: str | Path) -> Outcome:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """File -> size and time of the last change, of everything below a folder."""
+    """File -> size and time of the last change, of everything below a folder but run locks."""
     found = {}
     for path in sorted(folder.rglob("*")):
+        if path.name == "lock":  # names whoever looked last
+            continue
         stat = path.stat()
         size = stat.st_size if path.is_file() else 0
         found[str(path.relative_to(folder))] = (size, stat.st_mtime_ns)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -173,7 +174,7 @@ def changed(config):
     fit = replace(config.fit, epochs=7, trackers=("tensorboard",), mixed_precision="no")
     optim = replace(config.optim, lr=1e-5, clip_grad_norm=1.0, nesterov=True)
     schedule = replace(config.schedule, milestones=(0.5, 1.0), warmup_epochs=0.5)
-    run = replace(config.run, run_dir=type(config.data.data_root)("1e3"), seed=2**32 - 1)
+    run = replace(config.run, run_dir=Path("1e3"), seed=2**32 - 1)
     data = replace(config.data, data="folder:a b/ü", imbalance="none", imbalance_factor=10.0)
     return replace(
         config, fit=fit, optim=optim, schedule=schedule, run=run, data=data,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import statistics
+from pathlib import Path
 
 import pytest
 
 from ssl_lt.cli.protocol_options import ProtocolOptions
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.evaluate.feature_file import store_features
 from tests.cli.commands import TINY, call, succeed
 
 ALL = shlex.split(
@@ -19,14 +21,24 @@ ALL = shlex.split(
 )
 
 
-def test_every_protocol_that_is_asked_for_is_reported(empty):
+def test_every_protocol_that_is_asked_for_is_reported(empty, monkeypatch):
     succeed("pretrain", *TINY, "--knn-every", "0", "--run-dir", "run")
     before = sorted(path.name for path in (empty / "run").iterdir())
     outcome = call("evaluate", "--run", "run", "--shots", "100000")
     assert outcome.code == 3
     assert "--shots: 100000 images of each class are asked for, but class" in outcome.err[-1]
     assert sorted(path.name for path in (empty / "run").iterdir()) == before
+    stored = []
+
+    def store(parts, folder):
+        stored.append(store_features(parts, folder))
+        assert folder == Path("run")
+        return stored[-1]
+
+    monkeypatch.setattr("ssl_lt.cli.measure.store_features", store)
     succeed("evaluate", "--run", "run", *ALL)
+    # With an index, what may not fit into memory: the long-tailed training set and the whole one.
+    assert [len(features) for features in stored] == [585, 1497]
     results = json.loads((empty / "run" / "results.json").read_text())
     found = {evaluation["name"]: evaluation for evaluation in results["evaluations"]}
     probes = ["linear probe", "linear probe (sdclr)"]

@@ -47,6 +47,12 @@ def test_all_classifiers_are_added_and_the_others_stay(runs, name):
     held = "held out" if name == "pretrained" else "that the run was trained on"
     assert held in after["tau-norm"].note
     assert "cRT" in (runs / name / "report" / "index.html").read_text()
+    # A distance to class means is no probability.
+    assert {key for key in ALL if after[key].calibration is None} == {"NCM"}
+    assert after["threshold moving"].note == after["post-hoc LA"].note
+    moved, adjusted = (after[key].calibration for key in ("threshold moving", "post-hoc LA"))
+    assert moved.confidence == pytest.approx(adjusted.confidence, rel=1e-5)
+    assert moved.error == pytest.approx(adjusted.error, abs=0.01)  # an image may change its bin
     assert not list((runs / name).glob(".*"))
 
 
@@ -81,6 +87,9 @@ def test_one_tau_needs_no_held_out_images(runs):
     succeed("retrain", "finetuned", "--classifier", "posthoc", "--taus", "0")
     found = evaluations(runs / "finetuned")
     assert found["post-hoc LA"].accuracy == found["classifier"].accuracy
+    assert found["post-hoc LA"].calibration.confidence == pytest.approx(
+        found["classifier"].calibration.confidence, abs=1e-3
+    )
     assert "tau 0 as given" in found["post-hoc LA"].note
 
 

@@ -22,6 +22,8 @@ def read(tmp_path, text):
         (".5e2", 50.0),
         ("-5e-4", -5e-4),
         ("3", 3),
+        ("-1_000", -1000),
+        ("'010'", "010"),
         ("0.5", 0.5),
         ("no", False),
         ("null", None),
@@ -65,8 +67,12 @@ def test_an_empty_file_says_nothing(tmp_path):
         ("just words\n", "not a list of `key: value`"),
         (b"a: \xff\n", "codec can't decode"),
         ("a: \0\n", "unacceptable character"),
-        ("[" * 100_000, "recursion"),
-        ("a: 1 # " + "x" * (1 << 20), "more than 1048576 bytes"),
+        ("[" * 10_000, "line 1: nested too deeply"),
+        ("a: 1 # " + "x" * (1 << 16), "more than 65536 bytes"),
+        ("a: 010\n", "line 1: '010' is no plain number"),
+        ("a: 0x10\n", "line 1: '0x10' is no plain number"),
+        ("a: 1:30\n", "line 1: '1:30' is no plain number"),
+        ("a: 1:30.5\n", "line 1: '1:30.5' is no plain number"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, says):

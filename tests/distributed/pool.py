@@ -1,4 +1,4 @@
-"""Runs a function on two gloo processes, so that a test can compare them with one."""
+"""Runs a function on several gloo processes, so that a test can compare them with one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import torch.distributed as dist
 NUM_RANKS = 2
 
 
-def _one_rank(rank: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _one_rank(
+    rank: int, number: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=NUM_RANKS
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=number
     )
     try:
         torch.save(function(rank, *args), Path(folder) / f"{rank}.pt")
@@ -26,9 +28,15 @@ def _one_rank(rank: int, folder: str, function: Callable[..., Any], args: tuple[
 
 
 def run_on_two(function: Callable[..., Any], *args: Any) -> list[Any]:
-    """What `function(rank, *args)` returns on each of two gloo processes, in rank order.
+    """`run_on` with two processes."""
+    return run_on(NUM_RANKS, function, *args)
+
+
+def run_on(number: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """What `function(rank, *args)` returns on each of some gloo processes, in rank order.
 
     Args:
+        number: of processes.
         function: at the top level of an importable module, because the processes are spawned.
         args: tensors and plain values.
 
@@ -36,5 +44,7 @@ def run_on_two(function: Callable[..., Any], *args: Any) -> list[Any]:
         One result a rank: tensors, numbers, strings, and lists, tuples and dicts of them.
     """
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_one_rank, (folder, function, args), nprocs=NUM_RANKS)
-        return [torch.load(Path(folder) / f"{r}.pt") for r in range(NUM_RANKS)]
+        torch.multiprocessing.spawn(
+            _one_rank, (number, folder, function, args), nprocs=number, daemon=True
+        )
+        return [torch.load(Path(folder) / f"{r}.pt") for r in range(number)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightly.utils.lars import LARS
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
@@ -37,6 +38,24 @@ def test_sgd_step_is_the_textbook_one():
         velocity = 0.9 * velocity + 1 + 0.1 * w
         w = w - 0.5 * velocity
     assert torch.allclose(net[0].weight, w, atol=1e-6)
+
+
+def test_lars_is_lightlys():
+    nets = [network() for _ in range(2)]
+    options = OptimOptions(optimizer="lars", lr=0.5, momentum=0.9, weight_decay=0.1)
+    made = [
+        build_optimizer(nets[0], options),
+        LARS(nets[1].parameters(), lr=0.5, momentum=0.9, weight_decay=0.1),
+    ]
+    x, y = torch.randn(32, 4), torch.randn(32, 2)
+    for _ in range(5):
+        for net, optimizer in zip(nets, made, strict=True):
+            optimizer.zero_grad()
+            (net(x) - y).square().mean().backward()
+            optimizer.step()
+    weights, expected = ([p.detach() for p in net.parameters()] for net in nets)
+    assert not torch.equal(expected[0], network()[0].weight)
+    torch.testing.assert_close(weights, expected)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])

@@ -84,7 +84,7 @@ def two_epochs(task, *, steps=1, change=lambda batch: batch, wrap=lambda task: t
     """
     forward = wrap(task)
     sgd = torch.optim.SGD(task.parameters(), lr=0.002, momentum=0.9)
-    losses = []
+    losses, terms = [], []
     for number in range(2):
         epoch = Epoch(number=number, total=2, steps=steps)
         task.on_epoch_start(epoch)
@@ -95,9 +95,11 @@ def two_epochs(task, *, steps=1, change=lambda batch: batch, wrap=lambda task: t
             output = forward(change(batch))
             output.loss.backward()
             losses.append(output.loss.detach())
+            terms.append(dict(output.terms))
         task.on_epoch_end(epoch)
     gradients = {name: p.grad for name, p in task.named_parameters()}
-    return {"losses": torch.stack(losses), "gradients": gradients, "state": state(task)}
+    found = {"losses": torch.stack(losses), "gradients": gradients, "state": state(task)}
+    return {**found, "terms": terms}
 
 
 def assert_same(found, expected):
@@ -214,6 +216,10 @@ def test_two_processes_equal_one(ranks, method, plugins):
     alone = two_epochs(build_double(method, plugins))
     losses = (first["losses"] + second["losses"]) / 2
     torch.testing.assert_close(losses, alone["losses"], rtol=1e-5, atol=1e-5)
+    for mine, others, expected in zip(first["terms"], second["terms"], alone["terms"], strict=True):
+        # As they are logged.
+        means = {name: (mine[name] + others[name]) / 2 for name in expected}
+        torch.testing.assert_close(means, expected, rtol=1e-5, atol=1e-5)
     for part in ("gradients", "state"):
         assert_same(second[part], first[part])
         # Float32's rounding of the projections is in all of them.

@@ -208,6 +208,22 @@ def test_term_is_the_weighted_mean_with_the_prior_in_use():
     torch.testing.assert_close(gh.terms(step)["gh"], 1.5 * losses.mean())
 
 
+def test_compiles_around_the_assignment():
+    operations = []
+
+    def backend(graph, inputs):
+        operations.extend(graph.graph.nodes)
+        return graph.forward
+
+    gh, step = plugin(), pair(4 * STEPS)
+    gh.on_epoch_start(step.epoch)
+    expected = gh.terms(step)["gh"]
+    found = torch.compile(gh.terms, backend=backend)(step)["gh"]
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    # The term itself takes some twenty; unrolled, each of Sinkhorn's iterations takes ten.
+    assert 10 < len(operations) < 60
+
+
 def test_prior_is_renewed_when_the_warmup_ends_and_then_every_period():
     gh = plugin(warmup_epochs=2, prior_period=2, clusters=4)
     changed, before = [], gh.scores()["gh_prior"]

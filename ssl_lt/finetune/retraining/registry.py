@@ -55,10 +55,17 @@ class RetrainingOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """(M,) int64 classes of the test images, and how they were found, for the report."""
+    """What a classifier says of the test images.
+
+    Attributes:
+        predictions: (M,) int64 classes.
+        note: how they were found, for the report.
+        logits: (M, C) whose softmax are its probabilities; None where it has none.
+    """
 
     predictions: Tensor
     note: str
+    logits: Tensor | None = None
 
 
 def _retrained(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
@@ -69,29 +76,29 @@ def _retrained(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
         options=cached.sgd,
         seed=cached.seed,
     )
-    return Answer(_classes(layer(cached.queries)), f"{_of(cached.sgd)}, class-balanced sampling")
+    return _likeliest(layer(cached.queries), f"{_of(cached.sgd)}, class-balanced sampling")
 
 
 def _scaled(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
     sgd = replace(cached.sgd, epochs=options.lws_epochs)
     logits = cached.classifier(cached.features)
     layer = fit_scales(logits, cached.labels, options=sgd, seed=cached.seed)
-    return Answer(
-        _classes(layer(cached.classifier(cached.queries))),
+    return _likeliest(
+        layer(cached.classifier(cached.queries)),
         f"{cached.origin}; {_of(sgd)}, class-balanced sampling",
     )
 
 
 def _tau_normalised(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
-    def predict(layer: nn.Module, x: Tensor, tau: float) -> Tensor:
+    def logits(layer: nn.Module, x: Tensor, tau: float) -> Tensor:
         assert isinstance(layer, nn.Linear), "see _not_linear"
-        return _classes(x @ tau_normalised(layer.weight, tau=tau).T)
+        return x @ tau_normalised(layer.weight, tau=tau).T
 
-    return _with_strength(cached, options, predict)
+    return _with_strength(cached, options, logits)
 
 
 def _nearest_mean(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
-    logits = nearest_mean_logits(
+    near = nearest_mean_logits(
         cached.queries,
         cached.features,
         cached.labels,
@@ -99,7 +106,7 @@ def _nearest_mean(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
         normalisation=options.ncm_features,
         similarity=options.ncm_similarity,
     )
-    return Answer(_classes(logits), f"{options.ncm_features}, {options.ncm_similarity}")
+    return Answer(_classes(near), f"{options.ncm_features}, {options.ncm_similarity}")
 
 
 def _decomposed(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
@@ -110,11 +117,11 @@ def _decomposed(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
         options=cached.sgd,
         seed=cached.seed,
     )
-    scores = parent_scores(
+    p = parent_scores(
         layer(cached.queries), parents, num_classes=cached.num_classes, merge=options.cog_merge
     )
-    return Answer(
-        _classes(scores),
+    return _likeliest(
+        p.double().log(),  # the softmax makes them add up to 1, which those of "max" do not
         f"{_of(cached.sgd)}, {options.cog_merge} of {len(parents):,} sub-classes by k-means",
     )
 
@@ -132,31 +139,31 @@ def _synthetic(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
     layer = fit_linear(
         features, labels, num_classes=cached.num_classes, options=cached.sgd, seed=cached.seed
     )
-    return Answer(
-        _classes(layer(cached.queries)),
+    return _likeliest(
+        layer(cached.queries),
         f"{_of(cached.sgd)} on {rows:,} features a class, {options.smote_neighbours} neighbours",
     )
 
 
 def _post_hoc(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
-    def predict(classifier: nn.Module, x: Tensor, tau: float) -> Tensor:
-        return _classes(post_hoc_adjusted(classifier(x), cached.log_prior, tau=tau))
+    def logits(classifier: nn.Module, x: Tensor, tau: float) -> Tensor:
+        return post_hoc_adjusted(classifier(x), cached.log_prior, tau=tau)
 
-    return _with_strength(cached, options, predict)
+    return _with_strength(cached, options, logits)
 
 
 def _threshold(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
-    def predict(classifier: nn.Module, x: Tensor, tau: float) -> Tensor:
+    def logits(classifier: nn.Module, x: Tensor, tau: float) -> Tensor:
         return move(classifier, x, inverse_frequency_costs(cached.log_prior, tau=tau))
 
     def move(classifier: nn.Module, x: Tensor, costs: Tensor) -> Tensor:
         # In double precision: a probability of 0 could not be moved.
-        return _classes(threshold_moved(classifier(x).double().softmax(dim=1), costs.double()))
+        return threshold_moved(classifier(x).double().softmax(dim=1), costs.double()).log()
 
     if cached.costs is None:
-        return _with_strength(cached, options, predict)
+        return _with_strength(cached, options, logits)
     moved = move(cached.classifier, cached.queries, cached.costs)
-    return Answer(moved, f"{cached.origin}; the given costs")
+    return _likeliest(moved, f"{cached.origin}; the given costs")
 
 
 def _plug_in(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
@@ -167,11 +174,15 @@ def _plug_in(cached: CachedFeatures, options: RetrainingOptions) -> Answer:
 def _with_strength(
     cached: CachedFeatures,
     options: RetrainingOptions,
-    predict: Callable[[nn.Module, Tensor, float], Tensor],
+    logits: Callable[[nn.Module, Tensor, float], Tensor],
 ) -> Answer:
     """With the best strength on the held-out images: what it says of the test images."""
-    tau, how = cached.choose(options.taus, predict)
-    return Answer(predict(cached.classifier, cached.queries, tau), f"{cached.origin}; {how}")
+    tau, how = cached.choose(options.taus, lambda *given: _classes(logits(*given)))
+    return _likeliest(logits(cached.classifier, cached.queries, tau), f"{cached.origin}; {how}")
+
+
+def _likeliest(logits: Tensor, note: str) -> Answer:
+    return Answer(_classes(logits), note, logits)
 
 
 def _classes(scores: Tensor) -> Tensor:

@@ -1,0 +1,192 @@
+"""No step waits for the device, loops over samples or classes, or launches more than it did.
+
+The cases come from the registries: what is registered is counted here, and needs a line in
+step_counts.json. The network is ResNet-20, whose own kernels are in every count.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ssl_lt.cli import finetune_config, pretrain, supervised
+from ssl_lt.cli.build import Data
+from ssl_lt.cli.fields import with_values
+from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.tables import PixelTable
+from ssl_lt.engine.fit import fit
+from ssl_lt.engine.optim import OptimOptions, build_optimizer
+from ssl_lt.engine.run_folder import create_run_folder
+from ssl_lt.finetune.meta_sampled_task import MetaSampledTask
+from ssl_lt.losses.sinkhorn import sinkhorn
+from ssl_lt.pretrain.registry import METHODS, PLUGINS
+from tests.engine.device_counter import META, HostCopyError, KernelCounter, on_device, step_kernels
+from tests.engine.tiny import TinyLoader, TinyTask, plan
+
+RECORDED = json.loads(Path(__file__).with_name("step_counts.json").read_text())
+TINY = {"backbone": "resnet20_cifar", "width": 4, "mixed-precision": "no"}
+FEW = {"gh.clusters": 8, "gh.sinkhorn-iterations": 2}
+SETS = [(), *((name,) for name in PLUGINS), tuple(PLUGINS)]
+# Name -> method, plug-ins and what is not the default.
+PRETRAINING = {"+".join([m, *names]): (m, names, {}) for m in METHODS for names in SETS}
+PRETRAINING |= {
+    "gh, streaming": ("simclr", ("gh",), {"gh.prior": "streaming"}),
+    "bcl, two operations": ("simclr", ("bcl",), {"bcl.num-ops": 2, "bcl.rule": "paper"}),
+}
+# Name -> loss and what is not the default.
+FINETUNING = {name: (name, {}) for name in finetune_config.ENTRIES} | {
+    "la, autoaugment": ("la", {"augment": "autoaugment"}),
+    "la, cosine": ("la", {"classifier": "cosine"}),
+    "la, frozen": ("la", {"freeze-backbone": True}),
+    "la, reweighted": ("la", {"reweight": "inverse"}),
+    "la, ride": ("la", {"experts": "ride"}),
+    "la, ace": ("la", {"experts": "ace"}),
+    "la, meta sampler": ("la", {"sampler": "meta", "freeze-backbone": True}),
+    "rcl, compressed": ("rcl", {"compression": 0.5, "compression-start": 0.0}),
+}
+
+
+def data(num_classes):
+    """Noise, more of the first classes than of the last."""
+    counts = torch.arange(num_classes, 0, -1) + 4
+    labels = torch.arange(num_classes).repeat_interleave(counts)
+    pixels = torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8)
+    names = tuple(str(number) for number in range(num_classes))
+    grey, table = (0.5, 0.5, 0.5), PixelTable(pixels, labels)
+    return Data(
+        source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32),
+        whole=table,
+        split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
+        train=table,
+        image_size=32,
+        options=DataOptions(num_workers=0),
+    )
+
+
+def pretraining_kernels(name, monkeypatch, *, batch_size):
+    method, plugins, own = PRETRAINING[name]
+    few = {key: value for key, value in FEW.items() if key.partition(".")[0] in plugins}
+    config = with_values(pretrain.default(method, plugins), TINY | few | own, origin="test")
+    return kernels(pretrain.build_task(config, data(8)), data(8), monkeypatch, batch_size)
+
+
+def finetuning_kernels(name, monkeypatch, *, batch_size, num_classes):
+    loss, own = FINETUNING[name]
+    values = TINY | {"batch-size": batch_size} | own
+    config = with_values(finetune_config.default(loss), values, origin="test")
+    chosen = data(num_classes)
+    return kernels(supervised.build_task(config, chosen), chosen, monkeypatch, batch_size)
+
+
+def kernels(task, data, monkeypatch, batch_size):
+    """Of a step in the last epoch, in which everything that starts late has started."""
+    task.train()
+    task.on_epoch_start(Epoch(number=39, total=40, steps=3))
+    if isinstance(task, MetaSampledTask):  # whose features are no memory
+        bank = task.sampler.bank
+        task.sampler.set_features(bank.features, bank.labels, device=META)
+    rows = torch.arange(batch_size) * len(data.train) // batch_size
+    batch = Batch(data.train.pixels[rows], data.train.labels[rows], rows)
+    return step_kernels(task, batch, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_pretraining_steps(name, monkeypatch):
+    found = pretraining_kernels(name, monkeypatch, batch_size=8)
+    assert pretraining_kernels(name, monkeypatch, batch_size=16) == found
+    assert found <= RECORDED["pretraining"][name]
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_finetuning_steps(name, monkeypatch):
+    found = finetuning_kernels(name, monkeypatch, batch_size=8, num_classes=6)
+    assert finetuning_kernels(name, monkeypatch, batch_size=16, num_classes=12) == found
+    assert found <= RECORDED["finetuning"][name]
+
+
+def test_everything_recorded_is_counted():
+    assert RECORDED["pretraining"].keys() == PRETRAINING.keys()
+    assert RECORDED["finetuning"].keys() == FINETUNING.keys()
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (64, 20)])
+def test_sinkhorn_iterations(shape, monkeypatch):
+    with on_device(monkeypatch) as counter:
+        logits, prior = torch.empty(shape, device=META), torch.empty(shape[1], device=META)
+        sinkhorn(logits, prior, epsilon=0.05, max_iterations=100)
+    assert counter.kernels <= RECORDED["100 iterations of sinkhorn"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+def test_an_update_takes_as_many_kernels_however_many_weights_there_are(optimizer):
+    def update(num_layers):
+        network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(num_layers)))
+        made = build_optimizer(network, OptimOptions(optimizer=optimizer, decay="all"))
+        network(torch.ones(1, 4)).sum().backward()
+        made.step()  # makes what it remembers
+        with KernelCounter() as counter:
+            made.step()
+            made.zero_grad(set_to_none=True)
+        return counter
+
+    assert update(2).kernels == update(9).kernels <= RECORDED["updates"][optimizer]
+    assert update(2).looks == 0
+
+
+def test_the_loop_looks_at_one_number_a_step(tmp_path):
+    def looks(steps):
+        with KernelCounter() as counter:
+            fit(
+                TinyTask(num_samples=16 * steps),
+                TinyLoader(num_samples=16 * steps),
+                plan(epochs=1, log_every=1000),
+                accelerator=Accelerator(cpu=True, mixed_precision="no"),
+                folder=create_run_folder(tmp_path / str(steps)),
+                end_of_epoch=lambda task, epoch: {},
+            )
+        return counter.looks
+
+    assert looks(8) - looks(4) == 4  # whether the step is finite
+
+
+OFFENCES = {
+    "item": lambda x: x.sum().item(),
+    "branch": lambda x: 1 if x.sum() > 0 else 0,
+    "mask as index": lambda x: x[x > 0],
+    "masked_select": lambda x: x.masked_select(x > 0),
+    "nonzero": lambda x: x.nonzero(),
+    "unique": lambda x: x.unique(),
+    "bincount": lambda x: x.long().bincount(),
+    "tolist": lambda x: x.tolist(),
+    "numpy": lambda x: x.numpy(),
+    "cpu": lambda x: x.cpu(),
+    "loop over values": lambda x: [int(value) for value in x],
+    "number from the host": lambda x: x + torch.tensor(1.0, device=META),
+    "rows from the host": lambda x: x[torch.arange(2)],
+    "list as index": lambda x: x[[0, 1]],
+    "copy from the host": lambda x: x + torch.ones(4).to(META),
+}
+
+
+@pytest.mark.parametrize("name", OFFENCES)
+def test_a_look_or_a_copy_is_refused(name, monkeypatch):
+    x = torch.ones(4, device=META)
+    refusals = (RuntimeError, NotImplementedError, TypeError, HostCopyError)
+    with on_device(monkeypatch), pytest.raises(refusals):
+        OFFENCES[name](x)
+
+
+def test_a_loop_over_samples_is_counted(monkeypatch):
+    def count(size):
+        with on_device(monkeypatch) as counter:
+            torch.stack([row * 2 for row in torch.empty(size, 3, device=META)])
+        return counter.kernels
+
+    assert (count(4), count(8)) == (5, 9)

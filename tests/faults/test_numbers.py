@@ -1,0 +1,349 @@
+"""A number that is not finite stops a run before it does harm; a collapse is said aloud."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ssl_lt.cli.monitor import Monitor
+from ssl_lt.cli.pretrain import build_task
+from ssl_lt.core.errors import NumericError, OutOfMemoryError
+from ssl_lt.core.types import Batch, Epoch, StepOutput
+from ssl_lt.engine import fit as engine
+from ssl_lt.engine.checkpoint import newest_checkpoint
+from ssl_lt.engine.finite import Part, not_finite
+from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.run_folder import create_run_folder
+from ssl_lt.evaluate.collapse import measure_spread
+from ssl_lt.pretrain.two_views import TwoViewTask
+from tests.cli.commands import TINY, call
+from tests.engine.tiny import TinyLoader, TinyTask, plan
+from tests.finetune import every_loss
+from tests.pretrain.test_combinations import CASES, config_of, digits
+
+NAN = float("nan")
+
+
+def fit(folder, task, the_plan):
+    return engine.fit(
+        task,
+        TinyLoader(),
+        the_plan,
+        accelerator=Accelerator(cpu=True, mixed_precision="no"),
+        folder=folder,
+        end_of_epoch=lambda task, epoch: {},
+    )
+
+
+class Poisoned(TinyTask):
+    """Its `number`-th batch is spoiled by `poison`; keeps that batch and the weights before."""
+
+    def __init__(self, poison, number=6):
+        super().__init__()
+        self.poison, self.number, self.batches = poison, number, 0
+
+    def forward(self, batch):
+        self.batches += 1
+        if self.batches != self.number:
+            return super().forward(batch)
+        self.batch = batch
+        self.before = self.out.weight.detach().clone()
+        return self.poison(self, batch, super().forward(batch))
+
+
+def two_samples(task, batch, output):
+    losses = torch.zeros(len(batch))
+    losses[[2, 5]] = NAN
+    return StepOutput(output.loss * NAN, {"largest": torch.tensor(NAN)}, losses)
+
+
+def constant_of_the_loss(task, batch, output):
+    """The gradient stays as it was."""
+    return StepOutput(output.loss + float("inf"), output.terms)
+
+
+def one_gradient(task, batch, output):
+    task.out.bias.register_hook(lambda grad: grad * float("inf"))
+    return output
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("poison", [two_samples, constant_of_the_loss, one_gradient])
+def test_what_is_not_finite_is_named_before_the_update(tmp_path, poison, accumulate):
+    # The sixth batch; with two a step it is the second of the third step, the fifth its first.
+    numbers = {1: [6], 2: [5, 6]}[accumulate]
+    for number in numbers:
+        folder = create_run_folder(tmp_path / str(number))
+        task = Poisoned(poison, number)
+        with pytest.raises(NumericError) as error:
+            fit(folder, task, plan(accumulate_steps=accumulate, checkpoint_every=1))
+        said, index = str(error.value), task.batch.index
+        step = 6 if accumulate == 1 else 3
+        assert said.startswith(f"step {step}: ")
+        assert "\n" not in said
+        if poison is two_samples:
+            assert f"loss nan (largest), samples {index[2]}, {index[5]}; nothing" in said
+        elif poison is constant_of_the_loss:
+            first = ", ".join(map(str, index[:5].tolist()))
+            assert f"loss inf, samples {first}, ...; nothing was updated" in said
+        else:
+            assert "the gradient of out.bias is not finite, of samples " in said
+        assert torch.equal(task.out.weight, task.before)
+        saved = newest_checkpoint(folder.checkpoints)
+        assert saved.step == step - 1
+        assert all(value.isfinite().all() for value in saved.tensors["model"].values())
+
+
+def test_an_overflow_of_the_norm_alone_is_said_as_such():
+    model = nn.Linear(2, 2)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 3e38)
+    part = Part(torch.arange(7), StepOutput(torch.tensor(1.0), {}))
+    said = str(not_finite(9, [part], model))
+    assert "the norm of all gradients together is not finite, of samples 0, 1, 2, 3, 4, ..." in said
+
+
+def test_an_update_that_overflows_is_never_saved(tmp_path):
+    folder = create_run_folder(tmp_path / "run")
+    wild = dataclasses.replace(plan(epochs=1), optim=OptimOptions(lr=1e38, weight_decay=0))
+
+    class Steep(TinyTask):
+        def forward(self, batch):
+            output = super().forward(batch)
+            # Only the last step of the epoch has a gradient: its update overflows.
+            self.batches = getattr(self, "batches", 0) + 1
+            factor = 1e4 if self.batches == 4 else 0.0
+            return StepOutput(output.loss * factor, {})
+
+    with pytest.raises(NumericError, match=r"step 4: .*out\.weight.* not finite after the update"):
+        fit(folder, Steep(), wild)
+    assert newest_checkpoint(folder.checkpoints) is None
+
+
+def test_a_good_step_waits_for_the_device_once(tmp_path, monkeypatch):
+    waits = []
+    for name in ("__bool__", "__float__", "__int__", "__index__", "item", "tolist", "cpu", "numpy"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self, *args, original=original, name=name):
+            waits.append(name)
+            return original(self, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    seen = []
+
+    class Watched(TinyTask):
+        def forward(self, batch):
+            seen.append(len(waits))
+            return super().forward(batch)
+
+    fit(create_run_folder(tmp_path / "run"), Watched(), plan(epochs=1, log_every=100))
+    # Between two forwards: the decision whether to update, and nothing else.
+    assert [after - before for before, after in pairwise(seen[1:])] == [1, 1]
+
+
+# --- memory
+
+
+def of_the_device():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+
+def of_the_host():
+    torch.empty(1 << 50)
+
+
+def of_numpy():
+    raise MemoryError("Unable to allocate 7.28 TiB for an array")
+
+
+@pytest.mark.parametrize("allocate", [of_the_device, of_the_host, of_numpy])
+def test_without_memory_the_batch_is_named_and_the_checkpoint_stays(tmp_path, allocate):
+    def poison(task, batch, output):
+        allocate()
+
+    folder = create_run_folder(tmp_path / "run")
+    with pytest.raises(OutOfMemoryError) as error:
+        fit(folder, Poisoned(poison), plan(checkpoint_every=1))
+    said = str(error.value)
+    assert said.startswith("step 6: out of memory with --batch-size 16 on 1 process: ")
+    assert "--accumulate-steps" in said
+    assert "\n" not in said
+    assert newest_checkpoint(folder.checkpoints).step == 5
+    fit(folder, TinyTask(), plan(checkpoint_every=1))
+    assert newest_checkpoint(folder.checkpoints).step == 12
+
+
+@pytest.mark.parametrize(
+    ("allocate", "code", "says"),
+    [
+        (of_the_host, 8, "error: step 1: out of memory with --batch-size 64 on 1 process: "),
+        (lambda: NAN, 5, "error: step 1: loss nan (contrast), samples "),
+    ],
+)
+def test_a_command_ends_with_one_line_and_its_code(tmp_path, monkeypatch, allocate, code, says):
+    losses = TwoViewTask.forward
+
+    def forward(self, batch):
+        factor = allocate()
+        output = losses(self, batch)
+        terms = {name: value * factor for name, value in output.terms.items()}
+        return StepOutput(output.loss * factor, terms)
+
+    monkeypatch.setattr(TwoViewTask, "forward", forward)
+    monkeypatch.chdir(tmp_path)
+    outcome = call("pretrain", *TINY, "--run-dir", "run")
+    assert outcome.code == code
+    # accelerate warns on stderr of what its next version does.
+    (line,) = [line for line in outcome.err if line.startswith("error")]
+    assert line.startswith(says)
+    assert not any("Traceback" in line for line in outcome.err)
+
+
+# --- collapse
+
+
+def test_the_spread_of_features():
+    torch.manual_seed(0)
+    sphere = measure_spread(torch.randn(500, 16).numpy(), num_classes=10)
+    assert sphere.warnings == ()
+    assert 0.95 < sphere.feature_std < 1.05
+    assert sphere.effective_rank > 14
+    point = measure_spread((torch.ones(50, 16) + 1e-3 * torch.randn(50, 16)).numpy(), num_classes=2)
+    assert point.feature_std < 0.01
+    assert len(point.warnings) == 2
+    line = measure_spread((torch.randn(50, 1) * torch.ones(16)).numpy(), num_classes=2)
+    assert line.feature_std > 0.9
+    assert line.effective_rank < 1.01
+    (warning,) = line.warnings
+    assert "effective rank is 1.0 of 16" in warning
+    nothing = measure_spread(torch.zeros(50, 16).numpy(), num_classes=2)
+    assert (nothing.feature_std, nothing.effective_rank) == (0, 1)
+    assert "the features of 100% of images are zero" in nothing.warnings[0]
+    with pytest.raises(NumericError, match="not finite"):
+        measure_spread(torch.full((5, 16), NAN).numpy(), num_classes=2)
+
+
+class Backbone(nn.Module):
+    """Features of one pixel row, times a factor."""
+
+    def __init__(self, factor, offset):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+        self.offset = nn.Parameter(torch.tensor(offset))
+
+    def forward(self, x):
+        return x[:, 0, ::2].flatten(1) * self.factor + self.offset
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "collapsed"), [(1.0, 0.0, False), (1e-3, 1.0, True), (0.0, 0.0, True)]
+)
+def test_a_collapse_is_said_once_and_logged(factor, offset, collapsed):
+    said = []
+    monitor = Monitor(digits(), "no", warn=said.append)
+    for _ in range(2):
+        found = monitor(Backbone(factor, offset))
+    assert (found["feature_std"] < 0.1) == collapsed
+    assert ("knn" in found) == (factor + offset > 0)
+    assert len(said) == int(collapsed)
+    if collapsed:
+        assert said[0].startswith("warning: Sign of collapse: ")
+        assert "\n" not in said[0]
+
+
+def test_without_labels_the_spread_is_still_watched():
+    data = digits()
+    labels = torch.full_like(data.train.labels, -1)
+    blind = dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
+    said = []
+    found = Monitor(blind, "no", warn=said.append)(Backbone(0.0, 1.0))
+    assert found.keys() == {"feature_std", "effective_rank"}
+    assert len(said) == 1
+
+
+def test_pretraining_that_collapses_says_so_and_goes_on(tmp_path, monkeypatch):
+    def collapsed(config, data):
+        task = build_task(config, data)
+        with torch.no_grad():
+            for parameter in task.backbone.parameters():
+                parameter.zero_()
+        return task
+
+    monkeypatch.setattr("ssl_lt.cli.pretrain.build_task", collapsed)
+    monkeypatch.chdir(tmp_path)
+    outcome = call("pretrain", *TINY, "--epochs", "2", "--knn-every", "1", "--run-dir", "run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("warning: Sign of collapse") == 1
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["feature_std"] for line in lines if "feature_std" in line] == [0, 0]
+
+
+# --- inputs at the edge
+
+
+def zero_weights(task, batch):
+    """Embeddings and logits are all zero."""
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.zero_()
+    return batch
+
+
+def one_class(task, batch):
+    return Batch(batch.images, torch.full_like(batch.labels, 3), batch.index)
+
+
+def identical_images(task, batch):
+    images = batch.images[:1].expand_as(batch.images).contiguous()
+    for name, _ in task.named_children():
+        if name.endswith("view"):
+            setattr(task, name, Unchanged())
+    return Batch(images, batch.labels, batch.index)
+
+
+class Unchanged(nn.Module):
+    """Every view of a picture is the picture."""
+
+    def forward(self, images, keys, strength=None):
+        return images.float() / 255
+
+
+EDGES = [zero_weights, one_class, identical_images]
+
+
+def assert_finite(task, batch, craft):
+    task.train()
+    for number in range(2):
+        task.on_epoch_start(Epoch(number, 2, 1))
+        output = task(craft(task, batch))
+        output.loss.backward()
+        assert output.loss.isfinite()
+        assert all(value.isfinite() for value in output.terms.values())
+        for name, parameter in task.named_parameters():
+            if parameter.grad is not None:
+                assert parameter.grad.isfinite().all(), name
+        task.zero_grad()
+        task.on_epoch_end(Epoch(number, 2, 1))
+
+
+@pytest.mark.parametrize("craft", EDGES)
+@pytest.mark.parametrize(("method", "plugins"), CASES)
+def test_methods_stay_finite(method, plugins, craft):
+    table = digits().train
+    task = build_task(config_of(method, plugins), digits())
+    batch = Batch(table.pixels[:32], table.labels[:32], torch.arange(32))
+    assert_finite(task, batch, craft)
+
+
+@pytest.mark.parametrize("craft", EDGES)
+@pytest.mark.parametrize("loss", every_loss.NAMES)
+def test_losses_stay_finite(loss, craft):
+    task = every_loss.task(loss, backbone=every_loss.BATCH_NORMS)
+    assert_finite(task, every_loss.batch(0), craft)

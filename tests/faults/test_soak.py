@@ -1,0 +1,109 @@
+"""The soak itself: a short one, and that its comparison sees what it is there to see."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssl_lt.engine.checkpoint import newest_checkpoint
+from ssl_lt.engine.run_folder import RunFolder
+from tests.faults.tiny_runs import train
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def differences(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from soak_compare import differences
+
+    return differences
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run."""
+    path = tmp_path_factory.mktemp("soak") / "run"
+    train(path, log_every=1)
+    return path
+
+
+def lose_a_line(run):
+    lines = run.metrics.read_text().splitlines(keepends=True)
+    run.metrics.write_text("".join(lines[:3] + lines[4:]))
+    return f"metrics.jsonl: lost {lines[3].strip()}"
+
+
+def double_a_line(run):
+    lines = run.metrics.read_text().splitlines(keepends=True)
+    run.metrics.write_text("".join([*lines[:4], lines[3], *lines[4:]]))
+    return f"metrics.jsonl: twice {lines[3].strip()}"
+
+
+def swap_lines(run):
+    lines = run.metrics.read_text().splitlines(keepends=True)
+    run.metrics.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    return "metrics.jsonl: lines in another order"
+
+
+def change_the_last_bit_of_a_weight(run):
+    step = newest_checkpoint(run.checkpoints).step
+    name = f"checkpoints/step-{step:06d}/model.safetensors"
+    content = bytearray((run.path / name).read_bytes())
+    content[-1] ^= 1
+    (run.path / name).write_bytes(content)
+    return f"{name}: other content"
+
+
+def leave_something(run):
+    (run.checkpoints / ".tmp-step-000012-77").mkdir()
+    (run.checkpoints / ".tmp-step-000012-77" / "model.safetensors").touch()
+    return "checkpoints/.tmp-step-000012-77/model.safetensors: left over"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lose_a_line, double_a_line, swap_lines, change_the_last_bit_of_a_weight, leave_something],
+)
+def test_any_difference_is_found(run, tmp_path, damage, differences):
+    copy = RunFolder(shutil.copytree(run, tmp_path / "copy"))
+    assert differences(copy, RunFolder(run)) == []
+    expected = damage(copy)
+    assert differences(copy, RunFolder(run)) == [expected]
+
+
+@pytest.mark.slow
+def test_a_short_soak_ends_as_an_undisturbed_run(tmp_path):
+    command = [sys.executable, str(SCRIPTS / "soak.py"), "--epochs", "2", "--output", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def soak(kills):
+        return subprocess.run(
+            [*command, "--kills", str(kills)],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done = soak(5)
+    log = tmp_path / "soak.log"
+    assert done.returncode == 0, done.stderr + (log.read_text() if log.is_file() else "")
+    assert "none lost, none twice" in done.stdout
+    tally = json.loads((tmp_path / "soak.json").read_text())
+    assert sum(tally["kills"].values()) >= 5
+    assert tally["compared"] >= 1
+    # 9 steps an epoch, a line every second and at the end of each; one kNN.
+    assert tally["lines"] == tally["compared"] * (5 + 5 + 1)
+
+    # A weight of the run it compares with is another one: it must say so, and fail.
+    weights = tmp_path / "undisturbed" / "exported" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    failed = soak(6)
+    assert failed.returncode == 1
+    assert "exported/model.safetensors: other content" in failed.stderr
