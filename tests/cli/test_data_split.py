@@ -45,7 +45,8 @@ def test_the_published_test_set_is_balanced_and_training_thinned(empty):
 
 def test_test_images_can_come_from_the_training_set(empty):
     train, test = split(
-        *"digits --test-from train --test-per-class 12 --imbalance step --imbalance-factor 4".split()
+        *"digits --test-from train --test-per-class 12 --imbalance step".split(),
+        *"--imbalance-factor 4".split(),
     )
     assert test.counts_per_class == (12,) * 10
     assert train.counts_per_class == tuple(
