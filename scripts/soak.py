@@ -2,9 +2,9 @@
 
 Every life of a run is a process of its own, forked from this one, and ended by a real signal:
 SIGKILL mostly, sometimes SIGTERM or SIGINT. This process has imported everything and computed
-nothing, so it has no threads a fork could lose, and a life begins in a tenth of a second instead of
-the seconds that importing torch takes. What a life does from there on is the command's own code:
-`ssl-lt pretrain`, and `ssl-lt pretrain --resume`.
+nothing, so there is no pool of threads that a fork could lose, and a life begins in a fraction of a
+second instead of the seconds that importing torch takes. What a life does from there on is the
+command's own code: `ssl-lt pretrain`, and `ssl-lt pretrain --resume`.
 
 A kill is aimed at a moment (starting, a step, a checkpoint, a measurement, the end) and comes a
 random time after it; the table says where kills hit, as the folder shows it. A run that reaches its

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch.distributed as dist
 
@@ -35,6 +36,8 @@ class Ranks:
         own: words that one process has besides.
         faults: what one process does before the command: a function at the top of a module.
     """
+
+    started: ClassVar[list[Ranks]] = []
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Ranks:
             self._processes.append(_CONTEXT.Process(target=_one_rank, args=args))
         for process in self._processes:
             process.start()
+        self.started.append(self)
 
     def wait(self, rank: int, *, seconds: float = 120) -> int:
         """Exit code of one process, or minus the signal that killed it."""
@@ -78,6 +82,14 @@ class Ranks:
     def codes(self) -> list[int]:
         """Of all processes."""
         return [self.wait(rank) for rank in range(len(self._processes))]
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Kills what is left of all: a test that failed need not wait for a process that hangs."""
+        for ranks in cls.started:
+            for process in ranks._processes:
+                process.kill()
+                process.join()
 
     def send(self, rank: int, signal_number: int) -> None:
         """Sends a signal to one process."""

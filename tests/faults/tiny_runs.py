@@ -91,7 +91,7 @@ def die_at(number: int, folder: Path) -> None:
 
 
 def assert_same_run(found: Path, expected: Path) -> None:
-    """Lines, weights, optimiser, memories; and nothing is left over."""
+    """Lines, weights, optimiser, memories, what was exported; and nothing is left over."""
     assert (found / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
     newest, wanted = (
         load_checkpoint(max((run / "checkpoints").glob("step-*"))) for run in (found, expected)
@@ -103,4 +103,9 @@ def assert_same_run(found: Path, expected: Path) -> None:
         assert newest.tensors[stem].keys() == tensors.keys()
         for name, value in tensors.items():
             assert newest.tensors[stem][name].equal(value), f"{stem}: {name}"
+    for name in ("exported", "scores"):
+        own, wanted = (
+            {p.name: p.read_bytes() for p in (run / name).glob("*")} for run in (found, expected)
+        )
+        assert own == wanted
     assert [p for p in found.rglob(".*")] == []
