@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import ProjectConfiguration
 from torch import nn
 
 from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
 from ssl_lt.cli.agreement import check_split
-from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.options import ModelOptions, RunOptions
-from ssl_lt.cli.parse import write_config
-from ssl_lt.cli.runs import shared_path
+from ssl_lt.cli.processes import first_of_each_machine
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.data.bad_images import BadImage, bad_images, readable, readable_split, write_bad_images
+from ssl_lt.data.bad_images import BadImage, bad_images, readable, readable_split
 from ssl_lt.data.cache import decode_once
 from ssl_lt.data.choose_split import choose_split
 from ssl_lt.data.choose_test import Tested, choose_test
@@ -34,12 +27,12 @@ from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.packed import PackedTable
 from ssl_lt.data.sources import Source, open_source
-from ssl_lt.data.split import Split, read_split, write_split
+from ssl_lt.data.split import Split
 from ssl_lt.data.tables import EncodedTable, ImageTable, PixelTable, decode_all
 from ssl_lt.data.worker_loader import WorkerLoader
 from ssl_lt.engine.plan import FitOptions, Loader
 from ssl_lt.engine.precision import resolve_precision
-from ssl_lt.engine.run_folder import RunFolder, new_run_folder
+from ssl_lt.engine.run_folder import RunFolder
 
 # The augmentation of fine-tuning where pictures are too large for a padded crop.
 CROP_AND_FLIP = ViewOptions(min_scale=0.08, jitter_probability=0.0, gray_probability=0.0)
@@ -131,7 +124,7 @@ def open_data(options: DataOptions, *, split_file: Path | None = None) -> Data:
         DistributedError: as `check_split` says.
     """
     # One process downloads; the others then find the files.
-    with join_processes().main_process_first() if options.download else nullcontext():
+    with first_of_each_machine() if options.download else nullcontext():
         source = open_source(options.data, options.source_options())
         whole = source.train()
     chosen, listed = options, None
@@ -209,79 +202,6 @@ def weak_view(data: Data) -> WeakView | ContrastiveView:
     )
 
 
-def join_processes(timeout_seconds: int = FitOptions.dist_timeout) -> PartialState:
-    """This process among those that a launcher started; the first call waits for the others.
-
-    Left to itself, Accelerate 1.15 takes each of several processes on CPUs for the only one.
-
-    Args:
-        timeout_seconds: how long anything that they do together may take; the first call counts.
-    """
-    timeout = timedelta(seconds=timeout_seconds)
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
-
-
-def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
-    """Devices, processes, precision and trackers.
-
-    Raises:
-        ConfigError: a tracker that is not installed (Accelerate would leave it out silently).
-    """
-    from accelerate.utils import is_tensorboard_available, is_wandb_available
-
-    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
-    for tracker in fit.trackers:
-        if not installed[tracker]():
-            raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
-    device = join_processes(fit.dist_timeout).device  # decides what `auto` means
-    return Accelerator(
-        mixed_precision=resolve_precision(fit.mixed_precision, device),
-        # Memories and running statistics are equal on all ranks by construction.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        log_with=list(fit.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
-    )
-
-
-def start_run(
-    name: Path, config: Any, data: Data, accelerator: Accelerator, *, verb: str
-) -> RunFolder:
-    """Makes the folder, writes what the run is and starts the trackers, before its first step.
-
-    Raises:
-        ConfigError: the folder exists.
-    """
-    folder = write_run_folder(name, config, data, accelerator, verb=verb)
-    plain = {
-        key: value if _is_plain(value) else str(value) for key, value in to_mapping(config).items()
-    }
-    accelerator.init_trackers("ssl_lt", config={**plain, "run": folder.path.name})
-    return folder
-
-
-def write_run_folder(
-    name: Path, config: Any, data: Data, accelerator: Accelerator, *, verb: str
-) -> RunFolder:
-    """Makes the folder and writes what the run is.
-
-    Raises:
-        ConfigError: the folder exists.
-    """
-    name = shared_path(name)
-    accelerator.wait_for_everyone()  # until each rank has seen that there is no such folder
-    if accelerator.is_main_process:
-        with new_run_folder(name) as folder:
-            write_split(folder.split, data.split)
-            if data.options.test_split is not None:
-                write_split(folder.test_split, read_split(data.options.test_split))
-            if data.options.bad_images == "skip":
-                write_bad_images(folder.bad_images, data.bad_images)
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-            write_config(folder.config, config, verb=verb, command=command)
-    accelerator.wait_for_everyone()
-    return RunFolder(name)
-
-
 def autocast_dtype(
     precision: Literal["auto", "no", "bf16"], device: torch.device
 ) -> torch.dtype | None:
@@ -294,7 +214,3 @@ def check_labels(data: Data, verb: str) -> None:
     if not data.num_classes or int(data.train.labels.min()) < 0:
         why = " (--label-column none)" if data.options.label_column == "none" else ""
         raise ConfigError(f"--data: {data.source.name} has no labels{why}, and {verb} needs them")
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, int | float | str | bool)

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from ssl_lt.cli.agreement import check_configuration
-from ssl_lt.cli.build import Data, build_backbone, join_processes
+from ssl_lt.cli.build import Data, build_backbone
 from ssl_lt.cli.finetune_run import judge_trained
 from ssl_lt.cli.measure import features_of
 from ssl_lt.cli.options import EvaluateConfig, FinetuneConfig, PretrainConfig
 from ssl_lt.cli.parse import parse, read_configs, split_arguments
 from ssl_lt.cli.pictures import write_pictures
+from ssl_lt.cli.processes import join_processes
 from ssl_lt.cli.protocols import few_shots, knn_evaluations, needs_whole, probe_evaluations
 from ssl_lt.cli.saved_run import device, load_network, open_saved_run, record
 from ssl_lt.cli.supervised import build_parts

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from datetime import timedelta
+from typing import Any
 
 from ssl_lt.core.errors import DistributedError, UserError
 
@@ -50,18 +51,47 @@ def is_first_to_fail() -> bool:
     """True in the first process of a run that asks, and where there is nobody to ask."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return True
-    import torch.distributed as dist
-
     try:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        # The store that the processes have found each other by; torchrun keeps it alive.
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            address, port, is_master=False, timeout=timedelta(seconds=5)
-        )
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        return bool(store.add(f"ssl_lt/failed/{attempt}", 1) == 1)
+        store = _store(timeout_seconds=5)
+        is_first = bool(store.add(_key("failed"), 1) == 1)
+        store.set(_key("begin"), "failed")
+        return is_first
     except (KeyError, RuntimeError):
         return True
+
+
+def wait_for_all(timeout_seconds: int) -> None:
+    """Until every process has come this far, or one has failed on its way here.
+
+    Without it, the others would wait for one with a wrong flag until they give up.
+
+    Raises:
+        LostContactError: one has failed; why, it has said.
+        torch.distributed.DistStoreError: one did not come in time.
+    """
+    number = int(os.environ.get("WORLD_SIZE", "1"))
+    # Elsewhere there is no store yet: the first process will make it.
+    if number == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    store = _store(timeout_seconds=timeout_seconds)
+    if store.add(_key("here"), 1) == number:
+        store.set(_key("begin"), "yes")
+    if store.get(_key("begin")) == b"failed":
+        raise LostContactError("another process has failed before the run began")
+
+
+def _store(*, timeout_seconds: int) -> Any:
+    """The store that the processes have found each other by; torchrun keeps it alive."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, timeout=timedelta(seconds=timeout_seconds)
+    )
+
+
+def _key(name: str) -> str:
+    return f"ssl_lt/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def _is_lost_contact(error: Exception) -> bool:

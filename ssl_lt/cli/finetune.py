@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssl_lt.cli.agreement import check_configuration
-from ssl_lt.cli.build import build_accelerator, check_labels, open_data
+from ssl_lt.cli.build import check_labels, open_data
 from ssl_lt.cli.finetune_config import read_config
 from ssl_lt.cli.finetune_run import run
 from ssl_lt.cli.finetune_series import SERIES, run_series
+from ssl_lt.cli.mirrored import mirrored
 from ssl_lt.cli.parse import split_arguments
+from ssl_lt.cli.processes import build_accelerator
 from ssl_lt.cli.runs import new_run_path, take_resume
 from ssl_lt.engine.lock import run_lock
-from ssl_lt.engine.run_folder import check_is_new
+from ssl_lt.engine.run_folder import RunFolder, check_is_new
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,14 +23,15 @@ def main(arguments: Sequence[str]) -> int:
     resumed = take_resume(words, "finetune", SERIES)
     config, origin = read_config(words, resumed)
     if resumed is not None and resumed.is_finished:
-        print(f"{resumed.path} is finished: nothing to do")
+        with mirrored(resumed, config.run.mirror):  # what could not be copied at the end
+            print(f"{resumed.path} is finished: nothing to do")
         return 0
     name = config.run.run_dir or new_run_path("finetune", config.loss, config.data.data)
     if resumed is None:
         check_is_new(name)  # before minutes are spent on data
     accelerator = build_accelerator(config.fit, name)
     check_configuration(config, resumed)
-    with run_lock(resumed):
+    with run_lock(resumed), mirrored(resumed or RunFolder(name), config.run.mirror):
         data = open_data(config.data, split_file=None if resumed is None else resumed.split)
         check_labels(data, "fine-tuning")
         if config.series.asked:

@@ -11,7 +11,6 @@ from torch import nn
 from ssl_lt.cli.build import (
     Data,
     batch_plan,
-    start_run,
     train_loader,
 )
 from ssl_lt.cli.experts import judge_routed
@@ -20,6 +19,7 @@ from ssl_lt.cli.hold_out import hold_out
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import FinetuneConfig
 from ssl_lt.cli.runs import identity
+from ssl_lt.cli.start_run import start_run
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.cli.supervised import build_task, sampled_plan, worker_crop
 from ssl_lt.cli.weights_from import Origin, find_origin, load_classifier, load_weights

@@ -10,12 +10,14 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from ssl_lt.cli.build import Data, build_accelerator, write_run_folder
+from ssl_lt.cli.build import Data
 from ssl_lt.cli.fields import flat_fields, to_mapping, with_values
 from ssl_lt.cli.finetune_config import ENTRIES, default
 from ssl_lt.cli.finetune_run import run
 from ssl_lt.cli.options import FinetuneConfig, SeriesOptions, Stage
+from ssl_lt.cli.processes import build_accelerator
 from ssl_lt.cli.runs import shared_path
+from ssl_lt.cli.start_run import write_run_folder
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.engine.lock import run_lock
@@ -172,7 +174,8 @@ def _with_loss(config: FinetuneConfig, loss: str) -> FinetuneConfig:
 
 
 def _kept_in(config: FinetuneConfig, path: Path) -> FinetuneConfig:
-    return replace(config, run=replace(config.run, run_dir=path))
+    # The folder of the series is mirrored with all that is in it.
+    return replace(config, run=replace(config.run, run_dir=path, mirror=None))
 
 
 def _compare(folder: Path, members: Sequence[Member]) -> None:

@@ -11,7 +11,7 @@ from ssl_lt.cli.fields import Flat
 from ssl_lt.cli.protocol_options import ProtocolOptions
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.data.options import DataOptions
+from ssl_lt.data.options import DataOptions, check_no_secret
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.engine.plan import FitOptions
 from ssl_lt.engine.schedule import ScheduleOptions
@@ -43,8 +43,12 @@ class RunOptions:
     """Images a batch, over all processes together."""
     seed: int = 0
     """Of initial weights, order and augmentation: all randomness follows from it."""
+    mirror: str | None = None
+    """URL (s3://BUCKET/FOLDER, gs://..., or a path) below which the run folder is copied, under its
+    name, after each checkpoint and at the end; --resume URL/NAME goes on from the copy."""
 
     def __post_init__(self) -> None:
+        check_no_secret("--mirror", self.mirror or "")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed: {self.seed} is outside 0 ... 2^32 - 1")
 

@@ -14,17 +14,18 @@ from ssl_lt.cli.agreement import check_configuration
 from ssl_lt.cli.build import (
     Data,
     batch_plan,
-    build_accelerator,
     build_backbone,
     open_data,
-    start_run,
     train_loader,
 )
 from ssl_lt.cli.fields import coerce, extended, flat, flat_fields, nearest, one_of, to_mapping
+from ssl_lt.cli.mirrored import mirrored
 from ssl_lt.cli.monitor import Monitor
 from ssl_lt.cli.options import PretrainConfig
 from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, take_values
+from ssl_lt.cli.processes import build_accelerator
 from ssl_lt.cli.runs import identity, new_run_path, resumed_config, stored_values, take_resume
+from ssl_lt.cli.start_run import start_run
 from ssl_lt.cli.summary import describe_start, save_result
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
@@ -47,14 +48,15 @@ def main(arguments: Sequence[str]) -> int:
     resumed = take_resume(words, "pretrain")
     config = read_config(words, resumed)
     if resumed is not None and resumed.is_finished:
-        print(f"{resumed.path} is finished: nothing to do")
+        with mirrored(resumed, config.run.mirror):  # what could not be copied at the end
+            print(f"{resumed.path} is finished: nothing to do")
         return 0
     name = config.run.run_dir or new_run_path("pretrain", *_words(config))
     if resumed is None:
         check_is_new(name)  # before minutes are spent on data
     accelerator = build_accelerator(config.fit, name)
     check_configuration(config, resumed)
-    with run_lock(resumed):
+    with run_lock(resumed), mirrored(resumed or RunFolder(name), config.run.mirror):
         data = open_data(config.data, split_file=None if resumed is None else resumed.split)
         plan = batch_plan(config.run, config.fit, data)
         if config.run.batch_size < 2:

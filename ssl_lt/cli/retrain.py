@@ -13,10 +13,10 @@ from rich.console import Console
 from torch import Tensor
 
 from ssl_lt.cli.agreement import check_configuration
-from ssl_lt.cli.build import join_processes
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.parse import parse, read_configs, split_arguments, with_run_flag
+from ssl_lt.cli.processes import join_processes
 from ssl_lt.cli.retrain_config import RetrainConfig
 from ssl_lt.cli.saved_run import (
     SavedNetwork,

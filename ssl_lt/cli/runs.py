@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock
 
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.parse import ABOUT_THE_RUN, parse, take_values
 from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.options import check_no_secret
+from ssl_lt.engine.mirror import fetch_run
 from ssl_lt.engine.plan import Identity
 from ssl_lt.engine.run_folder import RunFolder, open_run_folder
 
@@ -24,6 +28,7 @@ RUNS = Path("runs")
 _HARMLESS = {
     "run-dir", "data-root", "download", "num-workers", "cache-mib", "keep-checkpoints",
     "checkpoint-every", "trackers", "compile", "dist-timeout", "worker-timeout",
+    "mirror",
 }  # fmt: skip
 
 
@@ -54,8 +59,11 @@ def newest_run(verbs: Sequence[str]) -> RunFolder | None:
 def take_resume(words: list[str], *verbs: str) -> RunFolder | None:
     """Removes `--resume [PATH]` from the words; bare, it means the newest run of these verbs.
 
+    A run of a mirror, `--resume URL/NAME`, is first fetched into runs/NAME.
+
     Raises:
         ConfigError: there is no such run.
+        CheckpointError, DiskError: it cannot be fetched.
     """
     if "--resume" not in words:
         return None
@@ -65,11 +73,24 @@ def take_resume(words: list[str], *verbs: str) -> RunFolder | None:
         if run is None:
             raise ConfigError(f"--resume: no {verbs[0]} run under {RUNS}/")
         return run
-    run = open_run_folder(Path(values[0]))
+    run = open_run_folder(_fetched(values[0]) if "://" in values[0] else Path(values[0]))
     found = read_yaml(run.config).get("verb")
     if found not in verbs:
         raise ConfigError(f"--resume: {run.path} is a {found} run, not a {verbs[0]} run")
     return run
+
+
+def _fetched(url: str) -> Path:
+    """Folder of a run that a mirror has; fetched by one process of those that share the folder."""
+    check_no_secret("--resume", url)
+    path = RUNS / url.rstrip("/").rpartition("/")[2]
+    if path.exists() and os.environ.get("RANK", "0") == "0":
+        print(f"note: {path} is here already and goes on; it is not fetched from {url}")
+    with FileLock(RUNS / ".fetch"):
+        if not path.exists():
+            fetch_run(url, path)
+            print(f"{url}: fetched into {path}")
+    return path
 
 
 def run_verb_of(run: RunFolder) -> str:

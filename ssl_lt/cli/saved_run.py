@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.cli import pretrain
-from ssl_lt.cli.build import Data, build_backbone, check_labels, join_processes, open_data
+from ssl_lt.cli.build import Data, build_backbone, check_labels, open_data
 from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.finetune_config import default as finetune_default
 from ssl_lt.cli.finetune_series import SERIES
 from ssl_lt.cli.options import FinetuneConfig, PretrainConfig
 from ssl_lt.cli.parse import parse
+from ssl_lt.cli.processes import join_processes
 from ssl_lt.cli.runs import RUNS, newest_run, run_verb_of, stored_values
 from ssl_lt.cli.summary import save_result, stored_result
 from ssl_lt.cli.supervised import build_task

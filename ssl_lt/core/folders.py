@@ -29,9 +29,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        for file in temporary.iterdir():
-            file.chmod(0o644)  # some libraries write private files; a run is for others to read
-            sync_path(file)
+        for path_in_it in temporary.rglob("*"):
+            if path_in_it.is_file():
+                path_in_it.chmod(0o644)  # some libraries write private files; others read a run
+            sync_path(path_in_it)
         sync_path(temporary)
         temporary.rename(path)
         sync_path(path.parent)

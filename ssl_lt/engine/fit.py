@@ -28,7 +28,7 @@ from ssl_lt.engine.progress import ProgressBar
 from ssl_lt.engine.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.engine.signals import Stopped, StopRequest
-from ssl_lt.engine.state import TrainingState, notes_on
+from ssl_lt.engine.state import TrainingState, check_same_step, notes_on
 from ssl_lt.models.batch_norm import synchronised
 
 
@@ -57,6 +57,7 @@ def fit(
         OutOfMemoryError: names the batch; the last good checkpoint stays.
         Stopped: a signal asked for it; the state is saved.
         CheckpointError: the checkpoint is damaged or belongs to another model.
+        DistributedError: another process finds another checkpoint.
         DiskError: a checkpoint or a line could not be written.
     """
     if accelerator.device.type == "cpu":
@@ -65,6 +66,7 @@ def fit(
     if accelerator.is_main_process:
         remove_leftovers(folder, warn=print)
     checkpoint = newest_checkpoint(folder.checkpoints, warn=accelerator.print)
+    check_same_step(0 if checkpoint is None else checkpoint.step)
     if checkpoint is None:
         training.log.restore({}, 0, step=0)  # of a run that was killed before it saved anything
     else:

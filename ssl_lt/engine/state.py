@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_lt.core.distributed import world_size
-from ssl_lt.core.errors import CheckpointError, DataError
+from ssl_lt.core.distributed import gather_objects, world_size
+from ssl_lt.core.errors import CheckpointError, DataError, DistributedError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.engine.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from ssl_lt.engine.log import MetricsLog
@@ -108,6 +108,21 @@ def notes_on(checkpoint: Checkpoint) -> Iterator[str]:
             yield (
                 f"note: {was} {name} wrote this checkpoint and {now} go on: equal up to rounding, "
                 "not bit for bit"
+            )
+
+
+def check_same_step(step: int) -> None:
+    """Every process must go on from the same checkpoint; 0: from none.
+
+    Raises:
+        DistributedError: on all processes; names the first that differs.
+    """
+    first, *others = gather_objects(step)
+    for number, other in enumerate(others, start=1):
+        if other != first:
+            raise DistributedError(
+                f"newest checkpoint: step {first} in process 0 and {other} in process {number}; "
+                "all must see the same run folder"
             )
 
 

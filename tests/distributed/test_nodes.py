@@ -1,0 +1,60 @@
+"""Two machines train as one process does.
+
+A machine is a launcher with a working folder of its own; both are on the loopback.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from safetensors.torch import load_file
+
+from ssl_lt.engine.mirror import fetch_run
+from tests.cli.commands import succeed
+from tests.distributed.nodes import Nodes, accelerate_launch, torchrun
+from tests.distributed.test_training import WORDS, assert_same_training
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+
+ON_NODE = ["-m", "tests.distributed.on_node"]
+METHOD = shlex.split("--method sdclr --plugins bcl gh --gh.clusters 10 --gh.warmup-epochs 0")
+VERBS = {"pretrain": METHOD, "finetune": ["--init-from", "scratch"]}
+
+
+def files(run):
+    """Name -> content, of all but the lock."""
+    found = {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    return {name: content for name, content in found.items() if name != "lock"}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "verb"), [(torchrun, "pretrain"), (accelerate_launch, "finetune")]
+)
+def test_two_machines_train_as_one_process(tmp_path, monkeypatch, launcher, verb):
+    words = [*WORDS, *VERBS[verb]]
+    shared = tmp_path / "shared"
+    own = ["--run-dir", str(shared / "two"), "--mirror", f"file://{shared}/bucket"]
+    nodes = Nodes(tmp_path, launcher, *ON_NODE, verb, *words, *own)
+    found = nodes.wait()
+    assert [code for code, _ in found] == [0, 0], found
+    processes = sorted((folder / "process").read_text() for folder in nodes.folders)
+    assert processes == ["0 0 2 1", "1 0 2 1"]  # each is the first of its machine
+    assert sum("finished: " in said for _, said in found) == 1
+    # Beside the run folder neither has written anything: no second run, no cache.
+    assert [sorted(p.name for p in folder.iterdir()) for folder in nodes.folders] == 2 * [
+        ["process"]
+    ]
+    fetch_run(f"file://{shared}/bucket/two", tmp_path / "copy")
+    assert files(tmp_path / "copy") == files(shared / "two")
+    monkeypatch.chdir(tmp_path)
+    succeed(verb, *words, "--run-dir", "shared/one")
+    assert_same_training(shared / "two", shared / "one")
+    newest = max((shared / "one/checkpoints").iterdir()).name
+    two, one = (
+        load_file(shared / run / "checkpoints" / newest / "model.safetensors")
+        for run in ("two", "one")
+    )
+    for name, value in one.items():
+        difference = (two[name] - value).abs().max()
+        assert difference <= 2e-2 * value.abs().max() + 1e-6, name  # of what rounding has grown to
