@@ -14,7 +14,7 @@ from ssl_lt.data.split import Split
 from ssl_lt.engine.run_folder import RunFolder
 
 # What each machine may have of its own: where its data is, and how many cores decode it.
-_OWN = {"data-root", "num-workers"}
+_OWN = {"data-root", "num-workers", "shard-cache", "shard-cache-mib"}
 _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate")
 
 

@@ -26,6 +26,7 @@ from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.packed import PackedTable
+from ssl_lt.data.shard_plan import epoch_plan
 from ssl_lt.data.sources import Source, open_source
 from ssl_lt.data.split import Split
 from ssl_lt.data.tables import EncodedTable, ImageTable, PixelTable, decode_all
@@ -151,7 +152,8 @@ def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:
     Raises:
         ConfigError: an epoch has no whole batch, or not as many as an optimiser step adds up.
     """
-    plan = BatchPlan(len(data.train), run.batch_size, run.seed)
+    rows, options = data.split.indices, data.options
+    plan = epoch_plan(data.whole, rows, options, batch_size=run.batch_size, seed=run.seed)
     if fit.accumulate_steps > plan.steps_per_epoch:
         raise ConfigError(
             f"--accumulate-steps: {fit.accumulate_steps} batches of {run.batch_size} are more "

@@ -29,6 +29,7 @@ _HARMLESS = {
     "run-dir", "data-root", "download", "num-workers", "cache-mib", "keep-checkpoints",
     "checkpoint-every", "trackers", "compile", "dist-timeout", "worker-timeout",
     "mirror",
+    "shard-cache", "shard-cache-mib",
 }  # fmt: skip
 
 

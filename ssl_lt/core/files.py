@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from ssl_lt.core.errors import DiskError
 
@@ -30,7 +32,16 @@ def file_sha256(path: Path) -> str:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Writes beside `path`, syncs, then renames: a reader sees the old text or the new one.
+    """`write_atomically` of UTF-8 text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Writes beside `path`, syncs, then renames: a reader sees the old file or the new one.
+
+    Args:
+        path: of the file; its folder is made.
+        write: puts everything into an open file.
 
     Raises:
         DiskError: the disk is full or may not be written; names the file.
@@ -39,10 +50,10 @@ def write_text_atomically(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+            dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             temporary = Path(file.name)
-            file.write(text)
+            write(file)
         sync_path(temporary)
         temporary.chmod(0o644)  # temporary files are private; a run is for others to read
         temporary.replace(path)

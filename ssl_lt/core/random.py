@@ -131,6 +131,22 @@ def permutation(length: int, *, seed: int, epoch: int) -> Tensor:
     return torch.argsort(_mix(numbers ^ order))
 
 
+def slots(index: Tensor, *, num_slots: int) -> Tensor:
+    """Places of samples in a table of fixed size; the same sample has the same place, always.
+
+    Of N samples in M slots an expected share of 1 - (1 - 1/M)^(N-1), about 1 - exp(-N/M), has a
+    slot together with another.
+
+    Args:
+        index: (B,) int64, rows in the training set.
+        num_slots: M.
+
+    Returns:
+        (B,) int64 in 0 ... M-1.
+    """
+    return _shift_right(_mix((index + 1) * _GOLDEN), 1) % num_slots
+
+
 def seed_of(*parts: int) -> int:
     """One non-negative 63-bit seed from several numbers, for a library's own generator."""
     state = 0

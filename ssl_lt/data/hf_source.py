@@ -18,11 +18,10 @@ from ssl_lt.data.columns import image_column, label_column
 from ssl_lt.data.decode import decode_image, read_image
 from ssl_lt.data.listed import numbered
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.source import TableSource, under_classes_of
+from ssl_lt.data.source import TEST_PARTS, TableSource, under_classes_of
 from ssl_lt.data.tables import digest
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
-_TEST_PARTS = ("test", "validation", "valid", "val")
 _ROWS_AT_ONCE = 10_000
 
 
@@ -102,7 +101,7 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
         raise DataError(f"{name}: has no part named train, only {', '.join(parts)}")
     class_names, table = _table(f"{name}, {train_part}", parts[train_part], options)
     source = TableSource(name, class_names, table)
-    for part in _TEST_PARTS:
+    for part in TEST_PARTS:
         if class_names and part in parts and part != train_part:
             where = f"{name}, {part}"
             tested, test_table = _table(where, parts[part], options)

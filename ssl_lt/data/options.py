@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.workers import Workers
 
@@ -21,6 +22,8 @@ class SourceOptions:
         test_data: a source to test on, named like the one to train on; None: its own test set.
         image_column: of a table with the images; None: found by its name.
         label_column: likewise; "none": without labels, whatever there is.
+        shard_cache: folder for shards of other machines; None: the user's for caches.
+        shard_cache_mib: limit of them.
         hold_out: keep some images of one's own for testing where there is no test set.
     """
 
@@ -29,6 +32,8 @@ class SourceOptions:
     test_data: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    shard_cache: Path | None = None
+    shard_cache_mib: int = 10_240
     hold_out: bool = True
 
     @property
@@ -43,17 +48,20 @@ class SourceFlags:
 
     data: str = "digits"
     """digits (comes with the package), cifar10, cifar100, folder:PATH (or folder = data root),
-    csv:FILE, list:FILE (a path and a label a line) or hf:NAME_OR_PATH (Hugging Face datasets)."""
+    csv:FILE, list:FILE (a path and a label a line), hf:NAME_OR_PATH (Hugging Face datasets) or
+    wds:URLS (tar shards of WebDataset)."""
 
     test_data: str | None = None
     """What to test on, named like --data; not given: the data's own test set, or else a fifth of
     each class of your own pictures."""
 
     image_column: str | None = None
-    """Column of csv: or hf: with the images; not given: it is found by its name."""
+    """Column of csv: or hf: with the images, or suffix of those in wds:; not given: it is found by
+    its name."""
 
     label_column: str | None = None
-    """Column of csv: or hf: with the labels; none: any data of your own without its labels."""
+    """Column of csv: or hf: with the labels, or suffix of those in wds: (cls); none: any data of
+    your own without its labels."""
 
     data_root: Path | None = None
     """Folder with the data: torchvision's layout or the hub's parquet files; not given: data/.
@@ -62,10 +70,18 @@ class SourceFlags:
     download: bool = False
     """Download the data set into the data root if it is not there."""
 
+    shard_cache: Path | None = None
+    """Folder where wds: keeps what it found out about shards, and copies of shards that lie in an
+    object store; all processes of a machine share it. Not given: ssl_lt in ~/.cache."""
+
+    shard_cache_mib: int = SourceOptions.shard_cache_mib
+    """MiB of such copies; the ones used longest ago go first. 0: no limit."""
+
     def __post_init__(self) -> None:
         """Raises ConfigError for a value no source could use."""
         check_no_secret("--data", self.data)
         check_no_secret("--test-data", self.test_data or "")
+        check_at_least(self, {"shard_cache_mib": 0})
 
     def source_options(self) -> SourceOptions:
         """The part a source needs."""
@@ -75,6 +91,8 @@ class SourceFlags:
             test_data=self.test_data,
             image_column=self.image_column,
             label_column=self.label_column,
+            shard_cache=self.shard_cache,
+            shard_cache_mib=self.shard_cache_mib,
         )
 
 
@@ -112,6 +130,13 @@ class DataOptions(SourceFlags):
     cache_mib: int = 1024
     """A folder that needs no more MiB than this is decoded once and kept in memory; 0: never."""
 
+    shard_window: int = 16_384
+    """Images that wds: shuffles among each other: it reads shards one after another, in an order
+    that every epoch draws anew. 0: shuffled over the whole set, read from anywhere."""
+
+    shard_streams: int = 16
+    """Shards that are read at a time, each process its share: a multiple of their number."""
+
     bad_images: Literal["stop", "skip"] = "stop"
     """What to do about an image of your own that cannot be read: stop and name it; or look at every
     image before training, leave such ones out and list them in the run's bad_images.csv."""
@@ -127,16 +152,18 @@ class DataOptions(SourceFlags):
             raise ConfigError(f"--imbalance-factor {factor:g}: must be 1 or more")
         if not 0 <= self.split_seed < 2**32:
             raise ConfigError(f"--split-seed {self.split_seed}: must be in 0 ... 2^32 - 1")
-        if self.image_size < 8:
-            raise ConfigError(f"--image-size {self.image_size}: must be 8 or more")
-        if self.num_workers < 0:
-            raise ConfigError(f"--num-workers {self.num_workers}: must be 0 or more")
-        if self.worker_timeout < 0:
-            raise ConfigError(f"--worker-timeout {self.worker_timeout}: must be 0 or more")
-        if self.cache_mib < 0:
-            raise ConfigError(f"--cache-mib {self.cache_mib}: must be 0 or more")
-        if self.max_bad_images < 0:
-            raise ConfigError(f"--max-bad-images {self.max_bad_images}: must be 0 or more")
+        check_at_least(
+            self,
+            {
+                "image_size": 8,
+                "num_workers": 0,
+                "worker_timeout": 0,
+                "cache_mib": 0,
+                "max_bad_images": 0,
+                "shard_window": 0,
+                "shard_streams": 1,
+            },
+        )
 
     @property
     def workers(self) -> Workers:

@@ -17,13 +17,14 @@ from ssl_lt.data.packed import PackedTable
 from ssl_lt.data.shards import Sample, write_parquet, write_tar
 from ssl_lt.data.stored import stored_images
 from ssl_lt.data.tables import ImageTable, PixelTable, decode_all
+from ssl_lt.data.tar_index import INDEX_SUFFIX, Suffixes, index_tar, write_index
 
 INDEX, CARD = "index.json", "README.md"
 FORMAT = 1
 
 _WRITERS = {"parquet": write_parquet, "tar": write_tar}
 # Before its new name a shard is hidden, and so is the index while it is written.
-_UNFINISHED = (".*.unfinished", f".{INDEX}.*", f".{CARD}.*")
+_UNFINISHED = (".*.unfinished", f".{INDEX}.*", f".{CARD}.*", f".*{INDEX_SUFFIX}.*")
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,10 @@ def _write(samples: Iterable[Sample], shard: Shard, plan: Plan, folder: Path) ->
         _WRITERS[plan.container](unfinished, samples, plan.class_names)
         sync_path(unfinished)
         size, sha256 = unfinished.stat().st_size, file_sha256(unfinished)
+        if plan.container == "tar":  # before its shard: where there is a shard, there is its index
+            with unfinished.open("rb") as file:
+                index = index_tar(file, Suffixes(), name=shard.file)
+            write_index(folder / (shard.file + INDEX_SUFFIX), index, tar_bytes=size)
         unfinished.rename(folder / shard.file)
         sync_path(folder)
     except DataError as error:

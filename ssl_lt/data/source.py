@@ -12,6 +12,9 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.data.long_tail import subsample
 from ssl_lt.data.tables import ImageTable
 
+# What parts to test on are called; the first that is there counts.
+TEST_PARTS = ("test", "validation", "valid", "val")
+
 _HELD_OUT = 0.2
 _HELD_OUT_SEED = 0
 

@@ -23,6 +23,7 @@ from ssl_lt.data.source import (
     with_held_out,
     without_labels,
 )
+from ssl_lt.data.wds_source import open_wds
 
 __all__ = ["SOURCES", "Source", "open_as_it_is", "open_source"]
 
@@ -36,10 +37,13 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "csv": open_csv,
     "list": open_list,
     "hf": open_hf,
+    "wds": open_wds,
 }
 
 # What stands after the colon; a folder may be the data root, the others have to be named.
-_WITH_ARGUMENT = {"folder": "", "csv": "FILE", "list": "FILE", "hf": "NAME_OR_PATH"}
+_WITH_ARGUMENT = {
+    "folder": "", "csv": "FILE", "list": "FILE", "hf": "NAME_OR_PATH", "wds": "URLS"
+}  # fmt: skip
 
 
 def open_source(name: str, options: SourceOptions) -> Source:
@@ -113,7 +117,14 @@ def _nearest(name: str) -> str:
     """A source for what stands on the disk under this name, else the name most like it."""
     path = Path(name)
     if path.exists():
-        kinds = {".csv": "csv", ".tsv": "csv", ".txt": "list", ".parquet": "hf", ".arrow": "hf"}
+        kinds = {
+            ".csv": "csv",
+            ".tsv": "csv",
+            ".txt": "list",
+            ".parquet": "hf",
+            ".arrow": "hf",
+            ".tar": "wds",
+        }
         return f"{'folder' if path.is_dir() else kinds.get(path.suffix, 'csv')}:{name}"
     key = name.partition(":")[0]
     return difflib.get_close_matches(key, SOURCES, n=1, cutoff=0.0)[0]

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from ssl_lt.augment.boosted import StrengthRule
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.distributed import gather_rows
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.random import slots
 from ssl_lt.core.types import Epoch
 from ssl_lt.pretrain.two_views import PairStep, Plugin
 
@@ -29,7 +31,7 @@ class MemoryBoostOptions:
     """Of the memory and of the view it drives.
 
     Raises:
-        ConfigError: `beta` outside [0, 1), no operation, or an unknown rule.
+        ConfigError: `beta` outside [0, 1), no operation, an unknown rule, or fewer than 0 slots.
     """
 
     beta: float = 0.97
@@ -38,6 +40,9 @@ class MemoryBoostOptions:
     """Operations drawn a view: 1 with SimCLR (BCL-I), 2 with SDCLR (BCL-D)."""
     rule: StrengthRule = "released"
     """How a weight becomes a magnitude; see `ssl_lt.augment.boosted.magnitudes`."""
+    slots: int = 0
+    """Averages that are kept; 0: one an image. Of N images in M slots about 1 - exp(-N/M) share an
+    average with others."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta < 1:
@@ -46,6 +51,7 @@ class MemoryBoostOptions:
             raise ConfigError(f"--bcl.num-ops: {self.num_ops}, must be at least 1")
         if self.rule not in get_args(StrengthRule):
             raise ConfigError(f"--bcl.rule: {self.rule!r}, must be released or paper")
+        check_at_least(self, {"slots": 0}, prefix="bcl.")
 
 
 def averaged_loss(average: Tensor, seen: Tensor, losses: Tensor, *, beta: float) -> Tensor:
@@ -85,36 +91,44 @@ class MemoryBoost(Plugin):
     In the first epoch the strength is 0. Memory and weights both belong to the checkpoint: inside
     an epoch the weights are those of the epoch before.
 
+    The memory has a row a sample, or a fixed number of slots that samples are spread over by a hash
+    of their row, so that it does not grow with a stream; samples in one slot then share an average,
+    and mean and maximum of the weights are over slots.
+
     Args:
-        options: beta; the other two belong to the view.
+        options: beta and slots; the other two belong to the view.
         num_samples: N, size of the training set.
     """
 
     def __init__(self, options: MemoryBoostOptions, *, num_samples: int) -> None:
         super().__init__()
         self.options = options
+        self.num_samples = num_samples
+        rows = options.slots or num_samples
         self.memory = SampleMemory(
             "boost",
             {
-                "average": torch.zeros(num_samples),
-                "seen": torch.zeros(num_samples, dtype=torch.bool),
-                "weight": torch.zeros(num_samples),
+                "average": torch.zeros(rows),
+                "seen": torch.zeros(rows, dtype=torch.bool),
+                "weight": torch.zeros(rows),
             },
         )
 
     def strength(self, index: Tensor) -> Tensor:
         """(B,) weights of the samples, in [0, 1]."""
-        return self.memory.tables["weight"][index]
+        return self.memory.tables["weight"][self._rows(index)]
 
     @torch.no_grad()
     def observe(self, step: PairStep) -> None:
         """Moves the averages of the samples of all ranks.
 
-        A sample that stands in the global batch more than once counts once, with its first loss.
+        A sample that stands in the global batch more than once counts once, with its first loss;
+        so do samples in one slot.
         A loss that is not finite is left out: through the mean it would spoil every weight.
         """
         average, seen = self.memory.tables["average"], self.memory.tables["seen"]
-        index, losses = gather_rows(step.index), gather_rows(step.losses.detach().to(average.dtype))
+        index = self._rows(gather_rows(step.index))
+        losses = gather_rows(step.losses.detach().to(average.dtype))
         ordered, order = index.sort(stable=True)
         # Every row of a sample takes over its first row, so they all write the same value.
         losses = losses[order[torch.searchsorted(ordered, index)]]
@@ -135,4 +149,10 @@ class MemoryBoost(Plugin):
 
     def scores(self) -> Mapping[str, Tensor]:
         """`memorisation`: (N,) weights for the next epoch; high where memorised late."""
-        return {"memorisation": self.memory.tables["weight"]}
+        weight = self.memory.tables["weight"]
+        samples = torch.arange(self.num_samples, device=weight.device)
+        return {"memorisation": weight[self._rows(samples)]}
+
+    def _rows(self, index: Tensor) -> Tensor:
+        """Where the memory keeps samples."""
+        return slots(index, num_slots=self.options.slots) if self.options.slots else index

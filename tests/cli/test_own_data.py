@@ -19,13 +19,13 @@ from ssl_lt.engine.run_folder import RunFolder
 from tests.cli.commands import TINY, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "32", "--image-size", "32"]
-COUNTS = {"train": (90, 70, 50, 40, 30, 20, 15, 10, 8, 7), "test": (6,) * 10}
-SOURCES = ("folder", "csv", "list", "parquet", "arrow")
+COUNTS = {"train": (400, 300, 220, 170, 130, 110, 90, 75, 60, 45), "test": (40,) * 10}
+SOURCES = ("folder", "csv", "list", "parquet", "arrow", "shards")
 
 
 @pytest.fixture(scope="module")
 def export(shared_data, tmp_path_factory):
-    """340 images of CIFAR-10, long-tailed, and 60 to test on, as --data and --test-data words."""
+    """1,600 images of CIFAR-10, long-tailed, and 400 to test on, as files and as lists of them."""
     place = tmp_path_factory.mktemp("export")
     source = open_source("cifar10", SourceOptions(data_root=shared_data))
     names = sorted(source.class_names)
@@ -81,6 +81,8 @@ def words_of(place, source):
         ],
         "parquet": ["--data", f"hf:{place}/parquet"],
         "arrow": ["--data", f"hf:{place}/arrow"],
+        # In the order of the others.
+        "shards": ["--data", f"wds:{place}/shards", "--shard-window", "0"],
     }[source]
 
 
@@ -104,6 +106,10 @@ def trained(export, tmp_path_factory):
 def test_every_source_gives_the_same_weights_and_report(trained, source, request):
     if source in ("parquet", "arrow"):
         request.getfixturevalue("hub_export")
+    if source == "shards":
+        place = request.getfixturevalue("export")[0]
+        shards = ("--format", "tar", "--images-per-shard", "50")
+        succeed("data", "pack", f"folder:{place}/pictures", place / "shards", *shards)
     first, second = trained("folder"), trained(source)
     weights = [(run.exported / "model.safetensors").read_bytes() for run in (first, second)]
     assert weights[0] == weights[1]
@@ -126,7 +132,7 @@ def test_images_without_labels_are_pretrained_on_and_not_fine_tuned(empty, expor
     (empty / "own.csv").write_text("image\n" + paths)
     words = [*WORDS, "--data", "csv:own.csv", "--data-root", "/"]
     said = succeed("pretrain", *words).out
-    assert "data: csv:own.csv, 60 images, without labels" in said
+    assert "data: csv:own.csv, 400 images, without labels" in said
     refuses(
         *("finetune", empty, f"--init-from scratch {' '.join(map(str, words))}", 2),
         "--data: csv:own.csv has no labels, and fine-tuning needs them",

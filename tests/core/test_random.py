@@ -18,6 +18,7 @@ from ssl_lt.core.random import (
     sample_keys,
     seed_of,
     shared_keys,
+    slots,
     uniform,
     uniform_between,
 )
@@ -191,6 +192,20 @@ def test_seeds_from_parts_differ_and_fit_63_bits():
     assert len(set(seeds)) == 2500
     assert min(seeds) >= 0
     assert max(seeds) < 2**63
+
+
+@pytest.mark.parametrize("num_slots", [1, 1000, 100_000, 3_000_000])
+def test_samples_share_slots_as_often_as_chance_has_it(num_slots):
+    num_samples = 100_000
+    place = slots(torch.arange(num_samples), num_slots=num_slots)
+    assert 0 <= int(place.min()) <= int(place.max()) < num_slots
+    counts = torch.bincount(place, minlength=num_slots)
+    shared = float((counts[place] > 1).double().mean())
+    expected = 1 - (1 - 1 / num_slots) ** (num_samples - 1)
+    assert shared == pytest.approx(expected, abs=0.01)
+    assert 1 - np.exp(-num_samples / num_slots) == pytest.approx(expected, abs=1e-4)
+    again = slots(torch.arange(5, 9), num_slots=num_slots)
+    assert torch.equal(again, place[5:9])
 
 
 def test_draw_names_have_stable_numbers():

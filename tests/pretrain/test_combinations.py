@@ -18,9 +18,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_lt.cli.build import open_data, start_run
+from ssl_lt.cli.build import open_data
 from ssl_lt.cli.fields import with_values
 from ssl_lt.cli.pretrain import build_task, default, train
+from ssl_lt.cli.start_run import start_run
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.engine.checkpoint import newest_checkpoint

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.random import slots
 from ssl_lt.core.types import Epoch
 from ssl_lt.pretrain.memory_boost import (
     MemoryBoost,
@@ -182,3 +183,34 @@ def test_resume_inside_an_epoch_continues_bit_for_bit():
 def test_bad_options_name_their_flag(options, message):
     with pytest.raises(ConfigError, match=message):
         MemoryBoostOptions(**options)
+
+
+# --- a table of fixed size
+
+
+def test_slots_are_a_memory_of_the_samples_that_share_them():
+    small, large = plugin(200, slots=64), plugin(200)
+    place = slots(torch.arange(200), num_slots=64)
+    for losses in torch.rand(3, 200):
+        # As many rows as there are slots, one sample of each: the same as a memory of its own.
+        for sample in range(200):
+            small.observe(step([sample], losses[sample : sample + 1]))
+            large.observe(step([int(place[sample])], losses[sample : sample + 1]))
+        small.on_epoch_end(EPOCH)
+    for name in ("average", "seen"):
+        assert torch.equal(small.memory.tables[name], large.memory.tables[name][:64])
+    weight = small.memory.tables["weight"]
+    assert weight.shape == (64,)
+    assert torch.equal(small.strength(torch.tensor([3, 150])), weight[place[[3, 150]]])
+    assert torch.equal(small.scores()["memorisation"], weight[place])
+
+
+def test_of_samples_in_one_slot_the_first_of_a_batch_counts():
+    boost = plugin(2, slots=1)
+    boost.observe(step([1, 0], [5.0, 7.0]))
+    assert boost.memory.tables["average"].tolist() == [5.0]
+
+
+def test_fewer_slots_than_none_are_refused():
+    with pytest.raises(ConfigError, match=r"--bcl.slots: -1 is below 0"):
+        MemoryBoostOptions(slots=-1)

@@ -1,0 +1,98 @@
+"""A run on shards that is stopped in the middle of one sees every sample of the epoch once."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_lt.cli.main import run_verb
+from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.shard_plan import ShardPlan
+from ssl_lt.data.sources import open_source
+from ssl_lt.pretrain.two_views import TwoViewTask
+from tests.cli.commands import succeed
+from tests.faults.process import Child
+from tests.faults.tiny_runs import assert_same_run
+
+WORDS = shlex.split(
+    "--data wds:packed --shard-cache cache --cache-mib 0 --shard-streams 4 --shard-window 64 "
+    "--image-size 32 --width 4 --batch-size 32 --epochs 2 --warmup-epochs 1 --num-workers 1 "
+    "--mixed-precision no --log-every 1 --knn-every 0 --plugins bcl --bcl.slots 256"
+)
+
+
+def train(words: list[str], seen: str) -> None:
+    """`ssl-lt pretrain`; every step adds a line with its samples to a file."""
+    forward = TwoViewTask.forward
+
+    def noted(self, batch):
+        with Path(seen).open("a") as file:
+            file.write(" ".join(map(str, batch.index.tolist())) + "\n")
+        return forward(self, batch)
+
+    TwoViewTask.forward = noted
+    run_verb("pretrain", words)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The digits in shards of 100: packed/."""
+    folder = tmp_path_factory.mktemp("shards")
+    shards = ("--format", "tar", "--images-per-shard", "100")
+    succeed("data", "pack", "digits", folder / "packed", *shards)
+    return folder
+
+
+def read_order(path: Path) -> list[list[int]]:
+    return [[int(row) for row in line.split()] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_stopped_in_the_middle_of_a_shard_no_sample_is_lost_or_doubled(place, monkeypatch):
+    monkeypatch.chdir(place)
+    alone = Child(place, train, [*WORDS, "--run-dir", "alone"], "alone.txt")
+    stopped = Child(place, train, [*WORDS, "--run-dir", "stopped"], "stopped.txt")
+    for lines in (7, 55):  # of two epochs of 46 steps
+        stopped.wait_for_lines(place / "stopped.txt", lines)
+        assert stopped.send(signal.SIGTERM) == 143, stopped.said
+        stopped = Child(place, train, ["--resume", "stopped"], "stopped.txt")
+    assert stopped.wait() == alone.wait() == 0, stopped.said + alone.said
+    found = read_order(place / "stopped.txt")
+    assert found == read_order(place / "alone.txt")
+    assert_same_run(place / "stopped", place / "alone")
+
+    source = open_source("wds:packed", SourceOptions(shard_cache=place / "cache"))
+    table = source.train()
+    assert len(found) == 2 * (len(table) // 32)
+    for epoch in (found[:46], found[46:]):
+        rows = np.concatenate(epoch)
+        assert len(np.unique(rows)) == len(rows) == 46 * 32
+        # Each stream reads through its shards: steps after each other are near each other.
+        near = [len(np.unique(table.shards[step[:8]])) for step in epoch]
+        assert max(near) <= 3
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_from_the_checkpoint_in_the_shard(place, monkeypatch):
+    monkeypatch.chdir(place)
+    # Without loader workers: a forkserver's would not notice that their run was killed.
+    words = [*WORDS, "--num-workers", "0", "--checkpoint-every", "5", "--run-dir", "killed"]
+    child = Child(place, train, words, "killed.txt")
+    child.wait_for_lines(place / "killed.txt", 13)
+    assert child.send(signal.SIGKILL) == -signal.SIGKILL
+    again = Child(place, train, ["--resume", "killed"], "resumed.txt")
+    assert again.wait() == 0, again.said
+    resumed = read_order(place / "resumed.txt")
+    table = open_source("wds:packed", SourceOptions(shard_cache=place / "cache")).train()
+    shards = torch.from_numpy(table.shards).long()
+    plan = ShardPlan(len(table), 32, 0, shards=shards, streams=4, window=64)
+    wanted = [step for epoch in range(2) for step in plan.rows(epoch).tolist()]
+    first = len(wanted) - len(resumed)
+    assert first % 5 == 0
+    assert first >= 10
+    assert resumed == wanted[first:]
