@@ -83,7 +83,17 @@ def random_flips(keys: Tensor) -> Tensor:
 
 def horizontal_flip(images: Tensor, flips: Tensor) -> Tensor:
     """Mirrors the samples of (B, 3, H, W) that `flips` (B,) names."""
-    return torch.where(flips[:, None, None, None], images.flip(-1), images)
+    mask = flips[:, None, None, None]
+    if not on_host(images):
+        return torch.where(mask, images.flip(-1), images)
+    # As exact, and here several times as fast as a choice under a mask that is broadcast.
+    mirrored = mask.to(images.dtype)
+    return images.flip(-1).mul_(mirrored).add_(images * (1 - mirrored))
+
+
+def on_host(x: Tensor) -> bool:
+    """Whether steps may differ for a CPU: not on other devices, nor where they are compiled."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ssl_lt.core.errors import DataError
 
@@ -16,19 +20,31 @@ MAX_PIXELS = 89_478_485
 # Refused below, in one line and with a name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+# EXIF orientations under which a stored picture's right or lower edge becomes the upright one's
+# left or upper edge, and those that swap height and width.
+_LEFT_WAS_AN_END, _TOP_WAS_AN_END, _SWAPPED = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
+
 
 def read_image(path: Path) -> Image.Image:
     """Decodes an image file; see `decode_with_mode`.
 
     Raises:
-        DataError: there is no such file, or what `decode_with_mode` says; names the file.
+        DataError: as `read_bytes` and `decode_with_mode` say; names the file.
+    """
+    return decode_image(read_bytes(path), name=str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read; names it.
     """
     try:
-        blob = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"{path}: {reason}") from error
-    return decode_image(blob, name=str(path))
 
 
 def decode_image(blob: bytes, *, name: str) -> Image.Image:
@@ -54,17 +70,96 @@ def decode_with_mode(blob: bytes, *, name: str) -> tuple[str, Image.Image]:
         DataError: not an image, empty, truncated, more than `MAX_PIXELS`, or pixels that have no
             known range (floating-point or 32 bits); names the image.
     """
-    try:
-        with Image.open(io.BytesIO(blob)) as image:
+    image = EncodedImage(blob, name=name)
+    return image.mode, image.decode().pixels
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An upright image, or a smaller copy of it.
+
+    Attributes:
+        pixels: of mode RGB.
+        shrink: s; a pixel stands for s x s of the image.
+        top: where the image's upper edge lies in `pixels`, in pixels of it: 0 <= top < 1. A side
+            that s does not divide ends with a pixel of which the image covers a part, and EXIF may
+            have turned that end into the upper edge.
+        left: likewise of the left edge.
+    """
+
+    pixels: Image.Image
+    shrink: int = 1
+    top: float = 0.0
+    left: float = 0.0
+
+
+class EncodedImage:
+    """An image file of which the size is known; the pixels of a JPEG are not yet decoded.
+
+    Attributes:
+        mode: Pillow's, as stored.
+        height: of the upright image.
+        width: likewise.
+    """
+
+    def __init__(self, blob: bytes, *, name: str) -> None:
+        """Reads the header; arguments and errors are those of `decode_with_mode`."""
+        self._blob, self._name = blob, name
+        with self._named_errors():
+            image: Image.Image = Image.open(io.BytesIO(blob))
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 raise DataError(f"{name}: {size} pixels, at most {MAX_PIXELS} are allowed")
-            return image.mode, _to_rgb(ImageOps.exif_transpose(image))
-    except (DataError, MemoryError):
-        raise
-    # Pillow's readers raise nearly anything on damaged bytes.
-    except Exception as error:
-        raise DataError(f"{name}: {_reason(blob, error)}") from error
+            self.mode = image.mode
+            self._orientation = 1
+            self._is_jpeg = isinstance(image, JpegImageFile)
+            if self._is_jpeg:
+                self._orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            else:  # not every format knows before decoding how it is turned
+                image = ImageOps.exif_transpose(image)
+            self._image = image
+            self.width, self.height = image.size
+            if self._orientation in _SWAPPED:
+                self.height, self.width = image.size
+
+    def decode(self, *, shrink: int = 1) -> Decoded:
+        """The upright image in RGB; to be called once.
+
+        A JPEG is decoded `shrink` times smaller, from the lower frequencies of its blocks: about
+        the mean of `shrink` x `shrink` pixels, and as equal on every machine as full decoding is
+        (the same for every build of libjpeg-turbo). Other formats come in full.
+
+        Args:
+            shrink: 1, 2, 4 or 8; at most the shorter side.
+
+        Raises:
+            DataError: as `decode_with_mode` says.
+        """
+        image, drafted = self._image, None
+        with self._named_errors():
+            if self._is_jpeg:
+                if shrink > 1:
+                    drafted = image.draft(None, (image.width // shrink, image.height // shrink))
+                ImageOps.exif_transpose(image, in_place=True)
+            pixels = _to_rgb(image)
+        if drafted is None:
+            return Decoded(pixels)
+        top = left = 0.0
+        if self._orientation in _TOP_WAS_AN_END:
+            top = pixels.height - self.height / shrink
+        if self._orientation in _LEFT_WAS_AN_END:
+            left = pixels.width - self.width / shrink
+        return Decoded(pixels, shrink, top, left)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (DataError, MemoryError):
+            raise
+        # Pillow's readers raise nearly anything on damaged bytes.
+        except Exception as error:
+            raise DataError(f"{self._name}: {_reason(self._blob, error)}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -76,7 +171,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:

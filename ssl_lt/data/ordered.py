@@ -9,7 +9,8 @@ import torch
 from ssl_lt.core.types import Batch
 from ssl_lt.data.crops import CENTRE_FRACTION, CentreSquare, centre
 from ssl_lt.data.tables import EncodedTable, PixelTable
-from ssl_lt.data.worker_loader import CutFiles, fetch, file_loader, to_batch
+from ssl_lt.data.to_device import on_device
+from ssl_lt.data.worker_loader import CutFiles, fetch, file_loader
 from ssl_lt.data.workers import Workers
 
 
@@ -50,6 +51,5 @@ def ordered_batches(
     files = CutFiles(table, CentreSquare(CENTRE_FRACTION), size=image_size)
     keys = [[(0, i) for i in range(s, min(s + batch_size, len(table)))] for s in starts]
     loader = file_loader(files, keys, device=device, workers=workers)
-    for fetched in fetch(loader, table, keys):
-        batch = to_batch(fetched, device=device)
+    for batch in on_device(fetch(loader, table, keys), device=device):
         yield Batch(batch.images[:, 0], batch.labels, batch.index)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssl_lt.data.decode import read_image
+from ssl_lt.data.decode import EncodedImage, read_bytes, read_image
 
 
 class ImageTable(Protocol):
@@ -134,6 +134,18 @@ class FileTable:
     def take(self, rows: NDArray[np.int64]) -> FileTable:
         """See `ImageTable`."""
         return FileTable(self.root, self.names[rows], self.labels[torch.from_numpy(rows)])
+
+
+def encoded_image(table: EncodedTable, row: int) -> EncodedImage:
+    """The image of a row, whose pixels are yet to be decoded; `read` decodes all of them.
+
+    Raises:
+        DataError: as `encoded` says, or it is no image.
+    """
+    found = table.encoded(row)
+    if isinstance(found, Path):
+        return EncodedImage(read_bytes(found), name=str(found))
+    return EncodedImage(found, name=table.name(row))
 
 
 def digest(labels: Tensor, names: bytes = b"") -> str:

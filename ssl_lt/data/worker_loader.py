@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.random import drawn_rows, row_and_draw
 from ssl_lt.core.types import Batch
-from ssl_lt.data.crops import Crop, cut
+from ssl_lt.data.crops import Crop, cut_encoded
 from ssl_lt.data.loaders import BatchPlan
-from ssl_lt.data.tables import EncodedTable
+from ssl_lt.data.tables import EncodedTable, encoded_image
+from ssl_lt.data.to_device import Fetched, on_device
 from ssl_lt.data.workers import Workers, is_lost_worker, lost_worker
 
 # (epoch, drawn row) tells a worker everything: it keeps no epoch and no random state of its own.
 Key = tuple[int, int]
-Fetched = tuple[Tensor, Tensor, Tensor] | DataError
 
 
 class CutFiles(Dataset[Fetched]):
-    """Decodes and cuts the rows of (epoch, drawn row) keys; see `drawn_rows` and `cut`."""
+    """Decodes and cuts the rows of (epoch, drawn row) keys; see `drawn_rows` and `cut_encoded`."""
 
     def __init__(self, table: EncodedTable, crop: Crop, *, size: int) -> None:
         self.table = table
@@ -48,9 +48,9 @@ class CutFiles(Dataset[Fetched]):
 
     def _views(self, epoch: int, drawn: int, row: int) -> Tensor:
         try:
-            image = self.table.read(row)
+            image = encoded_image(self.table, row)
             boxes = self.crop.boxes(epoch, drawn, image.height, image.width)
-            return cut(image, boxes, size=self.size)
+            return cut_encoded(image, boxes, size=self.size)
         except (DataError, MemoryError):
             raise
         except Exception as error:
@@ -115,8 +115,8 @@ class WorkerLoader:
             DataError: a file that cannot be decoded, or workers that died or do not answer.
         """
         self.keys.epoch, self.keys.first_step = number, first_step
-        for fetched in fetch(self.loader, self.table, self.keys):
-            yield to_batch(fetched, device=self.device)
+        fetched = fetch(self.loader, self.table, self.keys)
+        yield from on_device(fetched, device=self.device)
 
 
 def file_loader(
@@ -159,17 +159,6 @@ def fetch(
             return
         yield fetched
         number += 1
-
-
-def to_batch(fetched: Fetched, *, device: torch.device) -> Batch:
-    """Sends a batch to the device, or raises the error that came in its place."""
-    if isinstance(fetched, DataError):
-        # A new error: raising the one this frame holds would tie both into a cycle, and a loader
-        # that the garbage collector finds, instead of being released, waits 5 s for its workers.
-        raise DataError(str(fetched))
-    images, labels, drawn = (part.to(device, non_blocking=True) for part in fetched)
-    index, draw = row_and_draw(drawn)
-    return Batch(images=images, labels=labels, index=index, draw=draw)
 
 
 def _as_it_is(fetched: Any) -> Any:

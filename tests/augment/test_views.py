@@ -221,7 +221,9 @@ class NoHostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_nothing_is_read_back_to_the_host():
+def test_nothing_is_read_back_to_the_host(monkeypatch):
+    for module in ("views", "geometric"):
+        monkeypatch.setattr(f"ssl_lt.augment.{module}.on_host", lambda keys: False)
     images, keys = noise(6), keys_of(torch.arange(6))
     with NoHostReads():
         ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)(images, keys)
@@ -229,6 +231,15 @@ def test_nothing_is_read_back_to_the_host():
         WeakView(mean=MEAN, std=STD)(images, keys)
     with NoHostReads(), pytest.raises(AssertionError, match="host sync"):
         keys.sum().item()
+
+
+def test_on_the_host_and_elsewhere_a_view_is_the_same(monkeypatch):
+    images, keys = noise(40), keys_of(torch.arange(40))
+    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
+    here = view(images, keys)
+    for module in ("views", "geometric"):
+        monkeypatch.setattr(f"ssl_lt.augment.{module}.on_host", lambda keys: False)
+    torch.testing.assert_close(here, view(images, keys), rtol=0, atol=1e-5)
 
 
 def test_mixed_precision_does_not_reach_the_view():

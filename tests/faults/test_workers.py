@@ -138,10 +138,10 @@ def test_memory_that_runs_out_in_a_worker_is_said_as_such(files):
 
 def test_lost_in_evaluation(files):
     class Dying(FileTable):
-        def read(self, row):
+        def encoded(self, row):
             if row == 5 and os.getpid() != MAIN:
                 die()
-            return super().read(row)
+            return super().encoded(row)
 
     dying = Dying(files.root, files.names, files.labels)
     batches = ordered_batches(dying, batch_size=4, image_size=8, device=CPU, workers=Workers(1, 60))
