@@ -35,6 +35,7 @@ from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
+from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.engine.precision import resolve_precision
 from ssl_lt.losses.sinkhorn import sinkhorn
@@ -61,7 +62,7 @@ def ready_task(name: str, common: Mapping[str, Any]) -> tuple[TwoViewTask, Train
     method, plugins, own = METHODS[name]
     config = with_values(default(method, plugins), {**common, **own}, origin=name)
     data = open_data(config.data)
-    task = build_task(config, data).to(device).to(memory_format=torch.channels_last)
+    task = laid_out(build_task(config, data), device)
     for memory in task.memories():
         memory.to(device)
         if memory.name == "boost":

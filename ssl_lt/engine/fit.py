@@ -20,6 +20,7 @@ from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.checkpoint import newest_checkpoint, save_checkpoint
 from ssl_lt.engine.finite import Part, check_weights, mean_of, not_finite
+from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.log import MetricsLog
 from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
@@ -99,7 +100,7 @@ class _Training:
         self.images_per_step = loader.batch_size * plan.fit.accumulate_steps
         if world_size() > 1:
             task = synchronised(task)
-        self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
+        self.task = laid_out(task, accelerator.device)
         for memory in task.memories():
             memory.to(accelerator.device)
         self.optimizer = build_optimizer(self.task, plan.optim, lr_scale=plan.lr_scale)
