@@ -5,7 +5,7 @@ torch's SyncBatchNorm refuses the CPU, where N processes must equal one as well.
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,67 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl_lt.core.distributed import gather_rows, world_size
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class MergedBatchNorm(torch.autograd.Function):
+    """Batch norm over the rows of all ranks, from the kernels that torch has for one.
+
+    Written out in tensor operations it would go through memory a dozen times as often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, C, ...) -> y like it; mean (C,), variance (C,) and number of rows, of all ranks."""
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        ones, zeros = x.new_ones(x.shape[1], dtype=dtype), x.new_zeros(x.shape[1], dtype=dtype)
+        # Of this rank: the output is not needed, but comes cheaper than two sums of their own.
+        _, local_mean, inverse_std = torch.native_batch_norm(
+            x, ones, zeros, None, None, True, 0.0, eps
+        )
+        local_var = (inverse_std**-2 - eps).clamp(min=0)
+        count = zeros.new_full((1,), x.numel() // x.shape[1])
+        ranks = gather_rows(torch.cat([local_mean, local_var, count])[None])
+        width = x.shape[1]
+        means, variances, counts = ranks[:, :width], ranks[:, width:-1], ranks[:, -1:]
+        total = counts.sum()
+        share = counts / total
+        mean = (share * means).sum(dim=0)
+        var = (share * (variances + (means - mean) ** 2)).sum(dim=0)
+        weight = ones if weight is None else weight
+        y, _, _ = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, mean, var, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var, total)
+        return y, mean, var, total
+
+    @staticmethod
+    def backward(
+        ctx: Any, dy: Tensor, *_: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        """dx = w s (dy - sum(dy) / n - x^ sum(dy x^) / n), x^ = s (x - m), sums over all ranks."""
+        x, weight, mean, var, total = ctx.saved_tensors
+        # As if m and s were constants: w s dy, and this rank's sums.
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([dweight, dbias])
+        if world_size() > 1:
+            torch.distributed.all_reduce(sums)
+        s = torch.rsqrt(var + ctx.eps)
+        slope = weight * s * s * sums[0] / total
+        offset = weight * s * sums[1] / total - slope * mean
+        line, _, _ = torch.native_batch_norm(  # slope x + offset
+            x, slope, offset, torch.zeros_like(mean), torch.ones_like(var), False, 0.0, 0.0
+        )
+        _, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        return (
+            dx.sub_(line),
+            dweight if needs_weight else None,
+            dbias if needs_bias else None,
+            None,
+        )
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -47,31 +108,17 @@ class SynchronisedBatchNorm(_BatchNorm):
         return 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
 
     def _merged(self, input: Tensor) -> Tensor:
-        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-        dims = [d for d in range(x.ndim) if d != 1]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        local_var, local_mean = torch.var_mean(x, dims, correction=0)
-        count = local_mean.new_full((1,), x.numel() // x.shape[1])
-        ranks = gather_rows(torch.cat([local_mean, local_var, count])[None])
-        width = x.shape[1]
-        means, variances, counts = ranks[:, :width], ranks[:, width:-1], ranks[:, -1:]
-        total = counts.sum()
-        share = counts / total
-        mean = (share * means).sum(dim=0)
-        var = (share * (variances + (means - mean) ** 2)).sum(dim=0)
+        out, mean, var, total = cast(
+            tuple[Tensor, Tensor, Tensor, Tensor],
+            MergedBatchNorm.apply(input, self.weight, self.bias, self.eps),
+        )
         with torch.no_grad():
             momentum = self._momentum()
             if self.running_mean is not None and self.running_var is not None:
                 unbiased = var * total / (total - 1)
                 self.running_mean.add_(momentum * (mean - self.running_mean))
                 self.running_var.add_(momentum * (unbiased - self.running_var))
-        scale = torch.rsqrt(var + self.eps)
-        if self.weight is not None:
-            scale = scale * self.weight
-        out: Tensor = (x - mean.view(shape)) * scale.view(shape)
-        if self.bias is not None:
-            out = out + self.bias.view(shape)
-        return out.to(input.dtype)
+        return out
 
     def _fused(self, input: Tensor) -> Tensor:
         """The fused kernels that torch has for CUDA alone."""
