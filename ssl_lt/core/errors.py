@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_SHOWN = 5
+
 # At the end of each command's --help.
 EXIT_CODES = """\
 Exit codes: 0 done, 1 a fault of ssl_lt, 2 configuration, 3 data, 4 checkpoint, 5 a loss or gradient
 that is not finite, 6 processes that disagree or are lost, 7 disk, 8 memory, 143 and 130 stopped by
 a signal with the state saved. SSL_LT_DEBUG=1 in the environment shows where an error was raised.
 """
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first five names and how many more there are, for a message."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 class UserError(Exception):

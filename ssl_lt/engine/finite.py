@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.distributed import gather_objects
-from ssl_lt.core.errors import NumericError
+from ssl_lt.core.errors import NumericError, shortened
 from ssl_lt.core.types import Batch, StepOutput
-
-_SHOWN = 5  # samples and parameters that a message names
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def not_finite(step: int, parts: Sequence[Part], model: nn.Module) -> NumericErr
     alone = len(found) == 1
     said = [text if alone else f"process {rank}: {text}" for rank, text in found if text]
     if not said:
-        samples = gather_objects(_first(torch.cat([part.index for part in parts])))
+        samples = gather_objects(_rows(torch.cat([part.index for part in parts])))
         said = [f"{_bad_gradients(model)} is not finite, of samples {' and '.join(samples)}"]
     return NumericError(
         f"step {step}: {'; '.join(said)}; nothing was updated, the newest checkpoint stays"
@@ -76,7 +74,7 @@ def check_weights(step: int, model: nn.Module) -> None:
     bad = [name for name, is_fine in zip(named, fine, strict=True) if not is_fine]
     if bad:
         raise NumericError(
-            f"step {step}: {_names(bad)} not finite after the update; is --lr too high? "
+            f"step {step}: {shortened(bad)} not finite after the update; is --lr too high? "
             "The newest checkpoint stays"
         )
 
@@ -90,7 +88,7 @@ def _bad_loss(part: Part) -> str:
     if output.losses is not None and not output.losses.isfinite().all():
         index = index[~output.losses.isfinite()]
     named = f" ({', '.join(terms)})" if terms else ""
-    return f"loss {output.loss.item():g}{named}, samples {_first(index)}"
+    return f"loss {output.loss.item():g}{named}, samples {_rows(index)}"
 
 
 def _bad_gradients(model: nn.Module) -> str:
@@ -99,14 +97,8 @@ def _bad_gradients(model: nn.Module) -> str:
     names = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
     if not names:
         return "the norm of all gradients together"
-    return f"the gradient of {_names(names)}"
+    return f"the gradient of {shortened(names)}"
 
 
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _first(index: Tensor) -> str:
-    shown = ", ".join(str(row) for row in index[:_SHOWN].tolist())
-    return shown + (", ..." if len(index) > _SHOWN else "")
+def _rows(index: Tensor) -> str:
+    return shortened([str(row) for row in index.tolist()])

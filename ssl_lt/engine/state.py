@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.distributed import gather_objects, world_size
-from ssl_lt.core.errors import CheckpointError, DataError, DistributedError
+from ssl_lt.core.errors import CheckpointError, DataError, DistributedError, shortened
 from ssl_lt.core.task import TrainTask
 from ssl_lt.engine.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from ssl_lt.engine.log import MetricsLog
@@ -18,7 +18,6 @@ from ssl_lt.engine.plan import Identity
 
 _STATE = {"optimizer", "summed_steps", "total_steps"}
 _TENSORS = {"model", "optimizer", "memory", "sums"}
-_SHOWN = 5  # tensors or options that a message names
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def check_identity(was: Mapping[str, Any], now: Identity) -> None:
     ]
     if different:
         raise CheckpointError(
-            f"checkpoint of another configuration: {_first(different)}; was config.yaml edited?"
+            f"checkpoint of another configuration: {shortened(different)}; was config.yaml edited?"
         )
     if now.data_sha256 and was.get("data_sha256", now.data_sha256) != now.data_sha256:
         raise DataError(
@@ -176,9 +175,4 @@ def check_tensors(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], *, of:
         if n in shapes and shapes[n] != wanted[n]
     ]
     if problems:
-        raise CheckpointError(f"checkpoint of another {of}: {_first(problems)}")
-
-
-def _first(problems: list[str]) -> str:
-    more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    return ", ".join(problems[:_SHOWN]) + more
+        raise CheckpointError(f"checkpoint of another {of}: {shortened(problems)}")

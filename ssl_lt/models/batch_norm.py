@@ -32,7 +32,7 @@ class MergedBatchNorm(torch.autograd.Function):
         ones, zeros = x.new_ones(x.shape[1], dtype=dtype), x.new_zeros(x.shape[1], dtype=dtype)
         # Of this rank: the output is not needed, but comes cheaper than two sums of their own.
         _, local_mean, inverse_std = torch.native_batch_norm(
-            x, ones, zeros, None, None, True, 0.0, eps
+            x, ones, zeros, None, None, training=True, momentum=0.0, eps=eps
         )
         local_var = (inverse_std**-2 - eps).clamp(min=0)
         count = zeros.new_full((1,), x.numel() // x.shape[1])
@@ -44,7 +44,7 @@ class MergedBatchNorm(torch.autograd.Function):
         mean = (share * means).sum(dim=0)
         var = (share * (variances + (means - mean) ** 2)).sum(dim=0)
         weight = ones if weight is None else weight
-        y, _, _ = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)
+        y = _affine(x, weight, bias, mean, var, eps=eps)
         ctx.save_for_backward(x, weight, mean, var, total)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, var, total)
@@ -54,21 +54,20 @@ class MergedBatchNorm(torch.autograd.Function):
     def backward(
         ctx: Any, dy: Tensor, *_: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
-        """dx = w s (dy - sum(dy) / n - x^ sum(dy x^) / n), x^ = s (x - m), sums over all ranks."""
+        """Computes w s (dy - sum(dy) / n - x^ sum(dy x^) / n), x^ = s (x - m); of all ranks."""
         x, weight, mean, var, total = ctx.saved_tensors
         # As if m and s were constants: w s dy, and this rank's sums.
         dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
-        )
+            dy, x, weight, mean, var, None, None,
+            train=False, eps=ctx.eps, output_mask=[True, True, True],
+        )  # fmt: skip
         sums = torch.stack([dweight, dbias])
         if world_size() > 1:
             torch.distributed.all_reduce(sums)
         s = torch.rsqrt(var + ctx.eps)
         slope = weight * s * s * sums[0] / total
-        offset = weight * s * sums[1] / total - slope * mean
-        line, _, _ = torch.native_batch_norm(  # slope x + offset
-            x, slope, offset, torch.zeros_like(mean), torch.ones_like(var), False, 0.0, 0.0
-        )
+        offset = weight * s * sums[1] / total
+        line = _affine(x, slope, offset, mean, torch.ones_like(var), eps=0.0)
         _, needs_weight, needs_bias, _ = ctx.needs_input_grad
         return (
             dx.sub_(line),
@@ -76,6 +75,16 @@ class MergedBatchNorm(torch.autograd.Function):
             dbias if needs_bias else None,
             None,
         )
+
+
+def _affine(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, in one pass through memory."""
+    y: Tensor = torch.native_batch_norm(
+        x, weight, bias, mean, var, training=False, momentum=0.0, eps=eps
+    )[0]
+    return y
 
 
 class SynchronisedBatchNorm(_BatchNorm):

@@ -201,7 +201,9 @@ def test_an_index_beside_a_shard_spares_fetching_it(two, memory, cache):
     put(memory, two)
     for path in sorted(two.glob("*.tar")):
         beside = two / (path.name + INDEX_SUFFIX)
-        write_index(beside, index_tar(path.open("rb"), Suffixes(), name="x"), tar_bytes=path.stat().st_size)
+        write_index(
+            beside, index_tar(path.open("rb"), Suffixes(), name="x"), tar_bytes=path.stat().st_size
+        )
         memory.pipe(f"/bucket/{beside.name}", beside.read_bytes())
     source = opened("wds:memory://bucket/a-*.tar", hold_out=False)
     assert source.train().labels.tolist() == [1, 0, 2, 1, 2, 2, 0]

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ssl_lt.models.batch_norm import (
     FusedSyncBatchNorm,
+    MergedBatchNorm,
     SynchronisedBatchNorm,
     batch_norms,
     synchronised,
@@ -155,3 +156,41 @@ def test_the_fused_kernels_take_the_arguments_we_give():
     assert names == (
         "self input weight bias running_mean running_var eps momentum process_group world_size"
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_gradients_are_about_as_precise_as_the_plain_layers(dtype):
+    g = torch.Generator().manual_seed(1)
+    x = (torch.randn(64, 16, 8, 8, generator=g) * 3 + 5).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    dy = torch.randn(x.shape, generator=g).to(dtype)
+    weight, bias = torch.randn(2, 16, generator=g)
+
+    def gradients(normalise, wider):
+        inputs = [t.to(wider(t)).requires_grad_() for t in (x, weight, bias)]
+        normalise(*inputs).backward(dy.to(inputs[0].dtype))
+        return [t.grad.double() for t in inputs]
+
+    def plain(x, weight, bias):
+        return F.batch_norm(x, None, None, weight, bias, True, 0.1, 1e-5)
+
+    def merged(x, weight, bias):
+        return MergedBatchNorm.apply(x, weight, bias, 1e-5)[0]
+
+    exact = gradients(plain, lambda t: torch.float64)
+    found = [gradients(normalise, lambda t: t.dtype) for normalise in (plain, merged)]
+    for want, theirs, ours in zip(exact, *found, strict=True):
+        scale = want.square().mean().sqrt()
+        error, allowed = ((t - want).square().mean().sqrt() / scale for t in (ours, theirs))
+        assert error <= 2 * allowed + 1e-6
+
+
+def test_channels_that_do_not_vary_stay_finite():
+    x = torch.full((8, 3, 2, 2), 7.0, requires_grad=True)
+    out, mean, var, total = MergedBatchNorm.apply(x, None, None, 1e-5)
+    out.sum().backward()
+    assert out.abs().max() < 1e-2
+    assert mean.tolist() == [7.0] * 3
+    assert var.abs().max() < 1e-9
+    assert int(total) == 32
+    assert x.grad.isfinite().all()
