@@ -66,7 +66,7 @@ def index_tar(file: IO[bytes], suffixes: Suffixes, *, name: str) -> TarIndex:
     leaves out is left out: hidden members, and those whose name begins with two underscores.
 
     Args:
-        file: open for reading.
+        file: open for reading; where it stands does not matter and is not kept.
         suffixes: which members count.
         name: of the shard, for errors.
 
@@ -153,6 +153,7 @@ def _samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, tarfil
 
 
 def _members(file: IO[bytes], name: str) -> Iterator[tarfile.TarInfo]:
+    file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:

@@ -152,9 +152,9 @@ def test_renamed_files_are_other_data(tmp_path):
     [
         ({"imbalance_factor": 0.5}, "--imbalance-factor 0.5"),
         ({"imbalance_factor": float("nan")}, "--imbalance-factor nan"),
-        ({"image_size": 4}, "--image-size 4"),
-        ({"num_workers": -1}, "--num-workers -1"),
-        ({"cache_mib": -1}, "--cache-mib -1"),
+        ({"image_size": 4}, "--image-size: 4 "),
+        ({"num_workers": -1}, "--num-workers: -1 "),
+        ({"cache_mib": -1}, "--cache-mib: -1 "),
         ({"split_seed": -1}, "--split-seed -1"),
     ],
 )

@@ -167,7 +167,7 @@ def test_gradients_are_about_as_precise_as_the_plain_layers(dtype):
     weight, bias = torch.randn(2, 16, generator=g)
 
     def gradients(normalise, wider):
-        inputs = [t.to(wider(t)).requires_grad_() for t in (x, weight, bias)]
+        inputs = [t.to(wider(t)).clone().requires_grad_() for t in (x, weight, bias)]
         normalise(*inputs).backward(dy.to(inputs[0].dtype))
         return [t.grad.double() for t in inputs]
 
