@@ -134,8 +134,9 @@ class DataOptions(SourceFlags):
     """Images that wds: shuffles among each other: it reads shards one after another, in an order
     that every epoch draws anew. 0: shuffled over the whole set, read from anywhere."""
 
-    shard_streams: int = 16
-    """Shards that are read at a time, each process its share: a multiple of their number."""
+    shard_streams: int | None = None
+    """Shards that are read at a time, each process its share: a multiple of their number, and a
+    divisor of the batch. Not given: the largest one up to 16."""
 
     bad_images: Literal["stop", "skip"] = "stop"
     """What to do about an image of your own that cannot be read: stop and name it; or look at every

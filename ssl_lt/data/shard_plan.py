@@ -17,6 +17,7 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.data.shard_table import ShardTable
 from ssl_lt.data.tables import ImageTable
 
+_MOST_STREAMS = 16  # unless the user says otherwise
 _SHARD_ORDER = draw_id("order of shards")
 _WITHIN_WINDOW = draw_id("order within a window")
 
@@ -48,9 +49,14 @@ def epoch_plan(
         batch_size,
         seed,
         shards=torch.from_numpy(whole.shards[rows]).to(torch.int64),
-        streams=options.shard_streams,
+        streams=options.shard_streams or _streams(batch_size),
         window=options.shard_window,
     )
+
+
+def _streams(batch_size: int) -> int:
+    """Not a function of the number of processes: they must not change the order."""
+    return next(s for s in range(_MOST_STREAMS, 0, -1) if batch_size % s == 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,11 @@ import torch
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data import loaders, shard_plan
-from ssl_lt.data.shard_plan import ShardPlan
+from ssl_lt.data.loaders import BatchPlan
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.shard_files import ShardCache
+from ssl_lt.data.shard_plan import ShardPlan, epoch_plan
+from ssl_lt.data.shard_table import ShardTable
 
 # 40 shards of 13 to 52 rows: 1,300 rows.
 SIZES = torch.arange(40) + 13
@@ -102,6 +106,22 @@ def test_a_subset_keeps_the_shards_together():
     assert len(found.flatten().unique()) == found.numel()
 
 
+@pytest.mark.parametrize(("batch_size", "streams"), [(256, 16), (60, 15), (13, 13), (17, 1)])
+def test_without_a_flag_the_streams_fit_the_batch(tmp_path, batch_size, streams):
+    cache = ShardCache(tmp_path, 0)
+    shards, numbers = SHARDS.numpy().astype(np.int32), np.arange(N)
+    table = ShardTable((), cache, shards, numbers, numbers, numbers, torch.full((N,), -1))
+    every_third = np.arange(0, N, 3)
+
+    def found(**options):
+        options = DataOptions(**options)
+        return epoch_plan(table, every_third, options, batch_size=batch_size, seed=0)
+
+    assert found().streams == streams
+    assert torch.equal(found().shards, SHARDS[every_third])
+    assert type(found(shard_window=0)) is BatchPlan
+
+
 def test_what_cannot_be_shared_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match="--shard-streams 6: must divide --batch-size 16"):
         plan(streams=6)
@@ -119,7 +139,11 @@ import numpy as np, torch
 from PIL import Image
 from ssl_lt.augment.views import ViewOptions, WorkerCrop
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.shard_plan import ShardPlan
+from ssl_lt.data.loaders import BatchPlan
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.shard_files import ShardCache
+from ssl_lt.data.shard_plan import ShardPlan, epoch_plan
+from ssl_lt.data.shard_table import ShardTable
 from ssl_lt.data.sources import open_source
 from ssl_lt.data.worker_loader import WorkerLoader
 from ssl_lt.data.workers import Workers
