@@ -188,6 +188,15 @@ def result_of(row: Row) -> RunResult | None:
     return result if done and done.issuperset(needed) else None
 
 
+def minutes_of(row: Row) -> float | None:
+    """Of training, all stages together; None of a row that is not done."""
+    if result_of(row) is None:
+        return None
+    folders = sorted(path.parent for path in row.folder.glob("*/config.yaml")) or [row.folder]
+    timings = [read_results(RunFolder(folder).results).timing for folder in folders]
+    return sum(timing.seconds for timing in timings if timing) / 60
+
+
 def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> None:
     """`table.md` and `table.json` from every row that is done; others are listed as missing."""
     lines, records, missing = [], [], []
@@ -196,7 +205,8 @@ def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> N
         if not results:
             missing.append(name)
             continue
-        minutes = spread([r.timing.seconds / 60 for r in results if r.timing])
+        own = [row for row in rows if row.name == name]
+        minutes = spread([spent for row in own if (spent := minutes_of(row)) is not None])
         for row in seed_rows({name: results}):
             cells = [row.columns[key] for key in COLUMNS] + [minutes]
             shown = ["n/a" if cell is None else str(cell) for cell in cells]

@@ -83,6 +83,13 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
     records = json.loads((tmp_path / "out/table.json").read_text())
     assert {"classifier", "cRT", "LWS", "tau-norm"} <= {r["evaluation"] for r in records}
     assert [r["evaluation"] for r in records if r["row"] == "BALMS"] == ["classifier"]
+    # Of a row with stages, the time of all of them.
+    stages = (tmp_path / "out/balms-seed0").glob("*/timing.jsonl")
+    lines = [json.loads(line) for path in stages for line in path.read_text().splitlines()]
+    assert len(lines) == 2
+    (balms,) = (r for r in records if r["row"] == "BALMS")
+    seconds = sum(line["seconds"] for line in lines)
+    assert 60 * balms["minutes"]["mean"] == pytest.approx(seconds)
     again = compare(tmp_path)
     assert "finetune.py" not in again.stdout.split("Budget:")[0]
 
