@@ -28,10 +28,10 @@ from bench_throughput import (
     STD,
     FixedView,
     PillowViews,
-    in_new_process,
     plain_loop,
     simclr_on_pillow,
 )
+from new_process import in_new_process
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms

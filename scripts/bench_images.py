@@ -24,9 +24,8 @@ import os
 import resource
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, set_start_method
+from multiprocessing import set_start_method
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +33,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from new_process import in_new_process
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -221,12 +221,6 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def in_new_process(candidate: Callable[[Photographs], None], photographs: Photographs) -> float:
-    """So that no candidate finds another's memory or settings."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(images_per_second, candidate, photographs).result()
-
-
 def compare(photographs: Photographs, rounds: int) -> dict[str, dict[str, float]]:
     """Median, smallest and largest rate of each candidate, which take turns."""
     found: dict[str, list[float]] = {name: [] for name in CANDIDATES}
@@ -234,7 +228,7 @@ def compare(photographs: Photographs, rounds: int) -> dict[str, dict[str, float]
     for number in range(rounds):
         first = number % len(order)  # each takes every place, as a machine may slow down in a round
         for name in order[first:] + order[:first]:
-            found[name].append(in_new_process(CANDIDATES[name], photographs))
+            found[name].append(in_new_process(images_per_second, CANDIDATES[name], photographs))
     plain = median(found["torchvision v1, Pillow"])
     return {
         name: {

@@ -17,15 +17,14 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from new_process import in_new_process
 from torch import Tensor
 
 from ssl_lt.augment.views import SMALL_IMAGE_VIEW, ContrastiveView
@@ -62,12 +61,6 @@ Update = Callable[[Tensor, Tensor], None]  # (B,) rows, (B, K) logits or, first 
 def peak_bytes() -> int:
     """Largest resident memory of this process so far (Linux counts it in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def in_new_process(function: Callable[..., Any], *arguments: object) -> Any:
-    """Its peak is then its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def simulated(name: str, num_samples: int) -> tuple[SampleMemory, Update, Callable[[], None]]:

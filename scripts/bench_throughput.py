@@ -30,6 +30,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from lightly.loss import NTXentLoss
+from new_process import in_new_process
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -193,12 +194,6 @@ def in_several_processes(backbone: str, pixels: Tensor, batch_size: int) -> floa
             for rank in range(several)
         ]
         return max(job.result() for job in jobs)
-
-
-def in_new_process(function: Callable[..., float], *arguments: object) -> float:
-    """So that nothing we set for our own loop, such as how memory is freed, serves the other."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def train_loader(pixels: Tensor, batch_size: int, device: torch.device) -> TrainLoader:

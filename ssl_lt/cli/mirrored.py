@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from ssl_lt.core.distributed import gather_objects, rank
 from ssl_lt.core.errors import UserError
@@ -31,12 +31,10 @@ def mirrored(folder: RunFolder, url: str | None) -> Iterator[None]:
     problem = gather_objects(problem)[0]
     if problem is not None:
         raise problem
-    if mirror is None:
+    with mirror or nullcontext():
         yield
-        return
-    with mirror:
-        yield
-    print(f"mirror: {mirror.url}")
+    if mirror is not None:
+        print(f"mirror: {mirror.url}")
 
 
 def _opened(folder: RunFolder, url: str) -> tuple[Mirror | None, UserError | None]:

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.columns import image_column, label_column
-from ssl_lt.data.decode import decode_image, read_image
 from ssl_lt.data.listed import numbered
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.source import TEST_PARTS, TableSource, under_classes_of
-from ssl_lt.data.tables import digest
+from ssl_lt.data.tables import digest, encoded_image
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _ROWS_AT_ONCE = 10_000
@@ -71,10 +70,7 @@ class HubTable:
 
     def read(self, row: int) -> Image.Image:
         """See `EncodedTable`."""
-        found = self.encoded(row)
-        if isinstance(found, Path):
-            return read_image(found)
-        return decode_image(found, name=self.name(row))
+        return encoded_image(self, row).decode().pixels
 
 
 def open_hf(argument: str, options: SourceOptions) -> TableSource:

@@ -105,6 +105,7 @@ def find_shards(names: str, *, source: str) -> tuple[ShardFile, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=_OPEN_SHARDS)
 def open_shard(shard: ShardFile, cache: ShardCache) -> IO[bytes]:
     """A shard for reading; of another machine's, a copy, which is fetched if need be.
 
@@ -114,11 +115,6 @@ def open_shard(shard: ShardFile, cache: ShardCache) -> IO[bytes]:
         DataError: it is gone, cannot be fetched, or is another by now.
         DiskError: the cache cannot be written.
     """
-    return _open(shard, cache)
-
-
-@lru_cache(maxsize=_OPEN_SHARDS)
-def _open(shard: ShardFile, cache: ShardCache) -> IO[bytes]:
     files, path = file_system(shard.url, of=shard.url)
     if is_local(files):
         try:

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,6 +173,6 @@ def _image(
     raise DataError(f"{where} has {found} among {', '.join(members)} (--image-column SUFFIX)")
 
 
-def _content(file: IO[bytes], member: Any) -> bytes:
+def _content(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
     return file.read(member.size)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data import shard_files
 from ssl_lt.data.shard_files import ShardCache, find_shards, open_shard
 from ssl_lt.data.tar_index import INDEX_SUFFIX, Suffixes, index_tar, write_index
 from tests.data.own_pictures import names, opened, png, reds, refusal
@@ -39,7 +38,7 @@ def samples(values, labels=None):
 def cache(tmp_path, monkeypatch):
     """Where indices and copies go, of this test alone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    shard_files._open.cache_clear()
+    open_shard.cache_clear()
     return tmp_path / "cache" / "ssl_lt"
 
 
@@ -189,7 +188,7 @@ def test_objects_are_fetched_when_they_are_needed(two, memory, cache):
     assert source.train().fingerprint() == here.fingerprint()
     for path in cache.glob("*.tar"):
         path.unlink()
-    shard_files._open.cache_clear()
+    open_shard.cache_clear()
     table = opened("wds:memory://bucket/a-*.tar", hold_out=False).train()
     assert list(cache.glob("*.tar")) == []  # the index was kept
     assert reds(table.take(np.array([5, 4]))) == [5, 4]
@@ -226,7 +225,7 @@ def test_copies_stay_below_their_limit(two, memory, tmp_path):
     assert len(list(store.folder.glob("*.tar"))) == 2
     # A copy that was removed is still read by who has it open, and fetched anew by others.
     assert [file.read(1) for file in kept] == [b"a", b"b", b"c"]
-    shard_files._open.cache_clear()
+    open_shard.cache_clear()
     assert open_shard(found[0], store).read() == blobs["a"]
     assert len(list(store.folder.glob("*.tar"))) == 2
 
