@@ -1,7 +1,8 @@
 """Colour changes of a whole batch, each sample with a strength of its own.
 
-All functions take float images (B, 3, H, W) in [0, 1] and return new ones in [0, 1]. Each
-operation alone is torchvision's for float tensors.
+All functions take float images (B, 3, H, W) in [0, 1]; those whose names end in `_` change them
+in place, which on a CPU takes half the time of writing new ones, and return them, in [0, 1] again.
+Each operation alone is torchvision's for float tensors.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ _JITTER = draw_id("colour jitter")
 _LUMA = (0.2989, 0.587, 0.114)
 
 
-def blend(images: Tensor, base: Tensor, factors: Tensor) -> Tensor:
+def blend_(images: Tensor, base: Tensor, factors: Tensor) -> Tensor:
     """Mixes two images: factor · images + (1 - factor) · base, clipped to [0, 1].
 
     Args:
         images: (B, 3, H, W).
-        base: anything that broadcasts with `images`.
+        base: (B, 1 or 3, H, W).
         factors: (B,); 1 gives `images` exactly and 0 gives `base` exactly.
     """
-    factor = factors[:, None, None, None]
-    return (images * factor).add_(base * (1 - factor)).clamp_(0, 1)
+    return images.lerp_(base, 1 - factors[:, None, None, None]).clamp_(0, 1)
 
 
 def luma(images: Tensor) -> Tensor:
@@ -34,29 +34,33 @@ def luma(images: Tensor) -> Tensor:
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
-def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_brightness_(images: Tensor, factors: Tensor) -> Tensor:
     """Blends with black; `factors` (B,) at least 0."""
-    return (images * factors[:, None, None, None]).clamp_(max=1)
+    return images.mul_(factors[:, None, None, None]).clamp_(max=1)
 
 
-def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_contrast_(images: Tensor, factors: Tensor) -> Tensor:
     """Blends with the image's mean luma; `factors` (B,) at least 0."""
-    mean = luma(images.mean(dim=(2, 3), keepdim=True))
-    return blend(images, mean, factors)
+    mean, factor = luma(images.mean(dim=(2, 3), keepdim=True)), factors[:, None, None, None]
+    # With one number an image, several times as fast as `blend_`.
+    return images.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
 
 
-def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_saturation_(images: Tensor, factors: Tensor) -> Tensor:
     """Blends with the image's luma; `factors` (B,) at least 0."""
-    return blend(images, luma(images), factors)
+    return blend_(images, luma(images), factors)
 
 
-def adjust_hue(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_hue_(images: Tensor, factors: Tensor) -> Tensor:
     """Turns the hue of HSV by `factors` (B,), in turns from -1/2 to 1/2.
 
     With M the largest and m the smallest channel and C = M - m, a pixel's hue is h turns from
     pure red, |6h| = 1 + (G + B - R - m) / C with the sign of G - B, and a channel whose own hue
     is a turns from red becomes M - C · clip(6 |h - a| - 1, 0, 1), with |·| the shorter way round.
     This is the usual conversion to HSV and back, without its six cases.
+
+    The shorter way round is 1/2 - e, where e = | |h - a| - 1/2 | for any h - a between -1 and 1,
+    so that a channel becomes M - 2C + 6C · clip(e, 1/6, 1/3).
     """
     red, green, blue = images.chunk(3, dim=1)
     high = torch.maximum(green, blue)
@@ -64,18 +68,20 @@ def adjust_hue(images: Tensor, factors: Tensor) -> Tensor:
     low = torch.minimum(low, red)
     high = torch.maximum(high, red)
     chroma = high - low
-    turns = (green + blue).sub_(red).sub_(low)
     # A grey pixel has no hue and no chroma: whatever hue it gets, it stays as it is.
-    turns = turns.div_(chroma.clamp(min=1e-12)).add_(1).mul_(1 / 6)
+    scale = chroma.mul(6).clamp_(min=1e-12)
+    turns = (green + blue).sub_(red).sub_(low).add_(chroma).div_(scale)
     turns = torch.copysign(turns, green - blue).add_(factors[:, None, None, None])
-    away = turns - torch.arange(3, device=images.device)[:, None, None] / 3
-    away = away.sub_(away.round()).abs_().clamp_(1 / 6, 1 / 3)
-    return away.mul_(chroma.mul(-6)).add_(chroma.add_(high)).clamp_(0, 1)
+    turns = turns.sub_(turns.round())
+    # Of red, green and blue: 0, 1/3, -1/3.
+    own = (torch.arange(4, 7, device=images.device)[:, None, None] % 3 - 1) / 3
+    torch.sub(turns, own, out=images).abs_().sub_(1 / 2).abs_().clamp_(1 / 6, 1 / 3)
+    return images.mul_(scale).add_(high.sub_(chroma, alpha=2)).clamp_(0, 1)
 
 
-def grayscale(images: Tensor, mask: Tensor) -> Tensor:
+def grayscale_(images: Tensor, mask: Tensor) -> Tensor:
     """Takes the colour from the samples that `mask` (B,) bool names."""
-    return blend(images, luma(images), (~mask).to(images.dtype))
+    return blend_(images, luma(images), (~mask).to(images.dtype))
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor, mask: Tensor, *, kernel_size: int) -> Tensor:
@@ -125,7 +131,7 @@ def jitter_factors(
     return torch.stack(rows)
 
 
-def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
+def color_jitter_(images: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue: always in this order.
 
     Differences from torchvision's `ColorJitter` on Pillow images, all on purpose:
@@ -144,7 +150,7 @@ def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
         factors: (4, B) from `jitter_factors`.
     """
     brightness, contrast, saturation, hue = factors.unbind(0)
-    images = adjust_brightness(images, brightness)
-    images = adjust_contrast(images, contrast)
-    images = adjust_saturation(images, saturation)
-    return adjust_hue(images, hue)
+    adjust_brightness_(images, brightness)
+    adjust_contrast_(images, contrast)
+    adjust_saturation_(images, saturation)
+    return adjust_hue_(images, hue)

@@ -1,21 +1,15 @@
-"""Crops and flips of a whole batch, each sample with parameters of its own.
-
-A resize is two small matrix products a sample, one along each axis; the crop's position, the
-antialiasing and the flip are all in the matrices, so one batched product does everything.
-"""
+"""Crops and flips of a whole batch, each sample with parameters of its own."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_lt.augment.resampling import Interpolation, on_host, resampling_matrix
 from ssl_lt.core.random import draw_id, uniform
-
-Interpolation = Literal["bilinear", "bicubic"]
 
 _BOX = draw_id("crop box")
 _FLIP = draw_id("flip")
@@ -47,33 +41,27 @@ def crop_boxes(
     Returns:
         (B, 4) int64: top, left, height, width.
     """
-    height = _column(heights, keys)
-    width = _column(widths, keys)
+    extent = torch.stack((_one_a_sample(heights, keys), _one_a_sample(widths, keys)), dim=1)
+    height, width = extent.split(1, dim=1)
     draws = uniform(keys, _BOX, 2 * _ATTEMPTS + 2).double()
-    area_draw, ratio_draw = draws[:, :_ATTEMPTS], draws[:, _ATTEMPTS:-2]
-    top_draw, left_draw = draws[:, -2:-1], draws[:, -1:]
+    area_draw, ratio_draw, place_draw = draws.split((_ATTEMPTS, _ATTEMPTS, 2), dim=1)
 
     low, high = (math.log(bound) for bound in ratio)
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * area_draw)
+    area = (height * width) * (scale[0] + (scale[1] - scale[0]) * area_draw)
     aspect = torch.exp(low + (high - low) * ratio_draw)
-    tried_width = (area * aspect).sqrt_().round_()
-    tried_height = (area / aspect).sqrt_().round_()
-    fits = (
-        (tried_width > 0) & (tried_width <= width) & (tried_height > 0) & (tried_height <= height)
-    )
+    # Heights and widths are the two columns of what follows.
+    tried = torch.stack((area / aspect, area * aspect), dim=2).sqrt_().round_()
+    fits = ((tried > 0) & (tried <= extent[:, None])).all(dim=2, keepdim=True)
     first = fits.to(torch.uint8).argmax(dim=1, keepdim=True)
-    none_fits = ~fits.any(dim=1, keepdim=True)
+    box = tried.gather(1, first.expand(-1, -1, 2))[:, 0]
+    one_fits = fits.gather(1, first)[:, 0]
 
-    box_height = torch.where(
-        none_fits, torch.minimum(height, (width / ratio[0]).round_()), tried_height.gather(1, first)
-    )
-    box_width = torch.where(
-        none_fits, torch.minimum(width, (height * ratio[1]).round_()), tried_width.gather(1, first)
-    )
+    central = torch.cat((width / ratio[0], height * ratio[1]), dim=1).round_()
+    box = torch.where(one_fits, box, torch.minimum(extent, central))
     # A central box has no random place: one half of the free pixels, rounded down.
-    top = torch.where(none_fits, (height - box_height) / 2, top_draw * (height - box_height + 1))
-    left = torch.where(none_fits, (width - box_width) / 2, left_draw * (width - box_width + 1))
-    return torch.cat((top, left, box_height, box_width), dim=1).to(torch.int64)
+    free = extent - box
+    place = torch.where(one_fits, place_draw * (free + 1), free / 2)
+    return torch.cat((place, box), dim=1).to(torch.int64)
 
 
 def random_flips(keys: Tensor) -> Tensor:
@@ -89,11 +77,6 @@ def horizontal_flip(images: Tensor, flips: Tensor) -> Tensor:
     # As exact, and here several times as fast as a choice under a mask that is broadcast.
     mirrored = mask.to(images.dtype)
     return images.flip(-1).mul_(mirrored).add_(images * (1 - mirrored))
-
-
-def on_host(x: Tensor) -> bool:
-    """Whether steps may differ for a CPU: not on other devices, nor where they are compiled."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -136,46 +119,6 @@ def resized_crop(
     return torch.matmul(rows[:, None], x).clamp_(0, 1)
 
 
-def resampling_matrix(
-    starts: Tensor,
-    lengths: Tensor,
-    *,
-    size: int,
-    extent: int,
-    interpolation: Interpolation,
-    flips: Tensor | None = None,
-) -> Tensor:
-    """Weights that resize one axis: `out = matrix @ pixels`.
-
-    Output i looks at the point (i + 1/2) · length / size of its crop. Where a crop is larger than
-    the output, the filter is widened by length / size, which is what antialiases. Pixels outside
-    the crop weigh nothing, and each row sums to one.
-
-    Args:
-        starts: (B,) first pixel of the crop.
-        lengths: (B,) pixels in the crop, at least 1.
-        size: number of outputs.
-        extent: number of pixels of the whole axis.
-        interpolation: which filter.
-        flips: (B,) bool, which samples come out mirrored.
-
-    Returns:
-        (B, size, extent) float32.
-    """
-    step = lengths[:, None] / size
-    width = step.clamp(min=1)
-    target = (torch.arange(size, device=starts.device) + 0.5) * step
-    if flips is not None:
-        target = torch.where(flips[:, None], lengths[:, None] - target, target)
-    pixel = torch.arange(extent, device=starts.device) - starts[:, None]
-    outside = (pixel < 0) | (pixel >= lengths[:, None])
-    # Pushed out of every filter's reach: cheaper than a mask over the whole matrix.
-    source = ((pixel + 0.5) / width).masked_fill(outside, 1e6)
-    distance = (source[:, None, :] - (target / width)[:, :, None]).abs_()
-    weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
-    return weights.div_(weights.sum(dim=2, keepdim=True))
-
-
 def random_crop_with_padding(images: Tensor, keys: Tensor, *, padding: int = 4) -> Tensor:
     """Pads with black and cuts a box of the original size at a uniform position.
 
@@ -195,24 +138,9 @@ def random_crop_with_padding(images: Tensor, keys: Tensor, *, padding: int = 4) 
     return crops[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def _column(value: Tensor | int, keys: Tensor) -> Tensor:
-    """(B, 1) float64 of one number for all, or of one a sample."""
+def _one_a_sample(value: Tensor | int, keys: Tensor) -> Tensor:
+    """(B,) float64 of one number for all, or of one a sample."""
     if isinstance(value, Tensor):
-        return value[:, None].double()
+        return value.double()
     # Filled on the device: a Python number turned into a tensor would be copied from the host.
-    return torch.full_like(keys, value, dtype=torch.float64)[:, None]
-
-
-def _triangle(distance: Tensor) -> Tensor:
-    return (1 - distance).relu_()
-
-
-def _cubic(distance: Tensor) -> Tensor:
-    """Twice Keys' cubic with a = -1/2; the rows are normalised afterwards.
-
-    y = (2 - d)+ and z = (1 - d)+ give both pieces without a branch: y²(y - 1) + z²(2 - 4z).
-    """
-    y = (2 - distance).relu_()
-    t = y - 1
-    z = t.relu()
-    return (y * y).mul_(t).addcmul_(z * z, 2 - 4 * z)
+    return torch.full_like(keys, value, dtype=torch.float64)

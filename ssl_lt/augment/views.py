@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.augment.color import color_jitter, gaussian_blur, grayscale, jitter_factors
+from ssl_lt.augment.color import color_jitter_, gaussian_blur, grayscale_, jitter_factors
 from ssl_lt.augment.geometric import (
     Interpolation,
     crop_boxes,
@@ -116,9 +116,9 @@ class PlainView(nn.Module):
         """(B, 3, H, W) normalised; keys and strength are not used."""
         return self.normalise(to_unit(images))
 
-    def normalise(self, x: Tensor) -> Tensor:
+    def normalise(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
         """(x - mean) / std of images in [0, 1]."""
-        return (x - self.mean).div_(self.std)
+        return torch.sub(x, self.mean, out=out).div_(self.std)
 
 
 class WeakView(PlainView):
@@ -188,16 +188,15 @@ class ContrastiveView(PlainView):
 
         return self._in_chunks(flip, keys)
 
-    def _colors(self, x: Tensor, keys: Tensor) -> Tensor:
-        """Jitter and grayscale of images in [0, 1]."""
+    def _color_draws(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(4, B) factors of the jitter, (B,) bool that says which views lose their colour."""
         options = self.options
         factors = jitter_factors(
             keys,
             strengths=(options.brightness, options.contrast, options.saturation, options.hue),
             probability=options.jitter_probability,
         )
-        x = color_jitter(x, factors)
-        return grayscale(x, uniform(keys, _GRAY)[:, 0] < options.gray_probability)
+        return factors, uniform(keys, _GRAY)[:, 0] < options.gray_probability
 
     def _blur(self, views: Tensor, keys: Tensor) -> Tensor:
         """Blurs normalised views: the kernel sums to one, so it may come after normalising."""
@@ -224,12 +223,14 @@ class ContrastiveView(PlainView):
         rows = batch
         if on_host(keys):
             rows = max(_MIN_CHUNK_ROWS, _CHUNK_VALUES // (3 * size * size))
+        factors, gray = self._color_draws(keys)
         views = torch.empty(batch, 3, size, size, device=keys.device)
         # Mixed precision would round the images to 8 bits of mantissa inside the products.
         with torch.autocast(keys.device.type, enabled=False):
             for start in range(0, batch, max(rows, 1)):
                 chunk = slice(start, start + rows)
-                views[chunk] = self.normalise(self._colors(crop(chunk), keys[chunk]))
+                x = grayscale_(color_jitter_(crop(chunk), factors[:, chunk]), gray[chunk])
+                self.normalise(x, out=views[chunk])
             return self._blur(views, keys)
 
 

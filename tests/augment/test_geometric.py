@@ -18,7 +18,6 @@ from ssl_lt.augment.geometric import (
     horizontal_flip,
     random_crop_with_padding,
     random_flips,
-    resampling_matrix,
     resized_crop,
     to_unit,
 )
@@ -166,17 +165,6 @@ def test_the_whole_image_at_its_own_size_comes_back_unchanged():
     for mode in ("bilinear", "bicubic"):
         out = resized_crop(images, boxes, size=16, flips=flips, interpolation=mode)
         torch.testing.assert_close(out, horizontal_flip(to_unit(images), flips), rtol=0, atol=1e-6)
-
-
-def test_rows_of_a_resampling_matrix_sum_to_one_and_stay_inside_the_crop():
-    starts, lengths = torch.tensor([3, 0, 30]), torch.tensor([20, 40, 1])
-    for mode in ("bilinear", "bicubic"):
-        weights = resampling_matrix(starts, lengths, size=8, extent=40, interpolation=mode)
-        torch.testing.assert_close(weights.sum(2), torch.ones(3, 8))
-        for row, start, length in zip(weights, starts, lengths, strict=True):
-            outside = torch.ones(40, dtype=torch.bool)
-            outside[start : start + length] = False
-            assert (row[:, outside] == 0).all()
 
 
 def test_padded_crop_is_torchvisions_for_the_same_offset():
