@@ -252,8 +252,10 @@ def main() -> None:
     for title, rows in results.items():
         print(f"{title}: microseconds per view, one core")
         for name, row in rows.items():
-            print(f"  {name:28s} best {row['best']:9.1f}   median {row['median']:9.1f}   "
-                  f"{row['times ours']:6.1f} times ours, best {row['times ours, best']:6.1f}")  # fmt: skip
+            print(
+                f"  {name:28s} best {row['best']:9.1f}   median {row['median']:9.1f}   "
+                f"times ours {row['times ours']:6.1f}, best {row['times ours, best']:6.1f}"
+            )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 
