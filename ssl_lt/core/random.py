@@ -107,8 +107,14 @@ def uniform(keys: Tensor, draw: int, count: int = 1) -> Tensor:
         (B, count) float32, multiples of 2^-24.
     """
     first = draw << _LANE_BITS
-    lanes = torch.arange(first, first + count, device=keys.device)
-    x = _mix_high(torch.add(keys[:, None], lanes, alpha=_GOLDEN))
+    if torch.compiler.is_compiling():
+        # A compiler multiplies an `arange` in its indices, which do not wrap, but not a masked one.
+        lanes = torch.arange(count, device=keys.device) & ((1 << _LANE_BITS) - 1)
+        x = (keys + _wrapped(first * _GOLDEN))[:, None] + lanes * _GOLDEN
+    else:
+        lanes = torch.arange(first, first + count, device=keys.device)
+        x = torch.add(keys[:, None], lanes, alpha=_GOLDEN)
+    x = _mix_high(x)
     return _shift_right(x, 40).to(torch.float32) * 2.0**-24
 
 
@@ -161,8 +167,12 @@ def _mix_int(x: int) -> int:
     x &= mask
     x = ((x ^ (x >> 30)) * (_MIX1 & mask)) & mask
     x = ((x ^ (x >> 27)) * (_MIX2 & mask)) & mask
-    x ^= x >> 31
-    return x - (1 << 64) if x >> 63 else x
+    return _wrapped(x ^ (x >> 31))
+
+
+def _wrapped(x: int) -> int:
+    """The signed 64-bit integer that a tensor would hold."""
+    return (x + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 _ORDER = draw_id("order")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -212,6 +213,15 @@ def test_views_compile_without_a_break(options):
         torch.testing.assert_close(compiled(images, keys), view(images, keys), rtol=0, atol=1e-5)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
+def test_a_compiled_view_is_the_same():
+    # By the real compiler: it does arithmetic on indices itself, in which nothing may overflow.
+    images, keys = noise(6), keys_of(torch.arange(6))
+    view = ContrastiveView(SMALL_IMAGE_VIEW, size=32, mean=MEAN, std=STD)
+    compiled = torch.compile(view, fullgraph=True)
+    torch.testing.assert_close(compiled(images, keys), view(images, keys), rtol=0, atol=1e-5)
+
+
 class NoHostReads(TorchDispatchMode):
     """Fails where a value of a tensor is brought to the host."""
 
@@ -222,7 +232,7 @@ class NoHostReads(TorchDispatchMode):
 
 
 def test_nothing_is_read_back_to_the_host(monkeypatch):
-    for module in ("views", "geometric"):
+    for module in ("views", "geometric", "resampling"):
         monkeypatch.setattr(f"ssl_lt.augment.{module}.on_host", lambda keys: False)
     images, keys = noise(6), keys_of(torch.arange(6))
     with NoHostReads():
@@ -237,7 +247,7 @@ def test_on_the_host_and_elsewhere_a_view_is_the_same(monkeypatch):
     images, keys = noise(40), keys_of(torch.arange(40))
     view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
     here = view(images, keys)
-    for module in ("views", "geometric"):
+    for module in ("views", "geometric", "resampling"):
         monkeypatch.setattr(f"ssl_lt.augment.{module}.on_host", lambda keys: False)
     torch.testing.assert_close(here, view(images, keys), rtol=0, atol=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -153,6 +154,14 @@ def test_draws_do_not_depend_on_the_batch():
     assert torch.equal(uniform(all_keys[7:8], DRAW, 2), together[7:8, :2])
     alone = sample_keys(torch.tensor([7]), seed=1, epoch=2, view=0)
     assert torch.equal(alone, all_keys[7:8])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
+def test_compiled_draws_are_the_same():
+    keys = sample_keys(torch.arange(40), seed=3, epoch=0, view=1)
+    several, one = torch.compile(lambda k: (uniform(k, DRAW, 22), uniform(k, OTHER_DRAW)))(keys)
+    assert torch.equal(several, uniform(keys, DRAW, 22))
+    assert torch.equal(one, uniform(keys, OTHER_DRAW))
 
 
 def test_uniform_between_stays_between():
