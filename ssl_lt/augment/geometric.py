@@ -42,9 +42,9 @@ def crop_boxes(
         (B, 4) int64: top, left, height, width.
     """
     extent = torch.stack((_one_a_sample(heights, keys), _one_a_sample(widths, keys)), dim=1)
-    height, width = extent.split(1, dim=1)
+    height, width = torch.split(extent, 1, dim=1)
     draws = uniform(keys, _BOX, 2 * _ATTEMPTS + 2).double()
-    area_draw, ratio_draw, place_draw = draws.split((_ATTEMPTS, _ATTEMPTS, 2), dim=1)
+    area_draw, ratio_draw, place_draw = torch.split(draws, [_ATTEMPTS, _ATTEMPTS, 2], dim=1)
 
     low, high = (math.log(bound) for bound in ratio)
     area = (height * width) * (scale[0] + (scale[1] - scale[0]) * area_draw)

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 
 from ssl_lt.augment.color import color_jitter_, gaussian_blur, grayscale_, jitter_factors
 from ssl_lt.augment.geometric import (
-    Interpolation,
     crop_boxes,
     horizontal_flip,
-    on_host,
     random_crop_with_padding,
     random_flips,
     resized_crop,
     to_unit,
 )
+from ssl_lt.augment.resampling import Interpolation, on_host
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.random import draw_id, sample_keys, uniform
 

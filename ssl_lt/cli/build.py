@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from ssl_lt.data.bad_images import BadImage, bad_images, readable, readable_spli
 from ssl_lt.data.cache import decode_once
 from ssl_lt.data.choose_split import choose_split
 from ssl_lt.data.choose_test import Tested, choose_test
-from ssl_lt.data.content import content_sha256
+from ssl_lt.data.content import content_sha256, stored_sha256
 from ssl_lt.data.loaders import BatchPlan, TrainLoader
 from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
@@ -82,9 +83,26 @@ class Data:
         """The test split, decoded where it fits; the first call takes the time."""
         return self._test
 
+    def validation(self) -> PixelTable | EncodedTable | None:
+        """Images of their own to choose by, decoded where they fit; None where there are none."""
+        return self._validation
+
+    def watched(self) -> PixelTable | EncodedTable | None:
+        """What is looked at between epochs: the validation images, or else the test split."""
+        return self._test if self._validation is None else self._validation
+
+    @property
+    def sha256(self) -> str:
+        """Of all that a run goes by; one that goes on must find the same."""
+        table = self.source.validation()
+        if table is None:
+            return self.train_sha256
+        both = f"{self.train_sha256} {stored_sha256(table)}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
     @cached_property
     def train_sha256(self) -> str:
-        """Of the training images, see `content_sha256`; a run that goes on must find the same."""
+        """Of the training images, see `content_sha256`."""
         if isinstance(self.whole, PixelTable | PackedTable):
             assert isinstance(self.train, PixelTable)
             return content_sha256(self.train)
@@ -104,6 +122,13 @@ class Data:
     @cached_property
     def _test(self) -> PixelTable | EncodedTable | None:
         return None if self._tested.table is None else self.decoded(self._tested.table)
+
+    @cached_property
+    def _validation(self) -> PixelTable | EncodedTable | None:
+        table = self.source.validation()
+        if table is None:
+            return None
+        return self.decoded(readable(table, self.bad_images, part="validation"))
 
     def decoded(self, table: ImageTable) -> PixelTable | EncodedTable:
         """Every row of a table, in memory where that fits."""

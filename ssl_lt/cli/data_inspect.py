@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     found = inspection(
         opened.source.name,
         opened.source.class_names,
-        list(looks.values()),
-        [table.labels.numpy() for table in opened.parts.values()],
+        looks,
+        {part: table.labels.numpy() for part, table in opened.parts.items()},
     )
     sheets = _sheets(found, opened)
     with whole_folder(output) as folder:
@@ -67,6 +67,7 @@ def _sheets(found: Inspection, opened: OpenSource) -> list[Sheet]:
     """The first pictures of what is not as it should be."""
     kinds: list[tuple[str, list[tuple[Entry, ...]]]] = [
         ("Trained on and tested on", [copies.images for copies in found.leaks]),
+        ("To choose by, and trained or tested on", [copies.images for copies in found.spoiled]),
         ("Under more than one class", [copies.images for copies in found.conflicts]),
         ("More than once in training", [copies.images for copies in found.duplicates("train")]),
         ("One colour", [(entry,) for part in found.parts for entry in part.constant]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from ssl_lt.cli.options import EvaluateConfig, FinetuneConfig, PretrainConfig
 from ssl_lt.cli.parse import parse, read_configs, split_arguments
 from ssl_lt.cli.pictures import write_pictures
 from ssl_lt.cli.processes import join_processes
-from ssl_lt.cli.protocols import few_shots, knn_evaluations, needs_whole, probe_evaluations
+from ssl_lt.cli.protocols import Judged, few_shots, knn_evaluations, needs_whole, probe_evaluations
 from ssl_lt.cli.saved_run import device, load_network, open_saved_run, record
 from ssl_lt.cli.supervised import build_parts
 from ssl_lt.cli.view_pair import view_pair
@@ -50,17 +51,18 @@ def main(arguments: Sequence[str]) -> int:
     folder = run.folder.path if large else None  # for features that do not fit into memory
     features = _features(network.backbone, data, test, config, folder=folder)
     found += _representation(network.backbone, features, data, config, folder=folder)
-    measured = [_measured("backbone", network.backbone, features[1], data, config)]
+    measured = [_measured("backbone", network.backbone, features.queries, data, config)]
     if config.random_init:
         untrained = _untrained(run.config, data).to(device())
         seen = _features(untrained, data, test, config, folder=folder)
         initial = _representation(untrained, seen, data, config, folder=folder)
         found += [replace(e, name=f"random init: {e.name}") for e in initial]
-        initially = _measured("random init: backbone", untrained, seen[1], data, config)
+        initially = _measured("random init: backbone", untrained, seen.queries, data, config)
         # Before training most features look alike: no news.
         measured.append(replace(initially, warnings=()))
     if state.is_main_process:
-        write_pictures(run.folder.report, data, *features, map_images=config.map_images)
+        bank, queries = features.bank, features.queries
+        write_pictures(run.folder.report, data, bank, queries, map_images=config.map_images)
         record(run, [*found, *run.others(found)], measured)
     return 0
 
@@ -80,12 +82,12 @@ def _features(
     config: EvaluateConfig,
     *,
     folder: Path | None,
-) -> tuple[Features, Features]:
-    """Of the long-tailed training set, which is kNN's bank, and of the test split."""
+) -> Judged:
+    """Of the long-tailed training set, which is kNN's bank, of the test and validation images."""
     backbone = backbone.to(memory_format=torch.channels_last)
-    size = config.batch_size
-    bank = features_of(backbone, data.train, data, precision="auto", batch_size=size, folder=folder)
-    return bank, features_of(backbone, test, data, precision="auto", batch_size=size)
+    get = partial(features_of, backbone, precision="auto", batch_size=config.batch_size, data=data)
+    bank, own = get(table=data.train, folder=folder), data.validation()
+    return Judged(bank, get(table=test), None if own is None else get(table=own))
 
 
 def _measured(
@@ -103,17 +105,17 @@ def _measured(
 
 def _representation(
     backbone: nn.Module,
-    features: tuple[Features, Features],
+    seen: Judged,
     data: Data,
     config: EvaluateConfig,
     *,
     folder: Path | None,
 ) -> list[Evaluation]:
     """KNN against the long-tailed training set, linear probes on it and on the whole one."""
-    (bank, queries), options = features, config.protocols
-    found = knn_evaluations(bank, queries, data, options)
-    whole = bank
+    options = config.protocols
+    found = knn_evaluations(seen, data, options)
+    whole = seen.bank
     if needs_whole(options) and len(data.readable) != len(data.train):
         table, size = data.decoded(data.readable), config.batch_size
         whole = features_of(backbone, table, data, precision="auto", batch_size=size, folder=folder)
-    return [*found, *probe_evaluations(bank, whole, queries, data, options)]
+    return [*found, *probe_evaluations(seen, whole, data, options)]

@@ -61,7 +61,7 @@ class ExportConfig:
     """Folder to write; none: exported-model/ in the run's folder. An earlier export is replaced."""
     onnx: bool = False
     """Also write model.onnx (needs the extra onnx)."""
-    data_root: Path | None = None
+    data_root: str | None = None
     """Where the data is now, if it has moved since the run."""
 
 

@@ -15,9 +15,10 @@ from ssl_lt.cli.build import (
 )
 from ssl_lt.cli.experts import judge_routed
 from ssl_lt.cli.fields import to_mapping
-from ssl_lt.cli.hold_out import hold_out
+from ssl_lt.cli.hold_out import training_and_validation
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import FinetuneConfig
+from ssl_lt.cli.processes import launcher_sharding, launcher_zero_stage
 from ssl_lt.cli.runs import identity
 from ssl_lt.cli.start_run import start_run
 from ssl_lt.cli.summary import describe_start, save_result
@@ -31,6 +32,8 @@ from ssl_lt.engine.fit import fit
 from ssl_lt.engine.lock import run_lock
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.engine.sharding import check_shardable
+from ssl_lt.engine.zero import check_zero
 from ssl_lt.evaluate.softmax import softmax_answers
 from ssl_lt.finetune.expert_task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
@@ -61,11 +64,12 @@ def run(
     Returns:
         The finished run.
     """
-    whole, held_out = data, None
-    if config.hold_out:
-        data, held_out = hold_out(whole, config.hold_out)
+    whole = data
+    data, held_out = training_and_validation(whole, config.hold_out)
     plan = batch_plan(config.run, config.fit, data)
     task = build_task(config, data, held_out)
+    check_shardable(task, launcher_sharding())
+    check_zero(launcher_zero_stage(), config.optim, config.fit)
     plan = sampled_plan(plan, task, config, data)
     if resumed is None or not any(resumed.checkpoints.glob("step-*")):
         origin = origin or find_origin(config.init_from)
@@ -92,13 +96,13 @@ def train(
     """Fits, exports, and writes the last epoch's accuracy on the test split."""
     accelerator.print(describe_start(folder, data, config.run.batch_size, accelerator), flush=True)
     loader = train_loader(data, batches, worker_crop(config), device=accelerator.device)
-    test = data.test()
+    test, watched = data.test(), data.watched()
 
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, ClassifierTask)
-        if test is None or not epoch.is_due(config.eval_every):
+        if watched is None or not epoch.is_due(config.eval_every):
             return {}
-        return {"accuracy": judge_classifier(task, test, data, config).accuracy.balanced}
+        return {"accuracy": judge_classifier(task, watched, data, config).accuracy.balanced}
 
     fit(
         task,
@@ -109,7 +113,9 @@ def train(
             config.schedule,
             config.run.seed,
             lr_scales(task.backbone, config.rates, lr=config.optim.lr),
-            identity(config, data_sha256=data.train_sha256),
+            identity(config, data_sha256=data.sha256),
+            launcher_sharding(),
+            launcher_zero_stage(),
         ),
         accelerator=accelerator,
         folder=folder,
@@ -140,7 +146,7 @@ def judge_trained(
 def judge_classifier(
     task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
 ) -> Evaluation:
-    """The network's own predictions on the test split."""
+    """The network's own predictions on the test split, or on what is watched while it trains."""
     network = nn.Sequential(task.backbone, task.classifier)
     precision = config.fit.mixed_precision
     found = features_of(network, test, data, precision=precision)

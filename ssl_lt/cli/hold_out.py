@@ -1,4 +1,4 @@
-"""Training images that are kept out of training, to choose by what the test split must not."""
+"""Images to choose by, which the test split must not be: of their own, or kept out of training."""
 
 from __future__ import annotations
 
@@ -15,6 +15,28 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.engine.precision import Precision
 from ssl_lt.evaluate.linear_probe import LinearProbeOptions, held_out_rows
+
+
+def training_and_validation(
+    data: Data, share: float
+) -> tuple[Data, PixelTable | EncodedTable | None]:
+    """What to train on, and what to choose by; None: nothing is there for that.
+
+    Args:
+        data: with labels.
+        share: `--hold-out`; 0: the validation images, where there are any.
+
+    Raises:
+        ConfigError: there are, and a share is to be held out too; or as `hold_out` says.
+    """
+    if not share:
+        return data, data.validation()
+    if data.source.validation() is not None:
+        own = f"--val-data {data.options.val_data}"
+        if data.options.val_data is None:
+            own = f"{data.source.name} has validation images, which"
+        raise ConfigError(f"--hold-out: {own} takes its place; leave one of them out")
+    return hold_out(data, share)
 
 
 def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | EncodedTable]:

@@ -21,16 +21,19 @@ class OpenSource:
         source: what was opened.
         train: its training images.
         test: its test images, None where there are none.
+        validation: images to choose by, likewise.
     """
 
     source: Source
     train: ImageTable
     test: ImageTable | None
+    validation: ImageTable | None
 
     @property
     def parts(self) -> dict[str, ImageTable]:
-        """Training images under "train", test images under "test" where there are any."""
-        return {"train": self.train} | ({} if self.test is None else {"test": self.test})
+        """Images under "train" and, where there are any, "test" and "validation"."""
+        parts = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: table for name, table in parts.items() if table is not None}
 
     @property
     def file_name(self) -> str:
@@ -45,13 +48,13 @@ def open_whole(flags: SourceFlags) -> OpenSource:
         ConfigError, DataError: as `open_source` says.
     """
     source = open_source(flags.data, replace(flags.source_options(), hold_out=False))
-    return OpenSource(source, source.train(), source.test())
+    return OpenSource(source, source.train(), source.test(), source.validation())
 
 
 def look_at_all(opened: OpenSource) -> dict[str, list[Look]]:
     """Part -> a look at each image; the user sees how far it is."""
-    names = {"train": "looking at training images", "test": "looking at test images"}
+    names = {"train": "training", "test": "test", "validation": "validation"}
     return {
-        part: list(watched(scan(table), total=len(table), words=names[part]))
+        part: list(watched(scan(table), total=len(table), words=f"looking at {names[part]} images"))
         for part, table in opened.parts.items()
     }

@@ -19,7 +19,9 @@ _MAX_UNLABELLED = 2048  # images whose features are computed for nothing else
 
 
 class Monitor:
-    """The spread of the features, and where there are labels their kNN accuracy on the test split.
+    """The spread of the features, and where there are labels their kNN accuracy.
+
+    That is the accuracy on the validation images, or where there are none on the test split.
 
     Args:
         data: what is trained on.
@@ -40,10 +42,10 @@ class Monitor:
             self.has_warned = True
             self.warn(f"warning: {' '.join(spread.warnings)}")
         found = {"feature_std": spread.feature_std, "effective_rank": spread.effective_rank}
-        test = self.data.test() if self.has_labels else None
-        if test is None:
+        watched = self.data.watched() if self.has_labels else None
+        if watched is None:
             return found
-        queries = features_of(backbone, test, self.data, precision=self.precision)
+        queries = features_of(backbone, watched, self.data, precision=self.precision)
         if not all(rows.features.any(dim=1).all() for rows in (bank, queries)):
             return found  # a feature of zeros has no neighbours, and the warning says so
         num_classes = self.data.num_classes

@@ -68,7 +68,8 @@ class PretrainConfig:
     """What is added to the method; any of them goes with any method."""
     knn_every: int = 5
     """Epochs between two looks at the features: do they spread, and where there are labels, the kNN
-    accuracy on the test split; 0: never, so that a collapse goes unnoticed."""
+    accuracy on validation images, or else on the test split; 0: never, so that a collapse goes
+    unnoticed."""
     run: Flat[RunOptions] = field(default_factory=RunOptions)
     data: Flat[DataOptions] = field(default_factory=DataOptions)
     model: Flat[ModelOptions] = field(default_factory=ModelOptions)
@@ -142,9 +143,11 @@ class FinetuneConfig:
     Cutout besides. Compare only what is augmented alike."""
     hold_out: float = 0.0
     """Share of each class's training images that only --compression sees, to find the classes that
-    are behind; 0: it goes by the augmented training images."""
+    are behind; 0: it goes by the validation images (--val-data), or else by the augmented training
+    images."""
     eval_every: int = 5
-    """Epochs between two looks at the accuracy on the test split; 0: never."""
+    """Epochs between two looks at the accuracy on validation images, or else on the test split; 0:
+    never."""
     run: Flat[RunOptions] = field(default_factory=RunOptions)
     data: Flat[DataOptions] = field(default_factory=DataOptions)
     model: Flat[ModelOptions] = field(default_factory=ModelOptions)
@@ -178,7 +181,7 @@ class EvaluateConfig:
     """Test images on the page's map of features (t-SNE, ten seconds of one core); 0: no map."""
     batch_size: int = 512
     """Images a forward pass."""
-    data_root: Path | None = None
+    data_root: str | None = None
     """Where the data is now, if it has moved since the run."""
     num_workers: int = 4
     """Processes that decode a folder too large for memory."""

@@ -10,22 +10,28 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DeepSpeedPlugin, ProjectConfiguration, patch_environment
 
 from ssl_lt.cli.failure import wait_for_all
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.engine.plan import FitOptions
 from ssl_lt.engine.precision import resolve_precision
+from ssl_lt.engine.sharding import Sharding
 
-# What `accelerate launch` exports for the engines that take parameters, backward pass or optimiser
-# step out of the loop's hands; see docs/many_machines.md.
+# What `accelerate launch` exports for the engines that take backward pass or optimiser step out of
+# the loop's hands; see docs/many_machines.md.
 _ENGINES = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
 }
 _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
+_DEEPSPEED_SETTINGS = {
+    "gradient_clipping": "auto",
+    "offload_optimizer_device": "none",
+    "offload_param_device": "none",
+}
+_FSDP_SWITCHES = ("offload_params", "activation_checkpointing")
 
 
 def join_processes(timeout_seconds: int = FitOptions.dist_timeout) -> PartialState:
@@ -44,9 +50,10 @@ def join_processes(timeout_seconds: int = FitOptions.dist_timeout) -> PartialSta
     if not torch.distributed.is_initialized():
         wait_for_all(timeout_seconds)
     timeout = timedelta(seconds=timeout_seconds)
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
+    with patch_environment(**{_DEEPSPEED: "false"}):  # the engine drives it, not Accelerate
+        state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
     if state.distributed_type == "XLA":
-        raise ConfigError("distributed_type: XLA is not supported, only DDP on CPUs and GPUs is")
+        raise ConfigError("distributed_type: XLA is not supported, only CPUs and GPUs are")
     return state
 
 
@@ -65,8 +72,8 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
     """Devices, processes, precision and trackers.
 
     Raises:
-        ConfigError: a tracker that is not installed (Accelerate would leave it out silently), or an
-            engine that is not supported.
+        ConfigError: a tracker that is not installed (Accelerate would leave it out silently), an
+            engine that is not supported, or flags that do not go with it.
     """
     from accelerate.utils import is_tensorboard_available, is_wandb_available
 
@@ -75,13 +82,73 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
         if not installed[tracker]():
             raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
     device = join_processes(fit.dist_timeout).device  # decides what `auto` means
-    return Accelerator(
-        mixed_precision=resolve_precision(fit.mixed_precision, device),
-        # Memories and running statistics are equal on all ranks by construction.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        log_with=list(fit.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
-    )
+    if fit.compile and launcher_sharding() is not None:
+        raise ConfigError("--compile: not with FSDP, which the launcher's configuration asks for")
+    with patch_environment(**{_DEEPSPEED: "false"}):
+        return Accelerator(
+            mixed_precision=resolve_precision(fit.mixed_precision, device),
+            # Memories and running statistics are equal on all ranks by construction.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            log_with=list(fit.trackers) or None,
+            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+        )
+
+
+def launcher_sharding() -> Sharding | None:
+    """How the launcher's configuration has FSDP shard the network; None: not at all.
+
+    Raises:
+        ConfigError: FSDP 1, or a setting of FSDP 2 that is not supported.
+    """
+    if not _is_on("ACCELERATE_USE_FSDP"):
+        return None
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError(
+            "FSDP 1, which the launcher's configuration asks for, is not supported, FSDP 2 is: "
+            "fsdp_version: 2, as in configs/accelerate/fsdp.yaml"
+        )
+    for switch in _FSDP_SWITCHES:
+        if _is_on(f"FSDP_{switch.upper()}"):
+            raise ConfigError(f"fsdp_{switch} of the launcher is not supported")
+    policy = os.environ.get("FSDP_AUTO_WRAP_POLICY", "NO_WRAP").upper()
+    if policy == "SIZE_BASED_WRAP":
+        raise ConfigError(
+            "fsdp_auto_wrap_policy of the launcher: SIZE_BASED_WRAP is not supported, "
+            "TRANSFORMER_BASED_WRAP or none is"
+        )
+    if (ignored := os.environ.get("FSDP_IGNORED_MODULES", "None")) not in ("None", ""):
+        raise ConfigError(f"fsdp_ignored_modules of the launcher: {ignored}: not supported")
+    reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower()
+    if reshard not in ("true", "false"):
+        raise ConfigError(f"fsdp_reshard_after_forward of the launcher: {reshard}: true or false")
+    named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP", "") if "TRANSFORMER" in policy else ""
+    names = tuple(name.strip() for name in named.split(",") if name.strip())
+    return Sharding(reshard_after_forward=reshard == "true", block_classes=names)
+
+
+def launcher_zero_stage() -> int:
+    """Which stage of DeepSpeed's ZeRO the launcher's configuration asks for; 0: none.
+
+    Raises:
+        ConfigError: a stage or a setting that is not supported.
+    """
+    if not _is_on(_DEEPSPEED):
+        return 0
+    if os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none") != "none":
+        raise ConfigError("deepspeed_config_file of the launcher is not supported: give zero_stage")
+    plugin = DeepSpeedPlugin()
+    if plugin.zero_stage not in (1, 2):
+        raise ConfigError(
+            f"zero_stage {plugin.zero_stage} of the launcher is not supported, 1 and 2 are"
+        )
+    for name, left_alone in _DEEPSPEED_SETTINGS.items():
+        if (value := getattr(plugin, name)) != left_alone:
+            raise ConfigError(f"{name} {value} of the launcher's DeepSpeed is not supported")
+    return int(plugin.zero_stage)
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("true", "1")
 
 
 def _check_engine() -> None:
@@ -91,11 +158,13 @@ def _check_engine() -> None:
         ConfigError: names the engine.
     """
     for variable, engine in _ENGINES.items():
-        if os.environ.get(variable, "false").lower() in ("true", "1"):
+        if _is_on(variable):
             raise ConfigError(
-                f"{engine}, which the launcher's configuration asks for, is not supported: each "
-                "process holds the whole network (DDP); configs/accelerate/ has launch files"
+                f"{engine}, which the launcher's configuration asks for, is not supported: DDP, "
+                "FSDP 2 and DeepSpeed's ZeRO are; configs/accelerate/ has launch files"
             )
+    launcher_sharding()
+    launcher_zero_stage()
     steps = os.environ.get(_ACCUMULATION, "1")
     if steps != "1":  # Accelerate would divide every loss by it once more
         raise ConfigError(

@@ -18,8 +18,8 @@ class ProtocolOptions:
     """How kNN votes, and how and on which labels linear probes are fitted."""
 
     knn_k: tuple[int, ...] = ()
-    """Neighbours that vote; several: the best on held-out training images; none: 20, or all of a
-    smaller training set."""
+    """Neighbours that vote; several: the best on validation images, or else on held-out training
+    images; none: 20, or all of a smaller training set."""
     knn_temperature: float = 0.07
     """A neighbour at cosine similarity s votes with exp(s / temperature)."""
     knn_vote: tuple[Vote, ...] = ("weighted",)
@@ -30,8 +30,9 @@ class ProtocolOptions:
     into memory: they are kept in a file while the command runs, and searched by an approximate
     index of a quarter of their size, whose recall is reported."""
     probe: tuple[Probe, ...] = ("lbfgs",)
-    """lbfgs: solved to convergence, L2 strength chosen on held-out training images; sdclr, bcl: as
-    the released code of those papers trains it, to compare with their tables."""
+    """lbfgs: solved to convergence, L2 strength chosen on validation images, or else on held-out
+    training images; sdclr, bcl: as the released code of those papers trains it, to compare with
+    their tables."""
     probe_on: tuple[Labels, ...] = ("all", "long-tail")
     """Training labels of the linear probe: all of the data set's (the field's protocol for
     representations), or those of the long-tailed subset (what one has in practice), plain or with

@@ -12,7 +12,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.draws import balanced_draw, check_shots
 from ssl_lt.evaluate.features import Features
 from ssl_lt.evaluate.knn import KNNOptions, vote_with_shares
-from ssl_lt.evaluate.knn_sweep import choose_k, hold_out_of_bank
+from ssl_lt.evaluate.knn_sweep import ask_bank, choose_k, hold_out_of_bank
 from ssl_lt.evaluate.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
 from ssl_lt.evaluate.neighbours import find_neighbours
 from ssl_lt.evaluate.published_probe import protocol, published_probe
@@ -62,15 +62,36 @@ def needs_whole(options: ProtocolOptions) -> bool:
     return asked and bool(options.probe)
 
 
-def knn_evaluations(
-    bank: Features, queries: Features, data: Data, options: ProtocolOptions
-) -> list[Evaluation]:
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Features of what a backbone is judged by.
+
+    Attributes:
+        bank: the long-tailed training set.
+        queries: the test split.
+        validation: images of their own to choose by; None: held-out training images are.
+    """
+
+    bank: Features
+    queries: Features
+    validation: Features | None
+
+    @property
+    def chosen_on(self) -> str:
+        """Which images choose, for a note."""
+        return "held-out training images" if self.validation is None else "validation images"
+
+
+def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[Evaluation]:
     """One evaluation a kind of vote, from one search."""
+    bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
     k, classes, index = max(ks), data.num_classes, options.knn_index
     found = find_neighbours(bank, queries, k=k, num_classes=classes, index=index)
     held_out = None
-    if len(set(ks)) > 1:
+    if len(set(ks)) > 1 and seen.validation is not None:
+        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes, index=index)
+    elif len(set(ks)) > 1:
         held_out = hold_out_of_bank(bank, k=k, num_classes=classes, index=index)
     evaluations = []
     for kind in options.knn_vote:
@@ -78,7 +99,7 @@ def knn_evaluations(
         points = ""
         if held_out is not None:
             chosen, tried = choose_k(held_out, ks, options=chosen)
-            points = f" of {', '.join(str(p.k) for p in tried)} on held-out training images"
+            points = f" of {', '.join(str(p.k) for p in tried)} on {seen.chosen_on}"
         note = f"k = {chosen.k}{points}"
         if kind != "plain":
             note += f", temperature {chosen.temperature:g}"
@@ -93,18 +114,18 @@ def knn_evaluations(
 
 
 def probe_evaluations(
-    bank: Features, whole: Features, queries: Features, data: Data, options: ProtocolOptions
+    seen: Judged, whole: Features, data: Data, options: ProtocolOptions
 ) -> list[Evaluation]:
     """One evaluation a probe and a set of labels.
 
     Args:
-        bank: the long-tailed training set.
-        whole: the whole training set, or the same as `bank` where `needs_whole` says no.
-        queries: the test split.
+        seen: the features.
+        whole: those of the whole training set, or the same as `seen.bank` where `needs_whole` says
+            no.
         data: with the groups.
         options: what was asked for.
     """
-    evaluations = []
+    evaluations, bank = [], seen.bank
     for kind in options.probe:
         for which in options.probe_on:
             if which == "all" and whole is bank and "long-tail" in options.probe_on:
@@ -112,24 +133,24 @@ def probe_evaluations(
             if which == "long-tail-adjusted" and kind != "lbfgs":
                 continue
             train, tau = (whole if which == "all" else bank), float(which == "long-tail-adjusted")
-            result = _fit(kind, train, queries, data, tau=tau)
-            name, note = _name(kind) + _LABELS[which], _note(kind, train, result)
-            evaluations.append(_judged(name, result, queries, data, note=note))
+            result = _fit(kind, train, seen, data, tau=tau)
+            name, note = _name(kind) + _LABELS[which], _note(kind, train, seen, result)
+            evaluations.append(_judged(name, result, seen.queries, data, note=note))
         for budget in few_shots(options, data):
-            evaluations.append(_drawn(kind, budget, whole, queries, data, draws=options.draws))
+            evaluations.append(_drawn(kind, budget, whole, seen, data, draws=options.draws))
     return evaluations
 
 
 def _drawn(
-    kind: Probe, budget: FewShots, whole: Features, queries: Features, data: Data, *, draws: int
+    kind: Probe, budget: FewShots, whole: Features, seen: Judged, data: Data, *, draws: int
 ) -> Evaluation:
     """Mean over draws; the standard deviations stand in the note."""
     name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
     found = []
     for draw in range(draws):
         train = balanced_draw(whole, shots=budget.shots, draw=draw, class_names=names)
-        result = _fit(kind, train, queries, data, tau=0.0)
-        found.append(_judged(name, result, queries, data, note=""))
+        result = _fit(kind, train, seen, data, tau=0.0)
+        found.append(_judged(name, result, seen.queries, data, note=""))
     labelled = f"{budget.shots} labelled images of each class"
     if draws == 1:
         return replace(found[0], note=f"{labelled}, one draw")
@@ -145,21 +166,24 @@ def _spread_note(found: Sequence[Evaluation]) -> str:
     return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
 
 
-def _fit(kind: Probe, train: Features, test: Features, data: Data, *, tau: float) -> ProbeResult:
+def _fit(kind: Probe, train: Features, seen: Judged, data: Data, *, tau: float) -> ProbeResult:
+    classes, test = data.num_classes, seen.queries
     if kind == "lbfgs":
-        options = LinearProbeOptions(tau=tau)
-        return linear_probe(train, test, num_classes=data.num_classes, options=options)
-    return published_probe(train, test, protocol(kind, train), num_classes=data.num_classes)
+        options, validation = LinearProbeOptions(tau=tau), seen.validation
+        return linear_probe(
+            train, test, num_classes=classes, validation=validation, options=options
+        )
+    return published_probe(train, test, protocol(kind, train), num_classes=classes)
 
 
 def _name(kind: Probe) -> str:
     return "linear probe" if kind == "lbfgs" else f"linear probe ({kind})"
 
 
-def _note(kind: Probe, train: Features, result: ProbeResult) -> str:
+def _note(kind: Probe, train: Features, seen: Judged, result: ProbeResult) -> str:
     images = f"{len(train):,} labelled images"
     if kind == "lbfgs":
-        return f"{images}, L2 strength {result.l2:g} chosen on held-out training images"
+        return f"{images}, L2 strength {result.l2:g} chosen on {seen.chosen_on}"
     how = protocol(kind, train)
     if how.held_out:
         return f"{images}, SGD, the best of {how.epochs} epochs on a tenth of them held out"

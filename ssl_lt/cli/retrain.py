@@ -105,22 +105,24 @@ def _cache(
         NumericError: a feature is not finite.
     """
     backbone = network.backbone.to(memory_format=torch.channels_last)
-    train, test = (
+    own = run.data.validation()
+    tables = [run.data.train, run.test, *([] if own is None else [own])]
+    train, test, *validation = (
         features_of(backbone, table, run.data, precision="auto", batch_size=config.batch_size)
-        for table in (run.data.train, run.test)
+        for table in tables
     )
     if train.features.ndim != 2:
         raise ConfigError(f"--run: {run.folder.path} has several feature vectors an image, not one")
-    if not bool(train.features.isfinite().all() and test.features.isfinite().all()):
+    if not all(bool(part.features.isfinite().all()) for part in (train, test, *validation)):
         raise NumericError(f"--run: {run.folder.path}: a feature is not finite")
     values = to_mapping(run.config)
     trained = None
     # A stage that trains the contrast alone leaves the classifier as it was drawn.
     if network.task is not None and values.get("classification-weight") != 0:
         trained = network.task.classifier.eval().requires_grad_(requires_grad=False)
-    features, queries = train.features.to(device()), test.features.to(device())
+    features, queries, *others = (part.features.to(device()) for part in (train, test, *validation))
     if trained is None:
-        features, queries = standardised(features, queries)
+        features, queries, *others = standardised(features, queries, *others)
     origin = f"the run's classifier, loss {values.get('loss')}"
     cached = CachedFeatures(
         features=features,
@@ -135,6 +137,7 @@ def _cache(
         sgd=config.sgd,
         seed=config.seed,
         costs=None if costs is None else costs.to(device()),
+        validation=(others[0], validation[0].labels.to(device())) if validation else None,
     )
     return cached, test.labels
 
@@ -187,7 +190,7 @@ def _seconds_table(found: Sequence[Retrained]) -> Table:
     return Table(
         title="How they were made",
         note="Seconds of fitting and of classifying the test images, without their features. "
-        "Strengths are chosen on training images, never on the test split.",
+        "Strengths are chosen on validation or training images, never on the test split.",
         columns=("Evaluation", "How", "Seconds"),
         rows=tuple((r.evaluation.name, r.evaluation.note, f"{r.seconds:.2f}") for r in found),
         num_text_columns=2,

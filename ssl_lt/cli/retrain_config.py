@@ -27,8 +27,8 @@ class RetrainConfig:
     with the run. lws, tau, posthoc, threshold and plugin start from the run's own classifier; of a
     pretrained run, from a plain linear one."""
     held_out: float = 0.2
-    """Share of each class's training images that choose the strength of tau, posthoc and threshold;
-    each class keeps at least one."""
+    """Share of each class's training images that choose the strength of tau, posthoc and threshold,
+    where the run has no validation images; each class keeps at least one."""
     costs: Path | None = None
     """Text file for threshold: row k, column j is the cost of taking class k for class j, with
     commas between; none: by the inverse of the class frequencies."""
@@ -38,7 +38,7 @@ class RetrainConfig:
     options: Flat[RetrainingOptions] = field(default_factory=RetrainingOptions)
     batch_size: int = 512
     """Images a forward pass."""
-    data_root: Path | None = None
+    data_root: str | None = None
     """Where the data is now, if it has moved since the run."""
     num_workers: int = 4
     """Processes that decode a folder too large for memory."""

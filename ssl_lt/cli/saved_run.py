@@ -76,7 +76,7 @@ class SavedNetwork:
     task: ClassifierTask | None
 
 
-def open_saved_run(run: str, *, data_root: Path | None, num_workers: int, verb: str) -> SavedRun:
+def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: str) -> SavedRun:
     """A run with labelled data and a test split, for a verb that judges it.
 
     Args:
@@ -158,7 +158,7 @@ def find_run(run: str) -> RunFolder:
 
 
 def run_config_of(
-    folder: RunFolder, *, data_root: Path | None, num_workers: int
+    folder: RunFolder, *, data_root: str | None, num_workers: int
 ) -> PretrainConfig | FinetuneConfig:
     """The configuration the run was started with; its data may have moved since."""
     values = stored_values(folder)

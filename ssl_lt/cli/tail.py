@@ -69,7 +69,7 @@ class TailConfig:
     """Whose scores; none: the last."""
     output: Path | None = None
     """Folder to write; none: tail/ in the run's folder."""
-    data_root: Path | None = None
+    data_root: str | None = None
     """Where the data is now, if it has moved since the run."""
 
     def __post_init__(self) -> None:

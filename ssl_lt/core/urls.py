@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -25,6 +26,30 @@ def file_system(url: str, *, of: str) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise ConfigError(f"{of}: {reason(error)}") from error
     return files, str(path)
+
+
+def local_path(place: str, *, of: str) -> Path | None:
+    """The path on this machine that a text names, as `file://` URLs do too; None: a store's URL.
+
+    Raises:
+        ConfigError: as `file_system` says.
+    """
+    if "://" not in place:
+        return Path(place)
+    files, path = file_system(place, of=of)
+    return Path(path) if is_local(files) else None
+
+
+def parent(place: str) -> str:
+    """The folder of a file, by its path or URL."""
+    scheme, separator, path = place.rpartition("://")
+    return scheme + separator + (path.rpartition("/")[0] or "/" * path.startswith("/"))
+
+
+def without_slash(url: str) -> str:
+    """A URL without slashes at its end, but for those of its scheme."""
+    scheme, separator, path = url.rpartition("://")
+    return scheme + separator + path.rstrip("/")
 
 
 def is_local(files: Any) -> bool:

@@ -31,8 +31,8 @@ class BadImage:
     """An image that cannot be read.
 
     Attributes:
-        part: "train" or "test".
-        row: of the whole training set or the test set.
+        part: "train", "test" or "validation".
+        row: of the whole training set, or of that part.
         name: what people find it by.
         reason: why not.
     """
@@ -61,8 +61,8 @@ def bad_images(
         return ()
     if listed is not None and listed.is_file():
         return read_bad_images(listed)
-    test = source.test()
-    parts = [("train", whole)] if test is None else [("train", whole), ("test", test)]
+    tables = {"train": whole, "test": source.test(), "validation": source.validation()}
+    parts = [(part, table) for part, table in tables.items() if table is not None]
     return find_bad_images(source.name, parts, limit=options.max_bad_images)
 
 
@@ -73,7 +73,7 @@ def find_bad_images(
 
     Args:
         source: its name, for errors.
-        tables: ("train" or "test", rows); pixels in memory are not looked at.
+        tables: (part, rows); pixels in memory are not looked at.
         limit: images that may be bad.
 
     Raises:

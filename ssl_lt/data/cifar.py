@@ -78,6 +78,9 @@ class CifarSource:
         """10,000 rows."""
         return self._read("test")
 
+    def validation(self) -> None:
+        """None of its own."""
+
     def _read(self, part: str) -> ImageTable:
         if self.folder.name == self.cifar.python_folder:
             loaded = _torchvision(self.cifar, self.folder.parent, part)

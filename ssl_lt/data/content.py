@@ -7,15 +7,17 @@ import hashlib
 import numpy as np
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.tables import EncodedTable, FileTable, PixelTable
+from ssl_lt.data.objects import ObjectTable
+from ssl_lt.data.packed import PackedTable
+from ssl_lt.data.tables import EncodedTable, FileTable, ImageTable, PixelTable, decode_all
 
 
 def content_sha256(table: PixelTable | EncodedTable) -> str:
     """SHA-256 of the rows of a table, in their order.
 
-    Of pixels in memory: labels and every byte. Of files: names relative to their root, sizes and
-    labels, so that another file of the very same size is not noticed (to read all of them would
-    take an epoch). Of any other table: its fingerprint.
+    Of pixels in memory: labels and every byte. Of files, here or in a store: names relative to
+    their root, sizes and labels, so that another file of the very same size is not noticed (to read
+    all of them would take an epoch). Of any other table: its fingerprint.
 
     Raises:
         DataError: a file is not there; names it.
@@ -26,7 +28,22 @@ def content_sha256(table: PixelTable | EncodedTable) -> str:
     elif isinstance(table, FileTable):
         sizes = np.array([_size(table, row) for row in range(len(table))], dtype="<i8")
         digest.update(sizes.tobytes())
+    elif isinstance(table, ObjectTable):
+        missing = np.flatnonzero(table.sizes < 0)
+        if len(missing):
+            raise DataError(f"{table.path(missing[0])}: no such file")
+        digest.update(table.sizes.astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def stored_sha256(table: ImageTable) -> str:
+    """`content_sha256` of every row of a table that nothing was decoded of.
+
+    Of packed tables, which would have to be decoded, only what the labels say.
+    """
+    if isinstance(table, PackedTable):
+        return table.fingerprint()
+    return content_sha256(decode_all(table))
 
 
 def _size(table: FileTable, row: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.urls import parent
 from ssl_lt.data.columns import image_column, label_column
 from ssl_lt.data.listed import Listed, listed_table, numbered, read_text
 from ssl_lt.data.options import SourceOptions
@@ -24,15 +24,15 @@ def open_csv(argument: str, options: SourceOptions) -> TableSource:
     the file. Classes are in order of their names, or by value where all are numbers.
 
     Args:
-        argument: FILE of `csv:FILE`.
+        argument: path or URL of `csv:FILE`.
         options: with the data root and the columns.
 
     Raises:
         DataError: no such file, no CSV, a column that is not there, a line with too many or too
             few fields or without a label, and what `listed_table` says; names file and line.
     """
-    name, path = f"csv:{argument}", Path(argument)
-    rows = _rows(read_text(path, name=name), name=name)
+    name = f"csv:{argument}"
+    rows = _rows(read_text(argument, name=name), name=name)
     _, header = next(rows, (0, []))
     images = image_column(header, options.image_column, name=name)
     labels = label_column(header, options.label_column, name=name)
@@ -51,8 +51,9 @@ def open_csv(argument: str, options: SourceOptions) -> TableSource:
             )
         found.append(Listed(line, row[images].strip(), label))
     class_names, numbers = numbered([image.label for image in found])
-    root = options.data_root or path.parent
-    return TableSource(name, class_names, listed_table(name, found, numbers, root=root))
+    root = str(options.data_root or parent(argument))
+    table = listed_table(name, found, numbers, root=root, options=options)
+    return TableSource(name, class_names, table)
 
 
 def _rows(text: str, *, name: str) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -25,7 +25,14 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _LEFT_WAS_AN_END, _TOP_WAS_AN_END, _SWAPPED = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
 
 
-def read_image(path: Path) -> Image.Image:
+class ReadableFile(Protocol):
+    """A path, or what is read like one; its text is what people know it by."""
+
+    def read_bytes(self) -> bytes:
+        """All that it holds; raises OSError."""
+
+
+def read_image(path: ReadableFile) -> Image.Image:
     """Decodes an image file; see `decode_with_mode`.
 
     Raises:
@@ -34,7 +41,7 @@ def read_image(path: Path) -> Image.Image:
     return decode_image(read_bytes(path), name=str(path))
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: ReadableFile) -> bytes:
     """What a file holds.
 
     Raises:

@@ -41,6 +41,9 @@ class DigitsSource:
         table, test_rows = _digits()
         return table.take(np.sort(test_rows))
 
+    def validation(self) -> None:
+        """None of their own."""
+
 
 def open_digits() -> DigitsSource:
     """The digits; nothing is read yet."""

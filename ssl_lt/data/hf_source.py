@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.columns import image_column, label_column
 from ssl_lt.data.listed import numbered
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.source import TEST_PARTS, TableSource, under_classes_of
-from ssl_lt.data.tables import digest, encoded_image
+from ssl_lt.data.source import HELD_PARTS, TableSource, held_parts, under_classes_of
+from ssl_lt.data.tables import digest_of_files, encoded_image
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _ROWS_AT_ONCE = 10_000
@@ -47,7 +47,7 @@ class HubTable:
 
     def fingerprint(self) -> str:
         """See `ImageTable`."""
-        return digest(self.labels, b"\0".join(self.names.tolist()))
+        return digest_of_files(self.labels, self.names)
 
     def take(self, rows: NDArray[np.int64]) -> HubTable:
         """See `EncodedTable`."""
@@ -78,7 +78,8 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
 
     A path is a folder made by `save_to_disk`, a parquet or Arrow file, or a folder of such files
     or of images. It is trained on the part `train`, or the only one, and tested on `test`,
-    `validation` or `val`, whichever comes first with labels.
+    `validation` or `val`, whichever comes first with labels; beside `test`, the others are there to
+    choose by.
 
     Args:
         argument: of `hf:NAME_OR_PATH`; a configuration follows the name of a set on the hub after
@@ -97,14 +98,15 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
         raise DataError(f"{name}: has no part named train, only {', '.join(parts)}")
     class_names, table = _table(f"{name}, {train_part}", parts[train_part], options)
     source = TableSource(name, class_names, table)
-    for part in TEST_PARTS:
+    held = {}
+    for part in HELD_PARTS:
         if class_names and part in parts and part != train_part:
             where = f"{name}, {part}"
-            tested, test_table = _table(where, parts[part], options)
-            if tested:
-                test_table = under_classes_of(source, test_table, tested, name=where)
-                return TableSource(name, class_names, table, test_table)
-    return source
+            names, held_table = _table(where, parts[part], options)
+            if names:
+                held[part] = under_classes_of(source, held_table, names, name=where)
+    test, validation = (None if part is None else held[part] for part in held_parts(held))
+    return replace(source, test_table=test, validation_table=validation)
 
 
 def _load(name: str, argument: str) -> dict[str, Any]:

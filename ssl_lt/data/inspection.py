@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ class Entry:
     """An image that is shown to people.
 
     Attributes:
-        part: "train" or "test".
+        part: "train", "test" or "validation".
         row: of that part.
         name: as `StoredImage.name`.
         label: class number, -1 where unknown.
@@ -76,7 +76,16 @@ class Copies:
     @property
     def is_leak(self) -> bool:
         """It is trained on and tested on."""
-        return len({image.part for image in self.images}) > 1
+        return {"train", "test"} <= self._parts
+
+    @property
+    def is_spoiled(self) -> bool:
+        """It is in the validation set, and in another."""
+        return "validation" in self._parts and len(self._parts) > 1
+
+    @property
+    def _parts(self) -> set[str]:
+        return {image.part for image in self.images}
 
     def within(self, part: str) -> int:
         """How many of them are in one part."""
@@ -85,10 +94,10 @@ class Copies:
 
 @dataclass(frozen=True)
 class Part:
-    """The training or the test images.
+    """The training, the test or the validation images.
 
     Attributes:
-        name: "train" or "test".
+        name: "train", "test" or "validation".
         num_images: readable or not.
         counts_per_class: (C,) images, readable or not; empty without labels.
         num_unlabelled: images without a label.
@@ -117,7 +126,7 @@ class Inspection:
     Attributes:
         source: its name.
         class_names: (C,); empty without labels.
-        parts: training images, and test images where there are any.
+        parts: training images, and test and validation images where there are any.
         copies: images that occur more than once, by their first row.
     """
 
@@ -153,6 +162,11 @@ class Inspection:
         """Pictures both trained on and tested on."""
         return tuple(copies for copies in self.copies if copies.is_leak)
 
+    @property
+    def spoiled(self) -> tuple[Copies, ...]:
+        """Pictures of the validation set that are trained or tested on."""
+        return tuple(copies for copies in self.copies if copies.is_spoiled)
+
     def duplicates(self, part: str) -> tuple[Copies, ...]:
         """Pictures that one part has more than once."""
         return tuple(copies for copies in self.copies if copies.within(part) > 1)
@@ -161,18 +175,18 @@ class Inspection:
 def inspection(
     source: str,
     class_names: tuple[str, ...],
-    looks: Sequence[Sequence[Look]],
-    labels: Sequence[NDArray[np.int64]],
+    looks: Mapping[str, Sequence[Look]],
+    labels: Mapping[str, NDArray[np.int64]],
 ) -> Inspection:
     """Puts together what was seen.
 
     Args:
         source: its name.
         class_names: (C,); empty without labels.
-        looks: at the training images, and at the test images where there are any.
-        labels: of each of these parts, -1 where unknown.
+        looks: part -> at each of its images; "train" comes first.
+        labels: of these parts, -1 where unknown.
     """
-    parts = list(zip(("train", "test"), looks, labels, strict=False))
+    parts = [(part, images, labels[part]) for part, images in looks.items()]
     times = Counter(look.content for _, images, _ in parts for look in images)
     seen: dict[str, list[Entry]] = {}
     for name, images, classes in parts:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import torch
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.urls import parent
 from ssl_lt.data.listed import Listed, listed_table, read_text
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.source import TableSource
@@ -27,16 +27,16 @@ def open_list(argument: str, options: SourceOptions) -> TableSource:
     their numbers, from 0 to the largest label.
 
     Args:
-        argument: FILE of `list:FILE`.
+        argument: path or URL of `list:FILE`.
         options: with the data root.
 
     Raises:
         DataError: no such file, a line without a label among lines with one, and what
             `listed_table` says; names file and line.
     """
-    name, path = f"list:{argument}", Path(argument)
+    name = f"list:{argument}"
     images = []
-    for number, line in enumerate(read_text(path, name=name).split("\n"), start=1):
+    for number, line in enumerate(read_text(argument, name=name).split("\n"), start=1):
         match = _LINE.fullmatch(line)
         if match is None or not line.strip():
             continue
@@ -49,6 +49,7 @@ def open_list(argument: str, options: SourceOptions) -> TableSource:
         if int(match["label"] or 0) >= _MOST_CLASSES:
             raise DataError(f"{name}: line {number}: label {match['label']} is too large")
     labels = torch.tensor([-1 if image.label is None else int(image.label) for image in images])
-    table = listed_table(name, images, labels, root=options.data_root or path.parent)
+    root = str(options.data_root or parent(argument))
+    table = listed_table(name, images, labels, root=root, options=options)
     class_names = tuple(str(number) for number in range(int(labels.max()) + 1))
     return TableSource(name, class_names, table)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.urls import local_path
 from ssl_lt.data.workers import Workers
 
 
@@ -17,19 +18,21 @@ class SourceOptions:
     """Where a source looks.
 
     Attributes:
-        data_root: folder; None: each source's own choice.
+        data_root: folder, or for some the URL of one; None: each source's own choice.
         download: permits fetching into it.
         test_data: a source to test on, named like the one to train on; None: its own test set.
+        val_data: likewise, to choose by.
         image_column: of a table with the images; None: found by its name.
         label_column: likewise; "none": without labels, whatever there is.
-        shard_cache: folder for shards of other machines; None: the user's for caches.
-        shard_cache_mib: limit of them.
+        shard_cache: folder for what is fetched from other machines; None: the user's for caches.
+        shard_cache_mib: limit of the shards, and of the single images.
         hold_out: keep some images of one's own for testing where there is no test set.
     """
 
-    data_root: Path | None = None
+    data_root: str | Path | None = None
     download: bool = False
     test_data: str | None = None
+    val_data: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     shard_cache: Path | None = None
@@ -38,8 +41,18 @@ class SourceOptions:
 
     @property
     def root(self) -> Path:
-        """The data root of sources that have no place of their own."""
-        return self.data_root or Path("data")
+        """The data root of sources that are read from a folder of this machine.
+
+        Raises:
+            ConfigError: it is the URL of something else.
+        """
+        place = str(self.data_root or "data")
+        path = local_path(place, of=f"--data-root {place}")
+        if path is None:
+            raise ConfigError(
+                f"--data-root {place}: only folder:, csv: and list: are read from an object store"
+            )
+        return path
 
 
 @dataclass(frozen=True)
@@ -49,11 +62,15 @@ class SourceFlags:
     data: str = "digits"
     """digits (comes with the package), cifar10, cifar100, folder:PATH (or folder = data root),
     csv:FILE, list:FILE (a path and a label a line), hf:NAME_OR_PATH (Hugging Face datasets) or
-    wds:URLS (tar shards of WebDataset)."""
+    wds:URLS (tar shards of WebDataset). PATH and FILE may be URLs (s3://..., gs://...)."""
 
     test_data: str | None = None
     """What to test on, named like --data; not given: the data's own test set, or else a fifth of
     each class of your own pictures."""
+
+    val_data: str | None = None
+    """What to choose by and look at between epochs, named like --data; not given: the data's own
+    validation set, or else training images that are kept aside for a choice."""
 
     image_column: str | None = None
     """Column of csv: or hf: with the images, or suffix of those in wds:; not given: it is found by
@@ -63,24 +80,27 @@ class SourceFlags:
     """Column of csv: or hf: with the labels, or suffix of those in wds: (cls); none: any data of
     your own without its labels."""
 
-    data_root: Path | None = None
+    data_root: str | None = None
     """Folder with the data: torchvision's layout or the hub's parquet files; not given: data/.
-    Paths in csv: and list: are relative to it; not given: to the folder of that file."""
+    Paths in csv: and list: are relative to it, which may be a URL then; not given: to the folder of
+    that file."""
 
     download: bool = False
     """Download the data set into the data root if it is not there."""
 
     shard_cache: Path | None = None
-    """Folder where wds: keeps what it found out about shards, and copies of shards that lie in an
-    object store; all processes of a machine share it. Not given: ssl_lt in ~/.cache."""
+    """Folder where wds: keeps what it found out about shards, and copies of what lies in an object
+    store, shards and single images; all processes of a machine share it. Not given: ssl_lt in
+    ~/.cache."""
 
     shard_cache_mib: int = SourceOptions.shard_cache_mib
-    """MiB of such copies; the ones used longest ago go first. 0: no limit."""
+    """MiB of the copies of shards, of which the ones used longest ago go first, and of those of
+    single images; of a larger set a share of the images is kept. 0: no limit."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value no source could use."""
-        check_no_secret("--data", self.data)
-        check_no_secret("--test-data", self.test_data or "")
+        for name in ("data", "test_data", "val_data", "data_root"):
+            check_no_secret(f"--{name.replace('_', '-')}", getattr(self, name) or "")
         check_at_least(self, {"shard_cache_mib": 0})
 
     def source_options(self) -> SourceOptions:
@@ -89,6 +109,7 @@ class SourceFlags:
             data_root=self.data_root,
             download=self.download,
             test_data=self.test_data,
+            val_data=self.val_data,
             image_column=self.image_column,
             label_column=self.label_column,
             shard_cache=self.shard_cache,
@@ -191,6 +212,11 @@ def check_no_secret(flag: str, name: str) -> None:
     """
     if _SECRET.search(name):
         raise ConfigError(
-            f"{flag} {_SECRET.sub('***', name)}: has credentials, which every run folder would "
-            "show: give them by the environment instead"
+            f"{flag} {without_secret(name)}: has credentials, which every run folder would show: "
+            "give them by the environment instead"
         )
+
+
+def without_secret(name: str) -> str:
+    """The same text with credentials masked."""
+    return _SECRET.sub("***", name)

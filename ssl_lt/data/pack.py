@@ -12,11 +12,10 @@ from typing import Any
 
 from ssl_lt.core.errors import ConfigError, DataError, DiskError
 from ssl_lt.core.files import file_sha256, sync_path, write_text_atomically
-from ssl_lt.data.content import content_sha256
-from ssl_lt.data.packed import PackedTable
+from ssl_lt.data.content import stored_sha256
 from ssl_lt.data.shards import Sample, write_parquet, write_tar
 from ssl_lt.data.stored import stored_images
-from ssl_lt.data.tables import ImageTable, PixelTable, decode_all
+from ssl_lt.data.tables import ImageTable
 from ssl_lt.data.tar_index import INDEX_SUFFIX, Suffixes, index_tar, write_index
 
 INDEX, CARD = "index.json", "README.md"
@@ -33,7 +32,7 @@ class Shard:
 
     Attributes:
         file: its name.
-        part: "train" or "test".
+        part: "train", "test" or "validation".
         start: its first row.
         samples: how many rows.
         bytes: size of the file; 0 before it is written.
@@ -80,7 +79,7 @@ def plan_shards(
     """Cuts each part into shards of as many images, the last of them smaller.
 
     Args:
-        parts: "train", and "test" where there is one.
+        parts: "train", and "test" and "validation" where there are any.
         container: "parquet" or "tar".
         source: name of the data.
         class_names: (C,); empty without labels.
@@ -95,7 +94,7 @@ def plan_shards(
                 name = f"{part}-{number:05d}-of-{len(starts):05d}.parquet"
             size = min(images_per_shard, len(table) - start)
             shards.append(Shard(name, part, start, size))
-    contents = {part: _content(table) for part, table in parts.items()}
+    contents = {part: stored_sha256(table) for part, table in parts.items()}
     return Plan(container, source, class_names, contents, images_per_shard, tuple(shards))
 
 
@@ -167,13 +166,6 @@ def digest(shards: Mapping[str, Shard]) -> str:
     """SHA-256 of the names and digests of all shards: names the packed data."""
     lines = "".join(f"{name} {shards[name].sha256}\n" for name in sorted(shards))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _content(table: ImageTable) -> str:
-    """Of packed tables, which would have to be decoded, only what the labels say."""
-    if isinstance(table, PackedTable):
-        return table.fingerprint()
-    return content_sha256(table if isinstance(table, PixelTable) else decode_all(table))
 
 
 def _samples(table: ImageTable, shard: Shard) -> Iterator[Sample]:

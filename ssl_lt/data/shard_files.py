@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,6 +81,11 @@ def default_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssl_lt"
 
 
+def version_of(about: Mapping[str, Any]) -> str:
+    """What changes when an object is written anew, of all that its store says of it."""
+    return next((str(about[key]) for key in _VERSIONS if key in about), "")
+
+
 def find_shards(names: str, *, source: str) -> tuple[ShardFile, ...]:
     """The files that `PATTERN::PATTERN::...` names, in order.
 
@@ -142,7 +147,7 @@ def _files(url: str, source: str) -> list[ShardFile]:
             ShardFile(
                 path if is_local(files) else files.unstrip_protocol(path),
                 int(about["size"]),
-                next((str(about[key]) for key in _VERSIONS if key in about), ""),
+                version_of(about),
             )
             for path, about in ((path, files.info(path)) for path in paths)
         ]

@@ -85,8 +85,8 @@ def write_tar(path: Path, samples: Iterable[Sample], class_names: tuple[str, ...
 def _struct(sample: Sample) -> dict[str, Any]:
     blob = sample.image.encoded()
     suffix = _suffix(blob, sample.image.name)
-    is_file = isinstance(sample.image.kept, Path)
-    return {"bytes": blob, "path": sample.image.name if is_file else f"{sample.key}.{suffix}"}
+    path = sample.image.name if sample.image.is_file else f"{sample.key}.{suffix}"
+    return {"bytes": blob, "path": path}
 
 
 def _schema(class_names: tuple[str, ...]) -> pa.Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, cast
 
@@ -12,8 +13,8 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.data.long_tail import subsample
 from ssl_lt.data.tables import ImageTable
 
-# What parts to test on are called; the first that is there counts.
-TEST_PARTS = ("test", "validation", "valid", "val")
+# What parts that are not trained on are called.
+HELD_PARTS = ("test", "validation", "valid", "val")
 
 _HELD_OUT = 0.2
 _HELD_OUT_SEED = 0
@@ -54,6 +55,9 @@ class Source(Protocol):
     def test(self) -> ImageTable | None:
         """The test set, or None where there is none."""
 
+    def validation(self) -> ImageTable | None:
+        """Images to choose by, or None where there are none of their own."""
+
 
 @dataclass(frozen=True)
 class TableSource:
@@ -63,6 +67,7 @@ class TableSource:
     class_names: tuple[str, ...]
     train_table: ImageTable
     test_table: ImageTable | None = None
+    validation_table: ImageTable | None = None
     # ImageNet's: what weights from elsewhere were trained with, and close to any photographs'.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -77,12 +82,29 @@ class TableSource:
         """Images to test on; None where there are no labels."""
         return self.test_table
 
+    def validation(self) -> ImageTable | None:
+        """Images to choose by; None where there are none of their own."""
+        return self.validation_table
+
+
+def held_parts(names: Collection[str]) -> tuple[str | None, str | None]:
+    """The part to test on and the one to choose by; a single one is tested on, whatever its name.
+
+    Args:
+        names: of the parts that are there.
+    """
+    found = [part for part in HELD_PARTS if part in names]
+    test = found[0] if found else None
+    return test, found[1] if test == "test" and len(found) > 1 else None
+
 
 def without_labels(source: TableSource) -> TableSource:
-    """The same training images, all unlabelled, and no test set."""
+    """The same training images, all unlabelled, and nothing to test on or choose by."""
     table = source.train_table
     unknown = _relabelled(table, torch.full_like(table.labels, -1))
-    return replace(source, class_names=(), train_table=unknown, test_table=None)
+    return replace(
+        source, class_names=(), train_table=unknown, test_table=None, validation_table=None
+    )
 
 
 def with_held_out(source: TableSource) -> TableSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ssl_lt.core.errors import ConfigError
@@ -23,6 +24,7 @@ from ssl_lt.data.source import (
     with_held_out,
     without_labels,
 )
+from ssl_lt.data.tables import ImageTable
 from ssl_lt.data.wds_source import open_wds
 
 __all__ = ["SOURCES", "Source", "open_as_it_is", "open_source"]
@@ -50,7 +52,7 @@ def open_source(name: str, options: SourceOptions) -> Source:
     """Finds the data and reads what describes it.
 
     Own pictures without a test set have one held out, unless `options.test_data` names it or
-    `options.hold_out` says not to.
+    `options.hold_out` says not to. `options.val_data` names what to choose by.
 
     Args:
         name: key of `SOURCES`, for some followed by `:argument`, as in `folder:photos`.
@@ -66,9 +68,13 @@ def open_source(name: str, options: SourceOptions) -> Source:
             source = without_labels(source)
         source = check_every_class(source)
     if options.test_data is not None:
-        return _with_test(source, options.test_data, options)
-    if options.hold_out and isinstance(source, TableSource):
-        return with_held_out(source)
+        tests = _part_of_other(source, "--test-data", options.test_data, options)
+        source = replace(_as_tables(source), test_table=tests)
+    elif options.hold_out and isinstance(source, TableSource):
+        source = with_held_out(source)
+    if options.val_data is not None:
+        images = _part_of_other(source, "--val-data", options.val_data, options)
+        source = replace(_as_tables(source), validation_table=images)
     return source
 
 
@@ -96,16 +102,16 @@ def open_as_it_is(name: str, options: SourceOptions, *, flag: str = "--data") ->
     return SOURCES[key](argument, options)
 
 
-def _with_test(source: Source, name: str, options: SourceOptions) -> TableSource:
-    """A source tested on another: on its test set if it has one, else on all that it holds."""
-    other = open_as_it_is(name, options, flag="--test-data")
-    table = other.test()
-    table = other.train() if table is None else table
+def _as_tables(source: Source) -> TableSource:
+    """The same, with tables that can be replaced."""
+    if isinstance(source, TableSource):
+        return source
     return TableSource(
         source.name,
         source.class_names,
         source.train(),
-        under_classes_of(source, table, other.class_names, name=f"--test-data {other.name}"),
+        source.test(),
+        source.validation(),
         mean=source.mean,
         std=source.std,
         image_size=source.image_size,
@@ -113,10 +119,19 @@ def _with_test(source: Source, name: str, options: SourceOptions) -> TableSource
     )
 
 
+def _part_of_other(source: Source, flag: str, name: str, options: SourceOptions) -> ImageTable:
+    """What another source has to test on or choose by, or else all that it holds."""
+    other = open_as_it_is(name, options, flag=flag)
+    table = other.validation() if flag == "--val-data" else None
+    table = other.test() if table is None else table
+    table = other.train() if table is None else table
+    return under_classes_of(source, table, other.class_names, name=f"{flag} {other.name}")
+
+
 def _nearest(name: str) -> str:
-    """A source for what stands on the disk under this name, else the name most like it."""
+    """A source for what stands on the disk or in a store under this name, else the most like it."""
     path = Path(name)
-    if path.exists():
+    if path.exists() or "://" in name:
         kinds = {
             ".csv": "csv",
             ".tsv": "csv",
@@ -125,6 +140,7 @@ def _nearest(name: str) -> str:
             ".arrow": "hf",
             ".tar": "wds",
         }
-        return f"{'folder' if path.is_dir() else kinds.get(path.suffix, 'csv')}:{name}"
+        is_folder = path.is_dir() or ("://" in name and not path.suffix)
+        return f"{'folder' if is_folder else kinds.get(path.suffix, 'csv')}:{name}"
     key = name.partition(":")[0]
     return difflib.get_close_matches(key, SOURCES, n=1, cutoff=0.0)[0]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.decode import decode_with_mode
+from ssl_lt.data.decode import ReadableFile, decode_with_mode
 from ssl_lt.data.packed import PackedTable
 from ssl_lt.data.tables import EncodedTable, ImageTable, PixelTable
 
@@ -27,7 +26,7 @@ class StoredImage:
     """
 
     name: str
-    kept: Path | bytes | NDArray[np.uint8]
+    kept: ReadableFile | bytes | NDArray[np.uint8]
 
     def encoded(self) -> bytes:
         """An image file's bytes: the source's own where it has any, else a PNG.
@@ -37,15 +36,20 @@ class StoredImage:
         """
         if isinstance(self.kept, bytes):
             return self.kept
-        if isinstance(self.kept, Path):
-            try:
-                return self.kept.read_bytes()
-            except OSError as error:
-                raise DataError(f"{self.name}: {error.strerror}") from error
-        buffer = io.BytesIO()
-        # Levels above 1 take several times as long for a few percent.
-        Image.fromarray(self.kept).save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        if isinstance(self.kept, np.ndarray):
+            buffer = io.BytesIO()
+            # Levels above 1 take several times as long for a few percent.
+            Image.fromarray(self.kept).save(buffer, "PNG", compress_level=1)
+            return buffer.getvalue()
+        try:
+            return self.kept.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.name}: {error.strerror}") from error
+
+    @property
+    def is_file(self) -> bool:
+        """It has a name of its own."""
+        return not isinstance(self.kept, bytes | np.ndarray)
 
     def decoded(self) -> tuple[str, NDArray[np.uint8]]:
         """Pillow's mode as stored, and RGB pixels (H, W, 3).
@@ -83,7 +87,7 @@ def stored_images(
         yield StoredImage(rows.name(place), _encoded(rows, place))
 
 
-def _encoded(table: EncodedTable, row: int) -> Path | bytes:
+def _encoded(table: EncodedTable, row: int) -> ReadableFile | bytes:
     try:
         return table.encoded(row)
     except DataError:  # a table may have a row without an image: an empty file

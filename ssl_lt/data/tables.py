@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssl_lt.data.decode import EncodedImage, read_bytes, read_image
+from ssl_lt.data.decode import EncodedImage, ReadableFile, read_bytes, read_image
 
 
 class ImageTable(Protocol):
@@ -51,7 +51,7 @@ class EncodedTable(Protocol):
     def name(self, row: int) -> str:
         """What people find the image of a row by: a file relative to its root, or its place."""
 
-    def encoded(self, row: int) -> bytes | Path:
+    def encoded(self, row: int) -> bytes | ReadableFile:
         """What the image of a row is decoded from: bytes, or a file.
 
         Raises:
@@ -128,8 +128,7 @@ class FileTable:
 
     def fingerprint(self) -> str:
         """See `ImageTable`; covers the names relative to `root`, so the folder may move."""
-        # Joined, so that the width of the buffer does not count.
-        return digest(self.labels, b"\0".join(self.names.tolist()))
+        return digest_of_files(self.labels, self.names)
 
     def take(self, rows: NDArray[np.int64]) -> FileTable:
         """See `ImageTable`."""
@@ -143,9 +142,15 @@ def encoded_image(table: EncodedTable, row: int) -> EncodedImage:
         DataError: as `encoded` says, or it is no image.
     """
     found = table.encoded(row)
-    if isinstance(found, Path):
-        return EncodedImage(read_bytes(found), name=str(found))
-    return EncodedImage(found, name=table.name(row))
+    if isinstance(found, bytes):
+        return EncodedImage(found, name=table.name(row))
+    return EncodedImage(read_bytes(found), name=str(found))
+
+
+def digest_of_files(labels: Tensor, names: NDArray[np.bytes_]) -> str:
+    """`digest` of labels and names of files."""
+    # Joined, so that the width of the buffer does not count.
+    return digest(labels, b"\0".join(names.tolist()))
 
 
 def digest(labels: Tensor, names: bytes = b"") -> str:

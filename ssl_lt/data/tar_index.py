@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_atomically
-from ssl_lt.data.folder import SUFFIXES
+from ssl_lt.data.trees import SUFFIXES
 
 LABEL_SUFFIX = "cls"
 INDEX_SUFFIX = ".index.npz"  # of the index that is packed beside a shard

@@ -26,7 +26,7 @@ from ssl_lt.data.shard_files import (
     open_shard,
 )
 from ssl_lt.data.shard_table import ShardTable
-from ssl_lt.data.source import TEST_PARTS, TableSource, under_classes_of
+from ssl_lt.data.source import HELD_PARTS, TableSource, held_parts, under_classes_of
 from ssl_lt.data.tar_index import (
     INDEX_SUFFIX,
     LABEL_SUFFIX,
@@ -41,9 +41,10 @@ from ssl_lt.data.tar_index import (
 def open_wds(argument: str, options: SourceOptions) -> TableSource:
     """Lists the images of shards; see `find_shards` for how they are named.
 
-    Shards whose names begin with `test`, `validation` or `val` are tested on where others begin
-    with `train`; else all are trained on. A sample is an image and, as member `KEY.cls`, a number
-    or a name: its class. Numbers get names where `ssl-lt data pack` left them.
+    Where the names of some shards begin with `train`, those that begin with `test`, `validation` or
+    `val` are tested on; beside `test`, the others are there to choose by. A sample is an image and,
+    as member `KEY.cls`, a number or a name: its class. Numbers get names where `ssl-lt data pack`
+    left them.
 
     Args:
         argument: URLS of `wds:URLS`.
@@ -57,26 +58,33 @@ def open_wds(argument: str, options: SourceOptions) -> TableSource:
     files = find_shards(argument, source=name)
     cache = ShardCache(options.shard_cache or default_cache_folder(), options.shard_cache_mib)
     suffixes = Suffixes(options.image_column, options.label_column or LABEL_SUFFIX)
-    trained, tested = _parts(files)
+    trained, *others = _parts(files)
     known = _class_names(files[0])
     class_names, table = _table(name, trained, cache, suffixes, known)
     source = TableSource(name, class_names, table)
-    if not tested or not class_names:
-        return source
-    where = f"{name}, {tested[0].name}"
-    test_names, test_table = _table(name, tested, cache, suffixes, known)
-    test_table = under_classes_of(source, test_table, test_names, name=where)
-    return TableSource(name, class_names, table, test_table)
+    held: list[ShardTable | None] = []
+    for part in others:
+        if not part or not class_names:
+            held.append(None)
+            continue
+        names, held_table = _table(name, part, cache, suffixes, known)
+        where = f"{name}, {part[0].name}"
+        held.append(under_classes_of(source, held_table, names, name=where))
+    test, validation = held
+    return replace(source, test_table=test, validation_table=validation)
 
 
-def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], tuple[ShardFile, ...]]:
-    """Shards to train on and to test on, by the words their names begin with."""
-    trained = tuple(file for file in files if file.name.startswith("train"))
-    for part in TEST_PARTS:
-        tested = tuple(file for file in files if file.name.startswith(part))
-        if trained and tested:
-            return trained, tested
-    return files, ()
+def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:
+    """Shards to train on, to test on and to choose by, by the words their names begin with."""
+
+    def those(part: str | None) -> tuple[ShardFile, ...]:
+        return tuple(file for file in files if part and file.name.startswith(part))
+
+    trained, there = those("train"), [part for part in HELD_PARTS if those(part)]
+    if not trained or not there:
+        return files, (), ()
+    tested, checked = held_parts(there)
+    return trained, those(tested), those(checked)
 
 
 def _table(

@@ -22,12 +22,13 @@ from ssl_lt.engine.checkpoint import newest_checkpoint, save_checkpoint
 from ssl_lt.engine.finite import Part, check_weights, mean_of, not_finite
 from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.log import MetricsLog
-from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
+from ssl_lt.engine.parallel import gradient_norm, is_shared_out, parallel
 from ssl_lt.engine.plan import EndOfEpoch, Loader, Plan
 from ssl_lt.engine.progress import ProgressBar
 from ssl_lt.engine.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.schedule import lr_multiplier
+from ssl_lt.engine.sharding import is_sharded, make_whole, whole_weights
 from ssl_lt.engine.signals import Stopped, StopRequest
 from ssl_lt.engine.state import TrainingState, check_same_step, notes_on
 from ssl_lt.models.batch_norm import synchronised
@@ -103,8 +104,7 @@ class _Training:
         self.task = laid_out(task, accelerator.device)
         for memory in task.memories():
             memory.to(accelerator.device)
-        self.optimizer = build_optimizer(self.task, plan.optim, lr_scale=plan.lr_scale)
-        self.model = accelerator.prepare_model(self.task)
+        self.model, self.optimizer = parallel(self.task, plan, accelerator)
         self.step_module = torch.compile(self.model) if plan.fit.compile else self.model
         self.log = MetricsLog(folder, accelerator)
         self.state = TrainingState(
@@ -126,6 +126,7 @@ class _Training:
                 self._stop_if_asked(stop)
                 while self.step < self.total_steps:
                     self._epoch(end_of_epoch, bar, stop)
+                make_whole(self.task)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise out_of_memory(
@@ -155,14 +156,16 @@ class _Training:
         epoch = self._epoch_of(number)
         started_at = time.perf_counter()
         self.task.train()
-        self.task.on_epoch_start(epoch)
+        with whole_weights(self.task):
+            self.task.on_epoch_start(epoch)
         batches = self.loader.epoch(number, first_step=first * self.plan.fit.accumulate_steps)
         line: dict[str, Any] = {}
         for _ in range(first, self.steps_per_epoch):
             self._optimizer_step(batches)
             images_per_second = self._images_per_second(started_at, first)
             if self._epoch_ends():
-                self.task.on_epoch_end(epoch)
+                with whole_weights(self.task):
+                    self.task.on_epoch_end(epoch)
             if self._line_is_due():
                 line = self._write_line(epoch)
             bar.advance(self.step, line.get("loss"), images_per_second)
@@ -190,18 +193,18 @@ class _Training:
         parts = []
         for number in range(accumulate):
             batch, last = next(batches), number == accumulate - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            waits = not last and not is_sharded(self.task)  # gradients that wait are whole
+            with self.accelerator.no_sync(self.model) if waits else nullcontext():
                 output = self.step_module(batch)
                 self.accelerator.backward(output.loss / accumulate)
             parts.append(Part.of(batch, output))
         loss, terms = mean_of(parts)
-        parameters = [p for p in self.task.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = gradient_norm(self.task, self.optimizer)
         # The one moment of a step at which the host waits for the device.
         if not all_true(torch.isfinite(loss) & torch.isfinite(norm)):
             raise not_finite(self.step + 1, parts, self.task)
-        if self.plan.optim.clip_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.plan.optim.clip_grad_norm, norm)
+        if (limit := self.plan.optim.clip_grad_norm) is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.task.parameters(), limit, norm)
         self._set_lr()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -237,12 +240,16 @@ class _Training:
             return self.log.flush(line)
         except DiskError as error:
             # Rank 0 alone comes here; the others learn of it when this process ends.
+            if is_shared_out(self.task, self.optimizer):
+                why = "no process can save alone what is shared out; the newest checkpoint stays"
+                raise DiskError(f"{error}; {why}") from error
             self._write_checkpoint()
             raise DiskError(f"{error}; the state after step {self.step} is saved") from error
 
     def _measure(self, epoch: Epoch, end_of_epoch: EndOfEpoch) -> dict[str, Any]:
         """What is measured between two epochs, and logged beside the means."""
-        line = dict(end_of_epoch(self.task, epoch))
+        with whole_weights(self.task):
+            line = dict(end_of_epoch(self.task, epoch))
         if line:
             self.log.write({"step": self.step, "epoch": epoch.number, **line})
         self.accelerator.wait_for_everyone()
@@ -258,7 +265,7 @@ class _Training:
             self._save()
 
     def _save(self) -> None:
-        """A checkpoint from rank 0: every rank holds the same state."""
+        """A checkpoint from rank 0: every rank holds the same state, or a share of it."""
         if self.saved_step == self.step:
             return
         self._write_checkpoint()
@@ -267,10 +274,11 @@ class _Training:
     def _write_checkpoint(self) -> None:
         check_weights(self.step, self.task)
         self.saved_step = self.step
+        checkpoint = self.state.at(self.step)
         if self.accelerator.is_main_process:
             self.log.sync()
             keep = self.plan.fit.keep_checkpoints
-            save_checkpoint(self.folder.checkpoints, self.state.at(self.step), keep=keep)
+            save_checkpoint(self.folder.checkpoints, checkpoint, keep=keep)
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         """Every rank stops where any was asked to."""

@@ -15,6 +15,8 @@ from ssl_lt.core.task import TrainTask
 from ssl_lt.engine.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from ssl_lt.engine.log import MetricsLog
 from ssl_lt.engine.plan import Identity
+from ssl_lt.engine.sharding import gathered, laid_like
+from ssl_lt.engine.zero import AnyOptimizer
 
 _STATE = {"optimizer", "summed_steps", "total_steps"}
 _TENSORS = {"model", "optimizer", "memory", "sums"}
@@ -25,13 +27,16 @@ class TrainingState:
     """What a checkpoint holds, where it lives while training."""
 
     task: TrainTask
-    optimizer: torch.optim.Optimizer
+    optimizer: AnyOptimizer
     log: MetricsLog
     total_steps: int
     identity: Identity = field(default_factory=Identity)
 
     def at(self, step: int) -> Checkpoint:
-        """The state after `step` optimiser steps, as a checkpoint."""
+        """The state after `step` optimiser steps, as a checkpoint.
+
+        Of a sharded task, all processes must call it, and what rank 0 gets is whole.
+        """
         tensors, numbers = optimizer_state(self.optimizer)
         return Checkpoint(
             step=step,
@@ -44,8 +49,8 @@ class TrainingState:
                 "threads": torch.get_num_threads(),
             },
             tensors={
-                "model": self.task.state_dict(),
-                "optimizer": tensors,
+                "model": gathered(self.task.state_dict()),
+                "optimizer": gathered(tensors),
                 "memory": self._memories(),
                 "sums": self.log.sums,
             },
@@ -72,7 +77,10 @@ class TrainingState:
         check_tensors(tensors["model"], self.task.state_dict(), of="model")
         check_tensors(tensors["memory"], self._memories(), of="memory of samples")
         check_tensors(tensors["optimizer"], self._slots(tensors["optimizer"]), of="optimiser")
-        self.task.load_state_dict(tensors["model"])
+        own_state = self.task.state_dict()
+        self.task.load_state_dict(
+            {name: laid_like(tensor, own_state[name]) for name, tensor in tensors["model"].items()}
+        )
         for memory in self.task.memories():
             start = f"{memory.name}."
             own = {k[len(start) :]: v for k, v in tensors["memory"].items() if k.startswith(start)}
@@ -144,7 +152,8 @@ def check_identity(was: Mapping[str, Any], now: Identity) -> None:
         )
     if now.data_sha256 and was.get("data_sha256", now.data_sha256) != now.data_sha256:
         raise DataError(
-            "the training images are not those that this run was trained on: files were added, "
+            "the training images are not those that this run was trained on, or the validation "
+            "images are others: files were added, "
             "removed, renamed or changed, or split.json was replaced"
         )
 

@@ -26,7 +26,7 @@ class KPoint:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Training images held out, and their neighbours among the rest of the training set."""
+    """Images to choose by, and their neighbours in the training set, or in what is left of it."""
 
     neighbours: Neighbours
     labels: Tensor
@@ -58,6 +58,14 @@ def hold_out_of_bank(
         )
     found = find_neighbours(bank, asked, k=k, num_classes=num_classes, index=index, among=rest)
     return HeldOut(found, asked.labels)
+
+
+def ask_bank(
+    bank: Features, validation: Features, *, k: int, num_classes: int, index: Index = "exact"
+) -> HeldOut:
+    """Images of their own ask the whole bank; arguments and errors as in `hold_out_of_bank`."""
+    found = find_neighbours(bank, validation, k=k, num_classes=num_classes, index=index)
+    return HeldOut(found, validation.labels)
 
 
 def choose_k(

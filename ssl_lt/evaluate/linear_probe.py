@@ -104,14 +104,16 @@ def linear_probe(
     test: Features,
     *,
     num_classes: int,
+    validation: Features | None = None,
     options: LinearProbeOptions | None = None,
     device: torch.device | None = None,
 ) -> ProbeResult:
     """Chooses the L2 strength on held-out training features, refits on all, predicts the test.
 
     Args:
-        train: features with labels; the only ones that are fitted to or chosen on.
+        train: features with labels; the only ones that are fitted to.
         test: features; their labels serve for `per_class` alone.
+        validation: to choose on in place of held-out training features.
         num_classes: C.
         options: defaults if None.
         device: where the fits run; the features' own if None.
@@ -122,8 +124,9 @@ def linear_probe(
     """
     options = options or LinearProbeOptions()
     started = time.perf_counter()
-    for name, part in (("train", train), ("test", test)):
-        check_features(part, name, num_classes=num_classes)
+    for name, part in (("train", train), ("test", test), ("validation", validation)):
+        if part is not None:
+            check_features(part, name, num_classes=num_classes)
     x, labels = train.features.to(device), train.labels.to(device)
     # A class without a training image would only pull its bias to minus infinity.
     classes, y = torch.unique(labels, return_inverse=True)
@@ -132,8 +135,14 @@ def linear_probe(
     iterations = 0
     start: Tensor | None = None
     if len(strengths) > 1:
-        held = held_out_rows(train.labels, train.index, options=options).to(x.device)
-        grid, iterations, start = _choose(x, y, held, strengths, options=options)
+        fitted: Tensor | slice = slice(None)
+        if validation is None:
+            held = held_out_rows(train.labels, train.index, options=options).to(x.device)
+            fitted, judged = ~held, (x[held], y[held])
+        else:  # of classes that are trained
+            held_y = torch.searchsorted(classes, validation.labels.to(x.device))
+            judged = validation.features.to(x), held_y
+        grid, iterations, start = _choose((x[fitted], y[fitted]), judged, strengths, options)
     best = max(grid, key=lambda point: point.held_out_accuracy, default=GridPoint(strengths[0], 0))
     scale = _Standard(x)
     weights, used = fit_logistic(scale(x), y, l2=best.l2, options=options, start=start)
@@ -235,29 +244,34 @@ def held_out_rows(labels: Tensor, index: Tensor, *, options: LinearProbeOptions)
 
 
 def _choose(
-    x: Tensor, y: Tensor, held: Tensor, strengths: list[float], *, options: LinearProbeOptions
+    fitted: tuple[Tensor, Tensor],
+    held: tuple[Tensor, Tensor],
+    strengths: list[float],
+    options: LinearProbeOptions,
 ) -> tuple[tuple[GridPoint, ...], int, Tensor]:
     """Held-out accuracies, iterations and the weights of the best strength.
 
-    Each fit starts at the solution of the one before, and two in a row that are no better than the
-    best end the search: weak strengths take most of the iterations.
+    Both sets are features and classes. Each fit starts at the solution of the one before, and two
+    in a row that are no better than the best end the search: weak strengths take most of the
+    iterations.
     """
-    if not held.any():
+    (x, y), (held_x, held_y) = fitted, held
+    if len(held_y) == 0:
         raise DataError(
             "linear probe: no class has two training images, so none can choose the L2 strength; "
             "give --probe-l2-grid one value"
         )
     num_classes = int(y.max()) + 1
     options = replace(options, tolerance=options.search_tolerance)
-    scale = _Standard(x[~held])
-    fit_x, held_x = scale(x[~held]), scale(x[held])
+    scale = _Standard(x)
+    fit_x, held_x = scale(x), scale(held_x)
     weights: Tensor | None = None
     best, best_weights, since = -1.0, fit_x, 0
     points, iterations = [], 0
     for l2 in strengths:
-        weights, used = fit_logistic(fit_x, y[~held], l2=l2, options=options, start=weights)
+        weights, used = fit_logistic(fit_x, y, l2=l2, options=options, start=weights)
         predicted = logits(held_x, weights).argmax(dim=1)
-        score = accuracy(predicted.cpu(), y[held].cpu(), num_classes=num_classes).balanced
+        score = accuracy(predicted.cpu(), held_y.cpu(), num_classes=num_classes).balanced
         points.append(GridPoint(l2, score))
         iterations += used
         since += 1

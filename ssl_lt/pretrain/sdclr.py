@@ -54,6 +54,8 @@ class SDCLR(SimCLR):
         ConfigError: a backbone without convolutions, which leaves nothing to prune.
     """
 
+    needs_whole_weights = "--method sdclr masks the weights of all blocks in each step"
+
     def __init__(self, parts: TwoViewParts, *, options: SDCLROptions, seed: int) -> None:
         super().__init__(parts, options=options, seed=seed)
         weights = prunable_weights(parts.backbone)

@@ -29,7 +29,8 @@ def write_inspection(found: Inspection, path: Path, *, sheets: Sequence[Sheet]) 
     Raises:
         DiskError: a file cannot be written.
     """
-    test_counts = found.parts[1].counts_per_class if len(found.parts) > 1 else ()
+    counts = {part.name: part.counts_per_class for part in found.parts}
+    test_counts = counts.get("test", ())
     test_counts = test_counts if any(test_counts) else ()
     html = render(
         "inspection.html",
@@ -48,7 +49,7 @@ def write_inspection(found: Inspection, path: Path, *, sheets: Sequence[Sheet]) 
 
 
 def _lead(found: Inspection) -> str:
-    names = {"train": "training", "test": "test"}
+    names = {"train": "training", "test": "test", "validation": "validation"}
     parts = [f"{part.num_images:,} {names[part.name]} images" for part in found.parts]
     classes = f"in {len(found.class_names):,} classes" if found.class_names else "without labels"
     return f"{' and '.join(parts)} {classes}, each of them decoded once"
@@ -72,6 +73,7 @@ def _plain(found: Inspection) -> dict[str, Any]:
         "imbalance_factor": found.imbalance_factor,
         "groups": to_plain(groups),
         "leaks": [copies.content for copies in found.leaks],
+        "spoiled": [copies.content for copies in found.spoiled],
         "conflicts": [copies.content for copies in found.conflicts],
         "duplicates_in_train": [copies.content for copies in found.duplicates("train")],
     }

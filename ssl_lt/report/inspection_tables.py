@@ -14,7 +14,7 @@ from ssl_lt.report.tables import Table
 # Rows that a page shows of a list; the JSON file has all.
 _MOST_ROWS = 50
 _MOST_KINDS = 10
-_PART_NAMES = {"train": "Training", "test": "Test"}
+_PART_NAMES = {"train": "Training", "test": "Test", "validation": "Validation"}
 
 
 def describe(found: Inspection) -> DataDescription:
@@ -38,9 +38,10 @@ def warnings(found: Inspection) -> tuple[str, ...]:
     sentences = [
         (unreadable, "Cannot be read", "training stops at the first, unless told to skip them."),
         (len(found.leaks), "Trained on and tested on", "accuracy on these is memory."),
+        (len(found.spoiled), "To choose by, and trained or tested on", "such a choice is biased."),
         (len(found.conflicts), "Under more than one class", "at most one of them is right."),
     ]
-    if len(found.parts) == 1:
+    if all(part.name != "test" for part in found.parts):
         text = (
             "a test set drawn at random has some of what is trained on; ssl-lt data split keeps "
             "copies on one side."
@@ -67,6 +68,7 @@ def detail_tables(found: Inspection) -> tuple[Table, ...]:
         _classes(found),
         _entries("Unreadable", [e for part in found.parts for e in part.unreadable], found),
         _copies("Trained on and tested on", found.leaks, found),
+        _copies("To choose by, and trained or tested on", found.spoiled, found),
         _copies("Under more than one class", found.conflicts, found),
         _copies("More than once in training", found.duplicates("train"), found),
         _copies("More than once in testing", found.duplicates("test"), found),

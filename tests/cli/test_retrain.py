@@ -87,8 +87,9 @@ def test_one_tau_needs_no_held_out_images(runs):
     succeed("retrain", "finetuned", "--classifier", "posthoc", "--taus", "0")
     found = evaluations(runs / "finetuned")
     assert found["post-hoc LA"].accuracy == found["classifier"].accuracy
+    # Its logits are computed in bf16, these in fp32.
     assert found["post-hoc LA"].calibration.confidence == pytest.approx(
-        found["classifier"].calibration.confidence, abs=1e-3
+        found["classifier"].calibration.confidence, abs=5e-3
     )
     assert "tau 0 as given" in found["post-hoc LA"].note
 

@@ -144,8 +144,8 @@ def looks(*contents):
 
 def test_copies_conflicts_and_leaks():
     train, test = looks("a", "b", "a", "", "c", "b", "d"), looks("d", "e", "e", "")
-    labels = [np.array([0, 0, 1, 0, 1, 0, 1]), np.array([1, 0, 0, 1])]
-    found = inspection("made up", ("x", "y"), [train, test], labels)
+    labels = {"train": np.array([0, 0, 1, 0, 1, 0, 1]), "test": np.array([1, 0, 0, 1])}
+    found = inspection("made up", ("x", "y"), {"train": train, "test": test}, labels)
 
     def rows(copies):
         return [[(image.part, image.row) for image in one.images] for one in copies]
@@ -166,7 +166,7 @@ def test_copies_conflicts_and_leaks():
 
 
 def test_without_labels_there_are_no_classes_and_no_conflicts():
-    found = inspection("made up", (), [looks("a", "a")], [np.array([-1, -1])])
+    found = inspection("made up", (), {"train": looks("a", "a")}, {"train": np.array([-1, -1])})
     assert found.groups == ()
     assert found.imbalance_factor is None
     assert found.conflicts == ()

@@ -101,8 +101,24 @@ def test_one_process_fetches_what_both_resume(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("ACCELERATE_USE_FSDP", "true", "error: FSDP, which the launcher's configuration asks for"),
-        ("ACCELERATE_USE_DEEPSPEED", "true", "error: DeepSpeed, which the launcher's"),
+        ("FSDP_VERSION", "1", "error: FSDP 1, which the launcher's configuration asks for, is not"),
+        ("FSDP_OFFLOAD_PARAMS", "true", "error: fsdp_offload_params of the launcher"),
+        ("FSDP_ACTIVATION_CHECKPOINTING", "true", "error: fsdp_activation_checkpointing of the"),
+        (
+            "FSDP_AUTO_WRAP_POLICY",
+            "SIZE_BASED_WRAP",
+            "error: fsdp_auto_wrap_policy of",
+        ),
+        (
+            "FSDP_IGNORED_MODULES",
+            "fc",
+            "error: fsdp_ignored_modules of the launcher: fc",
+        ),
+        (
+            "FSDP_RESHARD_AFTER_FORWARD",
+            "no_shard",
+            "error: fsdp_reshard_after_forward of",
+        ),
         ("ACCELERATE_USE_MEGATRON_LM", "true", "error: Megatron-LM, which the launcher's"),
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", "error: parallelism_config, which the"),
         (
@@ -114,5 +130,19 @@ def test_one_process_fetches_what_both_resume(tmp_path):
 )
 def test_what_a_launcher_may_not_ask_for(tmp_path, monkeypatch, variable, value, says):
     monkeypatch.chdir(tmp_path)
+    if variable.startswith("FSDP"):
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+        monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv(variable, value)
     refuses("pretrain", tmp_path, " ".join(TINY), 2, says)
+
+
+def test_what_does_not_go_with_shards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    refuses("pretrain", tmp_path, " ".join([*TINY, "--compile"]), 2, "error: --compile: not with")
+    words = " ".join([*TINY, "--init-from", "scratch", "--loss", "paco"])
+    refuses(
+        "finetune", tmp_path, words, 2, "FSDP, which the launcher's configuration asks for: --l"
+    )

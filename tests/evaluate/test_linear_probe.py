@@ -147,6 +147,23 @@ def test_test_labels_change_nothing_but_the_score():
     assert found.per_class != other.per_class
 
 
+def test_validation_images_choose_in_place_of_held_out_ones():
+    train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
+    validation = mixture([0, 25, 25], seed=6, noise=3.0)  # it need not have every class
+    found = linear_probe(train, test, num_classes=3, validation=validation)
+    exact = {"tolerance": LinearProbeOptions().search_tolerance}
+    for point in found.grid:  # fitted to all of the training images
+        alone = LinearProbeOptions(l2_grid=(point.l2,), **exact)
+        fitted = linear_probe(train, validation, num_classes=3, options=alone)
+        balanced = [score for score in fitted.per_class if score is not None]
+        assert point.held_out_accuracy == pytest.approx(sum(balanced) / 2, abs=0.03)
+    best = max(point.held_out_accuracy for point in found.grid)
+    assert found.l2 == next(p.l2 for p in found.grid if p.held_out_accuracy == best)
+    assert found.grid != linear_probe(train, test, num_classes=3).grid
+    one = Features(train.features[[0, 80, 110]], torch.arange(3), torch.arange(3))
+    linear_probe(one, test, num_classes=3, validation=validation)  # nothing could be held out
+
+
 def test_choice_is_the_best_held_out_and_the_refit_uses_all():
     train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
     options = LinearProbeOptions()

@@ -6,7 +6,7 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate import neighbours
 from ssl_lt.evaluate.features import Features
 from ssl_lt.evaluate.knn import KNNOptions, vote
-from ssl_lt.evaluate.knn_sweep import choose_k, hold_out_of_bank
+from ssl_lt.evaluate.knn_sweep import ask_bank, choose_k, hold_out_of_bank
 from ssl_lt.evaluate.linear_probe import LinearProbeOptions, held_out_rows
 from ssl_lt.evaluate.neighbours import find_neighbours
 from tests.evaluate.test_knn import brute_force, clusters
@@ -107,6 +107,19 @@ def test_k_is_chosen_on_held_out_rows_by_brute_force(kind):
     assert {p.k: p.held_out_accuracy for p in points} == pytest.approx(expected)
     assert chosen == KNNOptions(max(expected, key=expected.get), 0.07, kind)
     assert len(set(expected.values())) > 1
+
+
+def test_k_is_chosen_on_validation_rows_by_brute_force():
+    bank, asked, ks = clusters(200, seed=4), clusters(60, seed=9), (40, 3, 100)
+    held_out = ask_bank(bank, asked, k=max(ks), num_classes=6)
+    chosen, points = choose_k(held_out, ks, options=KNNOptions(1, 0.07, "weighted"))
+    for point in points:
+        settings = {"num_classes": 6, "k": point.k, "temperature": 0.07, "vote": "weighted"}
+        right = torch.tensor(brute_force(bank, asked, **settings)) == asked.labels
+        by_class = [right[asked.labels == c].double().mean() for c in asked.labels.unique()]
+        assert point.held_out_accuracy == pytest.approx(float(torch.stack(by_class).mean()))
+    assert len({point.held_out_accuracy for point in points}) > 1
+    assert chosen.k == max(points, key=lambda point: point.held_out_accuracy).k
 
 
 def test_what_cannot_choose_k_is_named():

@@ -71,6 +71,8 @@ def test_a_launch_file_loads(path):
     content = yaml.safe_load(path.read_text())
     assert config.num_processes == content["num_processes"] >= 1
     assert str(config.mixed_precision) == "no"  # --mixed-precision decides
-    gpus_of_machine = {"1_gpu": 1, "8_gpus": 8, "2_nodes": 8, "cpu": 1}[path.stem]
+    gpus_of_machine = {"1_gpu": 1, "8_gpus": 8, "2_nodes": 8, "cpu": 1, "fsdp": 8, "zero": 8}[
+        path.stem
+    ]
     assert config.num_processes == gpus_of_machine * config.num_machines
     assert config.use_cpu == (path.stem == "cpu")

@@ -31,6 +31,8 @@ class CachedFeatures:
         origin: whose the classifier is, for a reader.
         sgd: how classifiers are fitted.
         seed: of everything random.
+        validation: (V, D) features and (V,) classes to choose strengths by, in place of
+            `held_out`; None where there are none.
         costs: (C, C) of threshold moving; None: by the inverse of the class frequency.
     """
 
@@ -44,6 +46,7 @@ class CachedFeatures:
     sgd: SGDOptions
     seed: int
     costs: Tensor | None = None
+    validation: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def counts_per_class(self) -> Tensor:
@@ -92,6 +95,11 @@ class CachedFeatures:
         """
         if len(strengths) == 1:
             return strengths[0], f"tau {strengths[0]:g} as given"
+        if self.validation is not None:
+            x, labels = self.validation
+            trained = self.classifier
+            best = best_strength(sorted(strengths), lambda tau: predict(trained, x, tau), labels)
+            return best, f"tau {best:g} chosen on {len(labels):,} validation images"
         if not bool(self.held_out.any()):
             raise DataError(
                 "--taus: no class has two training images, so none can be held out to choose; "

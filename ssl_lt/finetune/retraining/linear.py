@@ -123,8 +123,8 @@ def fit_linear(
     return layer.requires_grad_(requires_grad=False)
 
 
-def standardised(features: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with the mean and the deviation that each of (N, D) training features has.
+def standardised(features: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """All of them with the mean and the deviation that each of (N, D) training features has.
 
     Of features learned without labels the mean is much larger than what tells classes apart, and
     SGD would need far more steps. A constant feature becomes 0.
@@ -133,4 +133,4 @@ def standardised(features: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     # What rounding leaves of a constant must not be blown up to unit variance.
     noise = 10 * torch.finfo(features.dtype).eps * mean.abs()
     std = torch.where(std > noise, std, torch.inf)
-    return (features - mean) / std, (queries - mean) / std
+    return tuple((x - mean) / std for x in (features, *others))

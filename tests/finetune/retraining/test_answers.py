@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -65,3 +67,21 @@ def test_corrected_probabilities_are_those_of_bayes(cached):
     for name in ("posthoc", "threshold"):
         found = answer(name, cached, taus=(1.0,)).logits.softmax(dim=1)
         torch.testing.assert_close(found.float(), balanced)
+
+
+def test_validation_images_choose_where_there_are_some(cached):
+    strengths = (0.0, 0.5, 1.0, 3.0)
+    x, labels = cached.features[::3] + 0.5, cached.labels[::3]
+
+    def predict(network, features, strength):
+        return (network(features) - strength * cached.log_prior).argmax(dim=1)
+
+    scores = []
+    for strength in strengths:
+        right = predict(cached.trained, x, strength) == labels
+        scores.append(torch.stack([right[labels == c].float().mean() for c in range(3)]).mean())
+    assert len(set(map(float, scores))) == len(strengths)
+    nothing_held = replace(cached, held_out=torch.zeros_like(cached.held_out))
+    chosen, note = replace(nothing_held, validation=(x, labels)).choose(strengths, predict)
+    assert chosen == strengths[int(torch.stack(scores).argmax())]
+    assert note.endswith(f"chosen on {len(labels)} validation images")

@@ -1,0 +1,46 @@
+"""Where weights, gradients and optimiser state lie: whole (DDP) or shared out (FSDP, ZeRO)."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ssl_lt.core.distributed import world_size
+from ssl_lt.core.task import TrainTask
+from ssl_lt.engine.optim import build_optimizer
+from ssl_lt.engine.plan import Plan
+from ssl_lt.engine.sharding import is_sharded, shard, whole
+from ssl_lt.engine.zero import AnyOptimizer, ZeroModel, ZeroOptimizer
+
+
+def parallel(
+    task: TrainTask, plan: Plan, accelerator: Accelerator
+) -> tuple[nn.Module, AnyOptimizer]:
+    """The module whose forward is the step, with autocast, and the optimiser of its weights."""
+    shared_out = plan.sharding is not None or plan.zero_stage > 0
+    # What Accelerate itself makes of FSDP and DeepSpeed has weights in bf16 where DDP has autocast,
+    # and steps before gradients are checked. "Evaluation" has it add autocast and nothing else.
+    model = accelerator.prepare_model(task, evaluation_mode=shared_out)
+    if plan.sharding is not None and world_size() > 1:
+        shard(task, accelerator.device, plan.sharding)
+    optimizer = build_optimizer(task, plan.optim, lr_scale=plan.lr_scale)
+    if plan.zero_stage == 0 or world_size() == 1:
+        return model, optimizer
+    model = ZeroModel(
+        task, optimizer, stage=plan.zero_stage, clip_grad_norm=plan.optim.clip_grad_norm
+    )
+    return model, model.optimizer
+
+
+def is_shared_out(task: TrainTask, optimizer: AnyOptimizer) -> bool:
+    """Whether no process can save the state alone."""
+    return is_sharded(task) or isinstance(optimizer, ZeroOptimizer)
+
+
+def gradient_norm(task: TrainTask, optimizer: AnyOptimizer) -> Tensor:
+    """Scalar norm of all gradients together; where they are shared out, all processes must call."""
+    if isinstance(optimizer, ZeroOptimizer):
+        return optimizer.norm()
+    gradients = [p.grad for p in task.parameters() if p.grad is not None]
+    return whole(torch.nn.utils.get_total_norm(gradients))
