@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -21,7 +23,10 @@ def parallel(
     shared_out = plan.sharding is not None or plan.zero_stage > 0
     # What Accelerate itself makes of FSDP and DeepSpeed has weights in bf16 where DDP has autocast,
     # and steps before gradients are checked. "Evaluation" has it add autocast and nothing else.
-    model = accelerator.prepare_model(task, evaluation_mode=shared_out)
+    with warnings.catch_warnings():
+        # It proposes a setting under which buffers are sent when training starts; ours are equal.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
+        model = accelerator.prepare_model(task, evaluation_mode=shared_out)
     if plan.sharding is not None and world_size() > 1:
         shard(task, accelerator.device, plan.sharding)
     optimizer = build_optimizer(task, plan.optim, lr_scale=plan.lr_scale)
