@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.multiprocessing import ProcessExitedException
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.engine.sharding import Sharding, blocks, check_shardable
@@ -27,18 +28,35 @@ ENVIRONMENT = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Of all runs; one process has trained a part of one that two then finish."""
-    place = tmp_path_factory.mktemp("sharded")
-    task = runs.double(runs.build("method simclr"))
-    runs.train(task, place / "whole, then sharded", stopped_at=runs.STOPPED_AT)
-    return place
+def seen(tmp_path_factory):
+    """Where all runs are, and what each of two processes found.
+
+    One run of this in about ten ended in an abort of glibc's malloc in a process on the CPU, for a
+    reason that is not known (docs/many_machines.md). It is tried once more, and said.
+    """
+    for is_last in (False, True):
+        place = tmp_path_factory.mktemp("sharded")
+        task = runs.double(runs.build("method simclr"))
+        runs.train(task, place / "whole, then sharded", stopped_at=runs.STOPPED_AT)
+        try:
+            return place, run_on_two(runs.in_shards, str(place))
+        except ProcessExitedException as error:
+            if is_last or error.signal_name != "SIGABRT":
+                raise
+            print(f"once more: {error}", file=sys.stderr)
+    raise AssertionError
 
 
 @pytest.fixture(scope="module")
-def ranks(place):
+def place(seen):
+    """Of all runs; one process has trained a part of one that two then finish."""
+    return seen[0]
+
+
+@pytest.fixture(scope="module")
+def ranks(seen):
     """What each of two processes found; it has also written the runs into `place`."""
-    return run_on_two(runs.in_shards, str(place))
+    return seen[1]
 
 
 @pytest.fixture(scope="module")
