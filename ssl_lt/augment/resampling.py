@@ -52,7 +52,7 @@ def resampling_matrix(
         return _computed(
             starts, lengths, size=size, extent=extent, interpolation=interpolation, flips=flips
         )
-    # A small image has few different crops: to look a matrix up takes a twentieth of the time.
+    # A small image has few different crops: to look a matrix up takes a tenth of the time.
     number = (lengths - 1) * extent + starts
     if flips is not None:
         number = number + extent**2 * flips
