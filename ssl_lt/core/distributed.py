@@ -34,8 +34,9 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # Every rank's loss sees these rows: their gradients add up before the slice is taken.
-        grad = grad.contiguous()
+        # Every rank's loss sees these rows: their gradients add up before the slice is taken. In a
+        # copy, since what else the loss adds to the rows may be given the same tensor.
+        grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         start = rank() * ctx.num_rows
         return grad[start : start + ctx.num_rows]

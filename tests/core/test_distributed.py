@@ -1,0 +1,26 @@
+"""Rows of two processes, gathered with gradient."""
+
+import pytest
+import torch
+
+from ssl_lt.core.distributed import gather_rows, own_rows
+from tests.distributed.pool import run_on_two
+
+pytestmark = pytest.mark.distributed
+
+
+def _gradients(rank):
+    """Gradients by the ranks' rows and by what is added to all of them, which is the rank's own."""
+    own = torch.tensor([[1.0 + 2 * rank], [2.0 + 2 * rank]], requires_grad=True)
+    added = torch.full((4, 1), 10.0 * rank, requires_grad=True)
+    first = added * 1.0  # a node made before `gather_rows` is its own: its turn comes later
+    (gather_rows(own) + first).square().sum().backward()
+    return own.grad, added.grad, own_rows(2, device=own.device)
+
+
+def test_gradients_of_gathered_rows_and_of_what_is_added_to_them():
+    gathered = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    summed = 2 * gathered + 2 * (gathered + 10)
+    for rank, (own, added, rows) in enumerate(run_on_two(_gradients)):
+        torch.testing.assert_close(added, 2 * (gathered + 10 * rank))
+        torch.testing.assert_close(own, summed[rows])
