@@ -18,7 +18,7 @@ from ssl_lt.cli.fields import to_mapping
 from ssl_lt.cli.hold_out import training_and_validation
 from ssl_lt.cli.measure import features_of, judge
 from ssl_lt.cli.options import FinetuneConfig
-from ssl_lt.cli.processes import launcher_sharding, launcher_zero_stage
+from ssl_lt.cli.processes import launcher_sharing
 from ssl_lt.cli.runs import identity
 from ssl_lt.cli.start_run import start_run
 from ssl_lt.cli.summary import describe_start, save_result
@@ -30,10 +30,9 @@ from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.data.tables import EncodedTable, PixelTable
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.lock import run_lock
+from ssl_lt.engine.parallel import check_sharing
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder
-from ssl_lt.engine.sharding import check_shardable
-from ssl_lt.engine.zero import check_zero
 from ssl_lt.evaluate.softmax import softmax_answers
 from ssl_lt.finetune.expert_task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
@@ -68,8 +67,7 @@ def run(
     data, held_out = training_and_validation(whole, config.hold_out)
     plan = batch_plan(config.run, config.fit, data)
     task = build_task(config, data, held_out)
-    check_shardable(task, launcher_sharding())
-    check_zero(launcher_zero_stage(), config.optim, config.fit)
+    check_sharing(task, launcher_sharing(), config.optim, config.fit)
     plan = sampled_plan(plan, task, config, data)
     if resumed is None or not any(resumed.checkpoints.glob("step-*")):
         origin = origin or find_origin(config.init_from)
@@ -114,8 +112,7 @@ def train(
             config.run.seed,
             lr_scales(task.backbone, config.rates, lr=config.optim.lr),
             identity(config, data_sha256=data.sha256),
-            launcher_sharding(),
-            launcher_zero_stage(),
+            launcher_sharing(),
         ),
         accelerator=accelerator,
         folder=folder,

@@ -23,7 +23,7 @@ from ssl_lt.cli.mirrored import mirrored
 from ssl_lt.cli.monitor import Monitor
 from ssl_lt.cli.options import PretrainConfig
 from ssl_lt.cli.parse import parse, peek_values, read_configs, split_arguments, take_values
-from ssl_lt.cli.processes import build_accelerator, launcher_sharding, launcher_zero_stage
+from ssl_lt.cli.processes import build_accelerator, launcher_sharing
 from ssl_lt.cli.runs import identity, new_run_path, resumed_config, stored_values, take_resume
 from ssl_lt.cli.start_run import start_run
 from ssl_lt.cli.summary import describe_start, save_result
@@ -33,10 +33,9 @@ from ssl_lt.core.types import Epoch, View
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.lock import run_lock
+from ssl_lt.engine.parallel import check_sharing
 from ssl_lt.engine.plan import Plan
 from ssl_lt.engine.run_folder import RunFolder, check_is_new
-from ssl_lt.engine.sharding import check_shardable
-from ssl_lt.engine.zero import check_zero
 from ssl_lt.models.export import export_backbone
 from ssl_lt.models.heads import projector
 from ssl_lt.pretrain.parts import TwoViewParts
@@ -66,8 +65,7 @@ def main(arguments: Sequence[str]) -> int:
                 f"--batch-size {config.run.batch_size}: contrast needs 2 images or more"
             )
         task = build_task(config, data)
-        check_shardable(task, launcher_sharding())
-        check_zero(launcher_zero_stage(), config.optim, config.fit)
+        check_sharing(task, launcher_sharing(), config.optim, config.fit)
         if config.knn_every:
             data.watched()  # decodes it: a damaged image is found before the run begins
         folder = resumed or start_run(name, config, data, accelerator, verb="pretrain")
@@ -105,8 +103,7 @@ def train(
             config.schedule,
             config.run.seed,
             identity=identity(config, data_sha256=data.sha256),
-            sharding=launcher_sharding(),
-            zero_stage=launcher_zero_stage(),
+            sharing=launcher_sharing(),
         ),
         accelerator=accelerator,
         folder=folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.engine.plan import FitOptions
 from ssl_lt.engine.precision import resolve_precision
 from ssl_lt.engine.sharding import Sharding
+from ssl_lt.engine.zero import Zero
 
 # What `accelerate launch` exports for the engines that take backward pass or optimiser step out of
 # the loop's hands; see docs/many_machines.md.
@@ -25,7 +26,7 @@ _ENGINES = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
 }
 _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
-_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
+_FSDP, _DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
 _DEEPSPEED_SETTINGS = {
     "gradient_clipping": "auto",
     "offload_optimizer_device": "none",
@@ -50,7 +51,7 @@ def join_processes(timeout_seconds: int = FitOptions.dist_timeout) -> PartialSta
     if not torch.distributed.is_initialized():
         wait_for_all(timeout_seconds)
     timeout = timedelta(seconds=timeout_seconds)
-    with patch_environment(**{_DEEPSPEED: "false"}):  # the engine drives it, not Accelerate
+    with _without_deepspeed():
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
     if state.distributed_type == "XLA":
         raise ConfigError("distributed_type: XLA is not supported, only CPUs and GPUs are")
@@ -72,8 +73,8 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
     """Devices, processes, precision and trackers.
 
     Raises:
-        ConfigError: a tracker that is not installed (Accelerate would leave it out silently), an
-            engine that is not supported, or flags that do not go with it.
+        ConfigError: a tracker that is not installed (Accelerate would leave it out silently), or
+            an engine that is not supported.
     """
     from accelerate.utils import is_tensorboard_available, is_wandb_available
 
@@ -82,9 +83,7 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
         if not installed[tracker]():
             raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
     device = join_processes(fit.dist_timeout).device  # decides what `auto` means
-    if fit.compile and launcher_sharding() is not None:
-        raise ConfigError("--compile: not with FSDP, which the launcher's configuration asks for")
-    with patch_environment(**{_DEEPSPEED: "false"}):
+    with _without_deepspeed():
         return Accelerator(
             mixed_precision=resolve_precision(fit.mixed_precision, device),
             # Memories and running statistics are equal on all ranks by construction.
@@ -94,14 +93,26 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
         )
 
 
-def launcher_sharding() -> Sharding | None:
-    """How the launcher's configuration has FSDP shard the network; None: not at all.
+def _without_deepspeed() -> AbstractContextManager[None]:
+    """A block in which Accelerate does not see DeepSpeed, which is our engine's to drive."""
+    hidden: AbstractContextManager[None] = patch_environment(**{_DEEPSPEED: "false"})
+    return hidden
+
+
+def launcher_sharing() -> Sharding | Zero | None:
+    """How the launcher's configuration has the state of a training shared out; None: not at all.
 
     Raises:
-        ConfigError: FSDP 1, or a setting of FSDP 2 that is not supported.
+        ConfigError: FSDP 1, a stage of ZeRO or a setting that is not supported, or both engines.
     """
-    if not _is_on("ACCELERATE_USE_FSDP"):
-        return None
+    if not _is_on(_FSDP):
+        return _zero() if _is_on(_DEEPSPEED) else None
+    if _is_on(_DEEPSPEED):
+        raise ConfigError("FSDP and DeepSpeed: the launcher's configuration asks for both")
+    return _sharding()
+
+
+def _sharding() -> Sharding:
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError(
             "FSDP 1, which the launcher's configuration asks for, is not supported, FSDP 2 is: "
@@ -126,14 +137,7 @@ def launcher_sharding() -> Sharding | None:
     return Sharding(reshard_after_forward=reshard == "true", block_classes=names)
 
 
-def launcher_zero_stage() -> int:
-    """Which stage of DeepSpeed's ZeRO the launcher's configuration asks for; 0: none.
-
-    Raises:
-        ConfigError: a stage or a setting that is not supported.
-    """
-    if not _is_on(_DEEPSPEED):
-        return 0
+def _zero() -> Zero:
     if os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none") != "none":
         raise ConfigError("deepspeed_config_file of the launcher is not supported: give zero_stage")
     plugin = DeepSpeedPlugin()
@@ -144,7 +148,7 @@ def launcher_zero_stage() -> int:
     for name, left_alone in _DEEPSPEED_SETTINGS.items():
         if (value := getattr(plugin, name)) != left_alone:
             raise ConfigError(f"{name} {value} of the launcher's DeepSpeed is not supported")
-    return int(plugin.zero_stage)
+    return Zero(plugin.zero_stage)
 
 
 def _is_on(variable: str) -> bool:
@@ -163,8 +167,7 @@ def _check_engine() -> None:
                 f"{engine}, which the launcher's configuration asks for, is not supported: DDP, "
                 "FSDP 2 and DeepSpeed's ZeRO are; configs/accelerate/ has launch files"
             )
-    launcher_sharding()
-    launcher_zero_stage()
+    launcher_sharing()
     steps = os.environ.get(_ACCUMULATION, "1")
     if steps != "1":  # Accelerate would divide every loss by it once more
         raise ConfigError(

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from ssl_lt.cli.build import Data
-from ssl_lt.cli.processes import launcher_sharding
+from ssl_lt.cli.processes import launcher_sharing
 from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.distributed import world_size
 from ssl_lt.engine.run_folder import RunFolder
@@ -43,7 +43,8 @@ def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: 
     share = f"{batch_size} images a step"
     if processes > 1:
         share += f", {batch_size // processes} on each of {processes} processes"
-        share += ", weights in shards (FSDP 2)" if launcher_sharding() else ""
+        if (sharing := launcher_sharing()) is not None:
+            share += f", {sharing}"
     device = str(accelerator.device)
     if accelerator.device.type == "cpu":
         device += f" with {torch.get_num_threads()} threads"

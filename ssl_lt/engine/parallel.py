@@ -9,32 +9,47 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ssl_lt.core.distributed import world_size
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
-from ssl_lt.engine.optim import build_optimizer
-from ssl_lt.engine.plan import Plan
-from ssl_lt.engine.sharding import is_sharded, shard, whole
-from ssl_lt.engine.zero import AnyOptimizer, ZeroModel, ZeroOptimizer
+from ssl_lt.engine.optim import OptimOptions, build_optimizer
+from ssl_lt.engine.plan import FitOptions, Plan
+from ssl_lt.engine.sharding import Sharding, check_shardable, is_sharded, shard, whole
+from ssl_lt.engine.zero import AnyOptimizer, Zero, ZeroModel, ZeroOptimizer, check_zero
+
+
+def check_sharing(
+    task: TrainTask, sharing: Sharding | Zero | None, optim: OptimOptions, fit: FitOptions
+) -> None:
+    """Raises ConfigError where a task or a flag does not go with how state is shared out."""
+    if sharing is None:
+        return
+    if fit.compile:
+        raise ConfigError(
+            f"--compile: not with {sharing}, which the launcher's configuration asks for"
+        )
+    if isinstance(sharing, Sharding):
+        check_shardable(task, sharing)
+    else:
+        check_zero(optim)
 
 
 def parallel(
     task: TrainTask, plan: Plan, accelerator: Accelerator
 ) -> tuple[nn.Module, AnyOptimizer]:
     """The module whose forward is the step, with autocast, and the optimiser of its weights."""
-    shared_out = plan.sharding is not None or plan.zero_stage > 0
     # What Accelerate itself makes of FSDP and DeepSpeed has weights in bf16 where DDP has autocast,
     # and steps before gradients are checked. "Evaluation" has it add autocast and nothing else.
     with warnings.catch_warnings():
         # It proposes a setting under which buffers are sent when training starts; ours are equal.
         warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
-        model = accelerator.prepare_model(task, evaluation_mode=shared_out)
-    if plan.sharding is not None and world_size() > 1:
-        shard(task, accelerator.device, plan.sharding)
+        model = accelerator.prepare_model(task, evaluation_mode=plan.sharing is not None)
+    sharing = plan.sharing if world_size() > 1 else None
+    if isinstance(sharing, Sharding):
+        shard(task, accelerator.device, sharing)
     optimizer = build_optimizer(task, plan.optim, lr_scale=plan.lr_scale)
-    if plan.zero_stage == 0 or world_size() == 1:
+    if not isinstance(sharing, Zero):
         return model, optimizer
-    model = ZeroModel(
-        task, optimizer, stage=plan.zero_stage, clip_grad_norm=plan.optim.clip_grad_norm
-    )
+    model = ZeroModel(task, optimizer, sharing, clip_grad_norm=plan.optim.clip_grad_norm)
     return model, model.optimizer
 
 

@@ -13,6 +13,7 @@ from ssl_lt.engine.optim import LrScale, OptimOptions, same_rate
 from ssl_lt.engine.precision import Precision
 from ssl_lt.engine.schedule import ScheduleOptions
 from ssl_lt.engine.sharding import Sharding
+from ssl_lt.engine.zero import Zero
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Plan:
         seed: of the run.
         lr_scale: name of a parameter -> factor on its learning rate.
         identity: of the run.
-        sharding: of weights and optimiser state, where the launcher asks for it.
-        zero_stage: of DeepSpeed: 1 shares out the optimiser state, 2 gradients too, 0 nothing.
+        sharing: how the launcher has weights, gradients and optimiser state shared out; None:
+            whole on each process.
     """
 
     fit: FitOptions
@@ -77,8 +78,7 @@ class Plan:
     seed: int
     lr_scale: LrScale = same_rate
     identity: Identity = field(default_factory=Identity)
-    sharding: Sharding | None = None
-    zero_stage: int = 0
+    sharing: Sharding | Zero | None = None
 
 
 class Loader(Protocol):

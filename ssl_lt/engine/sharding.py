@@ -41,11 +41,12 @@ class Sharding:
     reshard_after_forward: bool = True
     block_classes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return "weights, gradients and optimiser state in shards (FSDP 2)"
 
-def check_shardable(task: TrainTask, sharding: Sharding | None) -> None:
+
+def check_shardable(task: TrainTask, sharding: Sharding) -> None:
     """Raises ConfigError where a task cannot be trained in shards, or has no block of a class."""
-    if sharding is None:
-        return
     if task.needs_whole_weights:
         raise ConfigError(
             f"FSDP, which the launcher's configuration asks for: {task.needs_whole_weights}; use "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,22 +21,32 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, StepOutput
 from ssl_lt.engine.optim import OptimOptions
-from ssl_lt.engine.plan import FitOptions
 
 BUCKET = 25_000_000  # elements: 100 MB, or one weight where that is larger
 
 
-def check_zero(stage: int, optim: OptimOptions, fit: FitOptions) -> None:
+@dataclass(frozen=True)
+class Zero:
+    """What the launcher says of DeepSpeed.
+
+    Attributes:
+        stage: 1 shares out the optimiser state, 2 gradients too.
+    """
+
+    stage: int
+
+    def __str__(self) -> str:
+        gradients = "gradients and " if self.stage == 2 else ""
+        return f"{gradients}optimiser state in shards (ZeRO {self.stage})"
+
+
+def check_zero(optim: OptimOptions) -> None:
     """Raises ConfigError where ZeRO would train otherwise than one process, or not at all."""
-    if not stage:
-        return
     if optim.optimizer == "lars":
         raise ConfigError(
             "--optimizer lars: ZeRO cuts weights anywhere, and lars needs the norm of each; "
             "give sgd or adamw"
         )
-    if fit.compile:
-        raise ConfigError("--compile: not supported with DeepSpeed")
     if find_spec("deepspeed") is None:
         raise ConfigError("DeepSpeed is not installed: pip install deepspeed")
 
@@ -47,8 +58,8 @@ class ZeroModel(nn.Module):
         self,
         task: TrainTask,
         optimizer: torch.optim.Optimizer,
+        zero: Zero,
         *,
-        stage: int,
         clip_grad_norm: float | None,
     ) -> None:
         """Takes the weights out of the optimiser's groups; see `ZeroOptimizer`.
@@ -73,7 +84,7 @@ class ZeroModel(nn.Module):
                 "gradient_clipping": clip_grad_norm or 0.0,
                 "zero_allow_untested_optimizer": True,
                 # As it comes, each backward pass takes 2 GB for gradients on their way.
-                "zero_optimization": {"stage": stage, "reduce_bucket_size": BUCKET},
+                "zero_optimization": {"stage": zero.stage, "reduce_bucket_size": BUCKET},
             },
         )[0]
         self.optimizer = ZeroOptimizer(self.engine, optimizer, groups)

@@ -139,7 +139,7 @@ def train(
     """Trains or goes on, as the rank that this process is; what a process held of it."""
     folder = RunFolder(Path(path))
     options = {"epochs": EPOCHS, "log_every": 1, "checkpoint_every": 2, **(options or {})}
-    plan = Plan(FitOptions(**options), optim, ScheduleOptions(), 0, sharding=sharding)
+    plan = Plan(FitOptions(**options), optim, ScheduleOptions(), 0, sharing=sharding)
     held, built = {}, parallel.build_optimizer
 
     def noted(module, *args, **kwargs):

@@ -213,7 +213,7 @@ def test_the_launch_file(tmp_path, monkeypatch):
         return found.stdout
 
     said = launch("pretrain", *WORDS, "--run-dir", "runs/two")
-    assert "of 2 processes, weights in shards (FSDP 2)" in said
+    assert "of 2 processes, weights, gradients and optimiser state in shards (FSDP 2)" in said
     succeed("pretrain", *WORDS, "--run-dir", "one")
     assert_same_training(tmp_path / "runs/two", tmp_path / "one")
     two, one = (

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_lt.cli.processes import launcher_zero_stage
+from ssl_lt.cli.processes import launcher_sharing
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Batch
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
+from ssl_lt.engine.parallel import check_sharing
 from ssl_lt.engine.plan import FitOptions
-from ssl_lt.engine.zero import ZeroModel, check_zero
+from ssl_lt.engine.zero import Zero, ZeroModel
 from tests.cli.commands import succeed
 from tests.distributed.pool import run_on_two
 from tests.distributed.test_training import WORDS, launch, lines
@@ -48,6 +49,7 @@ def runs(tmp_path_factory):
         patch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
         found = launch(folder, "pretrain", *ZERO_WORDS, "--run-dir", "two")
         assert found.returncode == 0, found.stderr
+        assert "2 processes, gradients and optimiser state in shards (ZeRO 2)" in found.stdout
         unfinished(folder / "one", folder / "one-then-two")
         found = launch(folder, "pretrain", "--resume", "one-then-two")
         assert found.returncode == 0, found.stderr
@@ -108,7 +110,7 @@ def norms_with_a_gradient(rank, values):
 def norm_with_a_gradient(rank, value):
     os.environ["LOCAL_RANK"] = str(rank)
     task = TinyTask()
-    model = ZeroModel(task, build_optimizer(task, OptimOptions()), stage=2, clip_grad_norm=None)
+    model = ZeroModel(task, build_optimizer(task, OptimOptions()), Zero(2), clip_grad_norm=None)
     batch = next(TinyLoader().epoch(0))
     rows = slice(8 * rank, 8 * rank + 8)
     output = model(Batch(batch.images[rows], batch.labels[rows], batch.index[rows]))
@@ -135,24 +137,29 @@ def test_every_rank_sees_a_gradient_that_is_not_finite():
         ("DEEPSPEED_OFFLOAD_PARAM_DEVICE", "nvme", "offload_param_device nvme of the"),
         ("GRADIENT_CLIPPING", "1.0", "gradient_clipping 1.0 of the"),
         ("DEEPSPEED_CONFIG_FILE", "ds.json", "deepspeed_config_file of the launcher"),
+        ("USE_FSDP", "true", "FSDP and DeepSpeed: .* asks for both"),
     ],
 )
 def test_what_a_launcher_may_not_ask_of_deepspeed(monkeypatch, variable, value, says):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    assert launcher_zero_stage() == 2
+    assert launcher_sharing() == Zero(2)
     monkeypatch.setenv(f"ACCELERATE_{variable}", value)
     with pytest.raises(ConfigError, match=says):
-        launcher_zero_stage()
+        launcher_sharing()
 
 
 @pytest.mark.parametrize(
     ("optim", "fit", "says"),
     [
         (OptimOptions(optimizer="lars"), FitOptions(), "--optimizer lars: ZeRO cuts weights"),
-        (OptimOptions(), FitOptions(compile=True), "--compile: not supported with DeepSpeed"),
+        (
+            OptimOptions(),
+            FitOptions(compile=True),
+            r"--compile: not with .*\(ZeRO 2\)",
+        ),
     ],
 )
 def test_what_would_train_otherwise_is_refused(optim, fit, says):
-    check_zero(0, optim, fit)
+    check_sharing(TinyTask(), None, optim, fit)
     with pytest.raises(ConfigError, match=says):
-        check_zero(2, optim, fit)
+        check_sharing(TinyTask(), Zero(2), optim, fit)
