@@ -9,8 +9,8 @@ from typing import Literal
 
 from ssl_lt.cli.look_at_source import open_whole
 from ssl_lt.cli.parse import parse, read_configs, split_arguments, with_flags
-from ssl_lt.cli.watch import watched
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.progress import watched
 from ssl_lt.data.options import SourceFlags
 from ssl_lt.data.pack import INDEX, Shard, digest, open_output, pack, plan_shards
 from ssl_lt.data.shards import Sample

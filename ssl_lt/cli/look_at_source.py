@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from ssl_lt.cli.watch import watched
+from ssl_lt.core.progress import watched
 from ssl_lt.data.inspection import Look
 from ssl_lt.data.options import SourceFlags
 from ssl_lt.data.scan import scan

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from ssl_lt.core.progress import watched
 from ssl_lt.data.crops import CentreSquare, cut, storage_size
 from ssl_lt.data.tables import EncodedTable, PixelTable
 
@@ -43,6 +44,7 @@ def decode_once(
 
     # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        for done in [threads.submit(decode, row) for row in range(len(table))]:
-            done.result()
+        decoded = [threads.submit(decode, row) for row in range(len(table))]
+        for one in watched(decoded, total=len(table), words="decoding images"):
+            one.result()
     return PixelTable(pixels, table.labels)

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.progress import watched
 from ssl_lt.data.objects import ObjectTable
 from ssl_lt.data.packed import PackedTable
 from ssl_lt.data.tables import EncodedTable, FileTable, ImageTable, PixelTable, decode_all
@@ -26,7 +27,8 @@ def content_sha256(table: PixelTable | EncodedTable) -> str:
     if isinstance(table, PixelTable):
         digest.update(table.pixels.contiguous().numpy().data)
     elif isinstance(table, FileTable):
-        sizes = np.array([_size(table, row) for row in range(len(table))], dtype="<i8")
+        rows = watched(range(len(table)), total=len(table), words="looking up files")
+        sizes = np.array([_size(table, row) for row in rows], dtype="<i8")
         digest.update(sizes.tobytes())
     elif isinstance(table, ObjectTable):
         missing = np.flatnonzero(table.sizes < 0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.progress import watched
 from ssl_lt.core.urls import file_system
 from ssl_lt.data.columns import NO_LABELS
 from ssl_lt.data.listed import numbered
@@ -94,7 +95,8 @@ def _table(
     suffixes: Suffixes,
     known: tuple[str, ...],
 ) -> tuple[tuple[str, ...], ShardTable]:
-    indices = [_index(file, cache, suffixes) for file in files]
+    shards = watched(files, total=len(files), words=f"{name}: indexing shards")
+    indices = [_index(file, cache, suffixes) for file in shards]
     lengths = [len(index) for index in indices]
     table = ShardTable(
         files,

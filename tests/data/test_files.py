@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from ssl_lt.core import progress
 from ssl_lt.core.errors import DataError
 from ssl_lt.data import loaders
 from ssl_lt.data.cache import decode_once
+from ssl_lt.data.content import content_sha256
 from ssl_lt.data.crops import CENTRE_FRACTION, CentreSquare, centre, cut, storage_size
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.data.ordered import ordered_batches
@@ -183,6 +185,14 @@ def test_a_folder_that_fits_is_decoded_once(files):
     assert torch.equal(stored.labels, files.labels)
     assert decode_once(stored, image_size=28, limit_mib=0) is stored
     assert decode_once(files, image_size=28, limit_mib=0) is files
+
+
+def test_looking_up_and_decoding_files_is_watched(files, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
+    content_sha256(files)
+    assert f"looking up files: {NUM_FILES} of {NUM_FILES}" in capsys.readouterr().err
+    decode_once(files, image_size=28, limit_mib=1)
+    assert f"decoding images: {NUM_FILES} of {NUM_FILES}" in capsys.readouterr().err
 
 
 def test_the_limit_counts_what_is_stored(files):

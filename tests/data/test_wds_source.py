@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lt.core import progress
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.shard_files import ShardCache, find_shards, open_shard
 from ssl_lt.data.tar_index import INDEX_SUFFIX, Suffixes, index_tar, write_index
@@ -154,6 +155,12 @@ def test_a_shard_is_walked_through_once(two, cache, monkeypatch):
     shard(two / "a-1.tar", samples([4, 5], [2, 2]))
     with pytest.raises(AssertionError, match="walked through again"):
         opened(f"wds:{two}")
+
+
+def test_indexing_is_watched(two, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
+    opened(f"wds:{two}")
+    assert f"wds:{two}: indexing shards: 2 of 2" in capsys.readouterr().err
 
 
 def test_a_damaged_index_is_made_anew(two, cache):

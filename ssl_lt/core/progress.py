@@ -1,4 +1,4 @@
-"""How far a long loop over images has come."""
+"""How far a long loop before or after training has come."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ssl_lt.core.distributed import rank
+
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 30.0
 
 
 def watched(items: Iterable[T], *, total: int, words: str) -> Iterator[T]:
-    """The items, while stderr says how many of them are done.
+    """The items, while stderr says how many of them are done: rank 0's, for all do the same.
 
     Args:
         items: each of them is a step.
         total: how many there will be.
         words: what is done, as in "looking at training images".
     """
+    if rank() > 0:
+        yield from items
+        return
     if not sys.stderr.isatty():
         yield from _in_lines(items, total=total, words=words)
         return
