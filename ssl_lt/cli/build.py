@@ -91,9 +91,13 @@ class Data:
         """What is looked at between epochs: the validation images, or else the test split."""
         return self._test if self._validation is None else self._validation
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Of all that a run goes by; one that goes on must find the same."""
+        """Of all that a run goes by; one that goes on must find the same.
+
+        Raises:
+            DataError: a file is not there; names it.
+        """
         table = self.source.validation()
         if table is None:
             return self.train_sha256

@@ -33,8 +33,10 @@ def start_run(
 
     Raises:
         ConfigError: the folder exists.
+        DataError: a file of the data is not there.
         DistributedError: another machine does not see it.
     """
+    _ = data.sha256  # looks every file up: one that is missing leaves no run behind
     folder = write_run_folder(name, config, data, accelerator, verb=verb)
     plain = {
         key: value if _is_plain(value) else str(value) for key, value in to_mapping(config).items()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.engine.run_folder import RunFolder
-from tests.cli.commands import TINY, succeed
+from tests.cli.commands import TINY, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32"]
 
@@ -63,3 +63,12 @@ def test_a_flat_folder_without_labels_is_pretrained_on(empty, photos, cache):
     assert run.is_finished
     assert "knn" not in run.metrics.read_text()
     assert json.loads(run.results.read_text())["data"]["counts_per_class"] == []
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune --init-from scratch"])
+def test_a_listed_file_that_is_missing_leaves_no_run_behind(empty, verb):
+    (empty / "list.txt").write_text("a.png 0\nb.png 1\n")
+    Image.new("RGB", (8, 8)).save(empty / "a.png")
+    verb, *words = verb.split()
+    words += [*WORDS, "--data", "list:list.txt", "--cache-mib", "0", "--batch-size", "2"]
+    refuses(verb, empty, " ".join(words), 3, "b.png: no such file")
