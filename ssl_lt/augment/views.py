@@ -248,13 +248,19 @@ class WorkerCrop:
     num_views: int
 
     def boxes(
-        self, epoch: int, index: int, height: int, width: int
-    ) -> list[tuple[int, int, int, int]]:
-        """(top, left, height, width) of each view: what `ContrastiveView` would cut itself."""
-        row = torch.tensor([index])
-        keys = [
-            sample_keys(row, seed=self.seed, epoch=epoch, view=view)
-            for view in range(self.num_views)
-        ]
-        boxes = crop_boxes(torch.cat(keys), height, width, scale=(self.options.min_scale, 1.0))
-        return [(top, left, rows, columns) for top, left, rows, columns in boxes.tolist()]
+        self, epoch: int, index: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> list[list[tuple[int, int, int, int]]]:
+        """(top, left, height, width) of each view of images: what `ContrastiveView` would cut.
+
+        Args:
+            epoch: number.
+            index: (B,) of the images, or `drawn_rows`.
+            sizes: (B,) heights and widths.
+        """
+        views = range(self.num_views)
+        rows = torch.tensor(index)
+        keys = [sample_keys(rows, seed=self.seed, epoch=epoch, view=view) for view in views]
+        heights, widths = torch.tensor(sizes).repeat(self.num_views, 1).unbind(1)
+        boxes = crop_boxes(torch.cat(keys), heights, widths, scale=(self.options.min_scale, 1.0))
+        of_views = boxes.view(self.num_views, len(index), 4).transpose(0, 1).tolist()
+        return [[(top, left, h, w) for top, left, h, w in image] for image in of_views]

@@ -17,7 +17,7 @@ def thumbnail(table: PixelTable | EncodedTable, row: int) -> NDArray[np.uint8]:
         pixels = table.pixels[row]
     else:
         image = table.read(row)
-        boxes = CentreSquare(1.0).boxes(0, row, image.height, image.width)
-        pixels = cut(image, boxes, size=_SIDE)[0]
+        square = CentreSquare(1.0).box(image.height, image.width)
+        pixels = cut(image, [square], size=_SIDE)[0]
     out: NDArray[np.uint8] = pixels.permute(1, 2, 0).contiguous().numpy()
     return out

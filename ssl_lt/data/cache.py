@@ -40,7 +40,7 @@ def decode_once(
 
     def decode(row: int) -> None:
         image = table.read(row)
-        pixels[row] = cut(image, square.boxes(0, row, image.height, image.width), size=side)[0]
+        pixels[row] = cut(image, [square.box(image.height, image.width)], size=side)[0]
 
     # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:

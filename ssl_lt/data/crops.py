@@ -18,6 +18,7 @@ from ssl_lt.data.decode import Decoded, EncodedImage
 # Side of the square that is kept of an image whose shorter side is 256, in the ImageNet protocol.
 CENTRE_FRACTION = 224 / 256
 
+Size = tuple[int, int]  # height and width
 Box = tuple[float, float, float, float]
 WholeBox = tuple[int, int, int, int]
 # Times that a JPEG can be decoded smaller.
@@ -27,10 +28,17 @@ _SHRINKS = (8, 4, 2)
 class Crop(Protocol):
     """Chooses rectangles; must be picklable and keep no state, since workers hold copies."""
 
-    def boxes(self, epoch: int, index: int, height: int, width: int) -> Sequence[Box]:
-        """(top, left, height, width) in pixels for each of V views of one image.
+    def boxes(
+        self, epoch: int, index: Sequence[int], sizes: Sequence[Size]
+    ) -> Sequence[Sequence[Box]]:
+        """(top, left, height, width) in pixels for each of V views of each of some images.
 
         All `int`: boxes are cut out, then resized. All `float`: the other way round. See `cut`.
+
+        Args:
+            epoch: number.
+            index: (B,) of the images, or `drawn_rows`.
+            sizes: (B,) heights and widths.
         """
 
 
@@ -44,10 +52,16 @@ class CentreSquare:
 
     fraction: float
 
-    def boxes(self, epoch: int, index: int, height: int, width: int) -> Sequence[Box]:
-        """The same square in every epoch."""
+    def boxes(
+        self, epoch: int, index: Sequence[int], sizes: Sequence[Size]
+    ) -> Sequence[Sequence[Box]]:
+        """The same squares in every epoch."""
+        return [[self.box(height, width)] for height, width in sizes]
+
+    def box(self, height: int, width: int) -> Box:
+        """(top, left, height, width) of the square in an image."""
         side = self.fraction * min(height, width)
-        return [((height - side) / 2, (width - side) / 2, side, side)]
+        return (height - side) / 2, (width - side) / 2, side, side
 
 
 def cut_encoded(image: EncodedImage, boxes: Sequence[Box], *, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -14,10 +15,15 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.core.random import drawn_rows, row_and_draw
 from ssl_lt.core.types import Batch
 from ssl_lt.data.crops import Crop, cut_encoded
+from ssl_lt.data.decode import EncodedImage
 from ssl_lt.data.loaders import BatchPlan
 from ssl_lt.data.tables import EncodedTable, encoded_image
 from ssl_lt.data.to_device import Fetched, on_device
 from ssl_lt.data.workers import Workers, is_lost_worker, lost_worker
+
+# Pixels of the images that a worker opens before it cuts the first: some formats are decoded to say
+# how they are turned.
+_OPEN_PIXELS = 1 << 22
 
 # (epoch, drawn row) tells a worker everything: it keeps no epoch and no random state of its own.
 Key = tuple[int, int]
@@ -39,18 +45,38 @@ class CutFiles(Dataset[Fetched]):
         try:
             drawn = torch.tensor([row for _, row in keys])
             index, _ = row_and_draw(drawn)
-            images = torch.stack(
-                [self._views(*key, row) for key, row in zip(keys, index.tolist(), strict=True)]
-            )
+            views = [view for some in self._opened(keys, index) for view in self._cut(*some)]
         except DataError as error:
             return error
-        return images, self.table.labels[index], drawn
+        return torch.stack(views), self.table.labels[index], drawn
 
-    def _views(self, epoch: int, drawn: int, row: int) -> Tensor:
+    def _opened(
+        self, keys: list[Key], index: Tensor
+    ) -> Iterator[tuple[list[Key], list[int], list[EncodedImage]]]:
+        """Keys, rows and images, few enough at a time to be held together."""
+        rows, images, first, pixels = index.tolist(), list[EncodedImage](), 0, 0
+        for end, row in enumerate(rows, start=1):
+            with self._named(row):
+                images.append(encoded_image(self.table, row))
+            pixels += images[-1].height * images[-1].width
+            if pixels > _OPEN_PIXELS or end == len(rows):
+                yield keys[first:end], rows[first:end], images
+                images, first, pixels = [], end, 0
+
+    def _cut(self, keys: list[Key], rows: list[int], images: list[EncodedImage]) -> list[Tensor]:
+        """(V, 3, S, S) of each image; their boxes are drawn together, in a fraction of the time."""
+        sizes = [(image.height, image.width) for image in images]
+        boxes = self.crop.boxes(keys[0][0], [drawn for _, drawn in keys], sizes)
+        views = []
+        for row, image, own in zip(rows, images, boxes, strict=True):
+            with self._named(row):
+                views.append(cut_encoded(image, own, size=self.size))
+        return views
+
+    @contextmanager
+    def _named(self, row: int) -> Iterator[None]:
         try:
-            image = encoded_image(self.table, row)
-            boxes = self.crop.boxes(epoch, drawn, image.height, image.width)
-            return cut_encoded(image, boxes, size=self.size)
+            yield
         except (DataError, MemoryError):
             raise
         except Exception as error:

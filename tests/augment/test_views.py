@@ -164,11 +164,21 @@ def test_without_colors_a_view_is_the_crop_normalised():
     torch.testing.assert_close(out, (crops - mean) / std, rtol=0, atol=1e-5)
 
 
+def test_boxes_that_a_worker_draws_do_not_depend_on_the_images_beside():
+    worker, sizes = WorkerCrop(BLURRED, seed=9, num_views=2), [(20 + i, 90 - i) for i in range(60)]
+    together = worker.boxes(4, range(60), sizes)
+    assert together == [worker.boxes(4, [i], [size])[0] for i, size in enumerate(sizes)]
+    for image, (height, width) in zip(together, sizes, strict=True):
+        for top, left, rows, columns in image:
+            assert 0 <= top <= height - rows
+            assert 0 <= left <= width - columns
+
+
 def test_a_crop_made_by_a_worker_gives_the_same_view():
     images, index = noise(60), torch.arange(60)
     view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
     worker = pickle.loads(pickle.dumps(WorkerCrop(BLURRED, seed=9, num_views=2)))
-    boxes = torch.tensor([worker.boxes(4, int(i), 32, 32) for i in index])
+    boxes = torch.tensor(worker.boxes(4, index.tolist(), [(32, 32)] * 60))
     for number in (0, 1):
         keys = keys_of(index, view=number, epoch=4)
         own = crop_boxes(keys, 32, 32, scale=(0.1, 1.0))

@@ -211,8 +211,8 @@ def test_a_drafted_crop_looks_like_the_full_one():
 class Whole:
     """All of an image, from whole numbers."""
 
-    def boxes(self, epoch, index, height, width):
-        return [(0, 0, height, width)]
+    def boxes(self, epoch, index, sizes):
+        return [[(0, 0, height, width)] for height, width in sizes]
 
 
 @pytest.fixture
@@ -246,10 +246,10 @@ def test_what_is_tested_on_kept_or_compared_is_decoded_in_full(files, shrinks):
     (batch,) = ordered_batches(
         files, batch_size=1, image_size=50, device=torch.device("cpu"), workers=Workers(0)
     )
-    boxes = CentreSquare(CENTRE_FRACTION).boxes(0, 0, image.height, image.width)
+    boxes = [CentreSquare(CENTRE_FRACTION).box(image.height, image.width)]
     assert torch.equal(batch.images, cut(image, boxes, size=50))
     kept = decode_once(files, image_size=50, limit_mib=1).pixels
-    square = CentreSquare(1.0).boxes(0, 0, image.height, image.width)
+    square = [CentreSquare(1.0).box(image.height, image.width)]
     assert torch.equal(kept, cut(image, square, size=storage_size(50)))
     look = look_at(StoredImage("a.jpg", files.path(0)))
     assert (look.height, look.width) == (WIDTH, HEIGHT)
@@ -278,8 +278,8 @@ def test_what_lies_outside_a_whole_box_weighs_nothing_and_around_a_fraction_it_d
 
 
 def test_random_crops_have_whole_boxes_and_centre_squares_fractions():
-    random = WorkerCrop(LARGE_IMAGE_VIEW, seed=0, num_views=2).boxes(0, 3, 300, 400)
+    (random,) = WorkerCrop(LARGE_IMAGE_VIEW, seed=0, num_views=2).boxes(0, [3], [(300, 400)])
     assert all(type(edge) is int for box in random for edge in box)
     for fraction, height, width in ((1.0, 64, 64), (CENTRE_FRACTION, 64, 96)):
-        (box,) = CentreSquare(fraction).boxes(0, 0, height, width)
+        ((box,),) = CentreSquare(fraction).boxes(0, [0], [(height, width)])
         assert all(type(edge) is float for edge in box)

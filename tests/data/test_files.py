@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from ssl_lt.core import progress
 from ssl_lt.core.errors import DataError
-from ssl_lt.data import loaders
+from ssl_lt.data import loaders, worker_loader
 from ssl_lt.data.cache import decode_once
 from ssl_lt.data.content import content_sha256
 from ssl_lt.data.crops import CENTRE_FRACTION, CentreSquare, centre, cut, storage_size
@@ -29,9 +29,12 @@ NUM_FILES = 11
 class TwoCorners:
     """Two boxes that depend on everything a crop may depend on."""
 
-    def boxes(self, epoch, index, height, width):
-        side = 8 + index % 4 + epoch
-        return [(0, 0, side, side), (height - side, width - side, side, side)]
+    def boxes(self, epoch, index, sizes):
+        sides = [8 + row % 4 + epoch for row in index]
+        return [
+            [(0, 0, side, side), (height - side, width - side, side, side)]
+            for side, (height, width) in zip(sides, sizes, strict=True)
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_the_centre_square_is_the_usual_resize_and_centre_crop(files, size):
     )
     # Sizes at which torchvision has nothing to round: longer side and corner are whole pixels.
     image = Image.open(files.path(0)).resize(size, Image.Resampling.BICUBIC)
-    boxes = CentreSquare(CENTRE_FRACTION).boxes(0, 0, image.height, image.width)
+    boxes = [CentreSquare(CENTRE_FRACTION).box(image.height, image.width)]
     found = cut(image, boxes, size=28)[0]
     want = torch.from_numpy(np.asarray(usual(image)).copy()).permute(2, 0, 1)
     assert (found.int() - want.int()).abs().max() <= 1
@@ -110,8 +113,15 @@ def test_batches_hold_the_boxes_of_their_rows(files):
         assert torch.equal(batch.labels, batch.index % 3)
         for views, index in zip(batch.images, batch.index.tolist(), strict=True):
             image = Image.open(files.path(index))
-            boxes = TwoCorners().boxes(3, index, image.height, image.width)
+            (boxes,) = TwoCorners().boxes(3, [index], [(image.height, image.width)])
             assert torch.equal(views, cut(image, boxes, size=8))
+
+
+def test_few_or_many_images_opened_at_a_time_change_nothing(files, monkeypatch):
+    together = [batch.images for batch in make(files).epoch(3)]
+    monkeypatch.setattr(worker_loader, "_OPEN_PIXELS", 5000)  # two or three of them
+    for batch, images in zip(make(files).epoch(3), together, strict=True):
+        assert torch.equal(batch.images, images)
 
 
 def test_workers_change_nothing_and_epochs_can_be_left_in_the_middle(files):

@@ -219,7 +219,7 @@ def test_workers_cut_a_row_that_comes_again_elsewhere(files, num_workers):
     assert torch.equal(torch.cat([b.draw for b in batches]), halves.draws(0).flatten())
     for image, row, name in zip(images, index.tolist(), drawn.tolist(), strict=True):
         picture = read_image(files.path(row))
-        boxes = crop.boxes(0, name, picture.height, picture.width)
+        (boxes,) = crop.boxes(0, [name], [(picture.height, picture.width)])
         assert torch.equal(image, cut(picture, boxes, size=8))
     rare = images[index == 5]
     assert len(rare) == 3

@@ -31,8 +31,8 @@ ENVIRONMENT = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 def seen(tmp_path_factory):
     """Where all runs are, and what each of two processes found.
 
-    One run of this in about ten ended in an abort of glibc's malloc in a process on the CPU, for a
-    reason that is not known (docs/many_machines.md). It is tried once more, and said.
+    One run of this in some forty ended in an abort of glibc's malloc in a process on the CPU, for
+    a reason that is not known (docs/many_machines.md). It is tried once more, and said.
     """
     for is_last in (False, True):
         place = tmp_path_factory.mktemp("sharded")

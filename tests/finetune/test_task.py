@@ -117,8 +117,10 @@ def test_pictures_that_workers_have_cut_are_not_cut_again(batch):
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in smooth]
     cuts = torch.stack(
         [
-            cut(picture, crop.boxes(0, index, 40, 40), size=8)
-            for picture, index in zip(pictures, batch.index.tolist(), strict=True)
+            cut(picture, boxes, size=8)
+            for picture, boxes in zip(
+                pictures, crop.boxes(0, batch.index.tolist(), [(40, 40)] * 16), strict=True
+            )
         ]
     )
     assert cuts.shape == (16, 1, 3, 8, 8)
