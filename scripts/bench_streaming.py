@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from bench_throughput import MEAN, STD, ours, train_loader
+from new_process import in_new_process
 from PIL import Image
 from torch import Tensor
 
@@ -54,25 +55,38 @@ def shard_loader(place: Path, batch_size: int, workers: int, device: torch.devic
     return WorkerLoader(table, crop, plan, size=32, device=device, workers=Workers(workers))
 
 
+def rate(
+    kind: str, backbone: str, pixels: Tensor, place: Path, batch_size: int, workers: int
+) -> float:
+    """Images/s of training from `memory` or from the `shards` in a folder."""
+    accelerator = Accelerator(mixed_precision=resolve_precision("auto", PartialState().device))
+    device = accelerator.device
+    view = ContrastiveView(SMALL_IMAGE_VIEW, size=32, mean=MEAN, std=STD)
+    loader: Loader
+    if kind == "memory":
+        loader = train_loader(pixels, batch_size, device)
+    else:
+        loader = shard_loader(place, batch_size, workers, device)
+    return ours(backbone, view, loader, accelerator)
+
+
 def measure(
     backbone: str, *, batch_size: int, steps: int, rounds: int, workers: int
 ) -> dict[str, float]:
-    """Medians over the rounds, which take both in turn."""
-    accelerator = Accelerator(mixed_precision=resolve_precision("auto", PartialState().device))
-    device = accelerator.device
+    """Medians over the rounds, which take both in turn.
+
+    Each in a process of its own, as a run is: a worker that is forked where an earlier run has left
+    gigabytes of freed blocks has the system copy each of them when training writes to it.
+    """
     shape = (batch_size * steps, 3, 32, 32)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-    view = ContrastiveView(SMALL_IMAGE_VIEW, size=32, mean=MEAN, std=STD)
     found: dict[str, list[float]] = {"memory": [], "shards": []}
     with tempfile.TemporaryDirectory() as place:
         write_shards(pixels, Path(place), images_per_shard=200)
         for _ in range(rounds):
             for kind, rates in found.items():
-                if kind == "memory":
-                    loader: Loader = train_loader(pixels, batch_size, device)
-                else:
-                    loader = shard_loader(Path(place), batch_size, workers, device)
-                rates.append(ours(backbone, view, loader, accelerator))
+                arguments = (kind, backbone, pixels, Path(place), batch_size, workers)
+                rates.append(in_new_process(rate, *arguments))
     return {kind: median(rates) for kind, rates in found.items()}
 
 

@@ -13,7 +13,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.engine.plan import FitOptions, Plan
-from ssl_lt.engine.sharding import Sharding, check_shardable, is_sharded, shard, whole
+from ssl_lt.engine.sharding import Sharding, check_shardable, is_sharded, own_rows, shard
 from ssl_lt.engine.zero import AnyOptimizer, Zero, ZeroModel, ZeroOptimizer, check_zero
 
 
@@ -62,5 +62,10 @@ def gradient_norm(task: TrainTask, optimizer: AnyOptimizer) -> Tensor:
     """Scalar norm of all gradients together; where they are shared out, all processes must call."""
     if isinstance(optimizer, ZeroOptimizer):
         return optimizer.norm()
-    gradients = [p.grad for p in task.parameters() if p.grad is not None]
-    return whole(torch.nn.utils.get_total_norm(gradients))
+    gradients = [own_rows(p.grad) for p in task.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if not is_sharded(task):
+        return norm
+    square = norm.square()
+    torch.distributed.all_reduce(square)
+    return square.sqrt()

@@ -106,9 +106,20 @@ def _is_shard(tensor: Tensor) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All rows of a tensor, on every process; all must call it. One that is whole stays itself."""
-    full: Tensor = tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
-    return full
+    """All rows of a tensor, on every process; all must call it. One that is whole stays itself.
+
+    Not `DTensor.full_tensor`: what a `DTensor` sends goes through torch's functional collectives,
+    and two of them under way at once corrupt the heap of a process on gloo (torch 2.14: a loop of
+    an all-reduce and an all-gather alone ends within a minute in "malloc(): unaligned tcache").
+    """
+    if not _is_shard(tensor):
+        return tensor
+    own, rows = own_rows(tensor), -(-len(tensor) // world_size())
+    padded = own.new_zeros(rows, *tensor.shape[1:])
+    padded[: len(own)] = own
+    out = own.new_empty(world_size() * rows, *tensor.shape[1:])
+    torch.distributed.all_gather_single(out, padded)
+    return out[: len(tensor)].clone() if len(out) > len(tensor) else out
 
 
 def own_rows(tensor: Tensor) -> Tensor:

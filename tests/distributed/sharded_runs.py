@@ -9,12 +9,14 @@ import json
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from torch.distributed import _functional_collectives as functional
 
 from ssl_lt.cli import pretrain
 from ssl_lt.cli.fields import with_values
@@ -69,6 +71,8 @@ EVERY |= {
     "la, ride": {**BATCH_NORMS, "experts": "ride"},
     "rcl, compressed": {**LAYER_NORMS, "compression": 0.5, "compression-start": 0.0},
 }
+# What a DTensor sends with; see `ssl_lt.engine.sharding.whole`.
+FUNCTIONAL = ("all_reduce", "all_gather_single", "all_gather_tensor", "reduce_scatter_single")
 SHORT = {"steps": 1, "options": {"checkpoint_every": 0}}
 
 
@@ -140,7 +144,8 @@ def train(
     folder = RunFolder(Path(path))
     options = {"epochs": EPOCHS, "log_every": 1, "checkpoint_every": 2, **(options or {})}
     plan = Plan(FitOptions(**options), optim, ScheduleOptions(), 0, sharing=sharding)
-    held, built = {}, parallel.build_optimizer
+    held, built, sent = {}, parallel.build_optimizer, []
+    asked = {name: getattr(functional, name) for name in FUNCTIONAL}
 
     def noted(module, *args, **kwargs):
         held["optimizer"] = built(module, *args, **kwargs)
@@ -148,6 +153,8 @@ def train(
         return held["optimizer"]
 
     parallel.build_optimizer = noted
+    for name, function in asked.items():
+        setattr(functional, name, partial(_noted, sent, name, function))
     folder.path.mkdir(exist_ok=True)
     AcceleratorState._reset_state(True)  # of a training before, in another precision
     try:
@@ -163,12 +170,20 @@ def train(
         pass
     finally:
         parallel.build_optimizer = built
+        for name, function in asked.items():
+            setattr(functional, name, function)
     state = [v for s in held["optimizer"].state.values() for v in s.values() if v.ndim]
     return {
         "weights": sum(held["weights"].values()),
         "state": sum(own_rows(value).nbytes for value in state),
+        "functional": sorted(set(sent)),
         "left whole": all(type(p.data) is torch.Tensor for p in task.parameters()),
     }
+
+
+def _noted(sent, name, function, *args, **kwargs):
+    sent.append(name)
+    return function(*args, **kwargs)
 
 
 def result(path):
