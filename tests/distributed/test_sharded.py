@@ -27,24 +27,18 @@ ENVIRONMENT = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
-    """Where all runs are, and what each of two processes found."""
+def place(tmp_path_factory):
+    """Of all runs; one process has trained a part of one that two then finish."""
     place = tmp_path_factory.mktemp("sharded")
     task = runs.double(runs.build("method simclr"))
     runs.train(task, place / "whole, then sharded", stopped_at=runs.STOPPED_AT)
-    return place, run_on_two(runs.in_shards, str(place))
+    return place
 
 
 @pytest.fixture(scope="module")
-def place(seen):
-    """Of all runs; one process has trained a part of one that two then finish."""
-    return seen[0]
-
-
-@pytest.fixture(scope="module")
-def ranks(seen):
+def ranks(place):
     """What each of two processes found; it has also written the runs into `place`."""
-    return seen[1]
+    return run_on_two(runs.in_shards, str(place))
 
 
 @pytest.fixture(scope="module")
