@@ -23,12 +23,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from ssl_lt.core.types import Epoch
-from ssl_lt.engine import checkpoint as checkpoints
-from ssl_lt.engine.checkpoint import save_checkpoint
-from ssl_lt.engine.log import MetricsLog
+from ssl_lt.engine.checkpoints import checkpoint as checkpoints
+from ssl_lt.engine.checkpoints.checkpoint import save_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import create_run_folder
+from ssl_lt.engine.checkpoints.state import TrainingState
+from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
-from ssl_lt.engine.run_folder import create_run_folder
-from ssl_lt.engine.state import TrainingState
 from ssl_lt.models.backbones import create_backbone, feature_dim
 from ssl_lt.models.heads import ProjectorOptions, projector
 from ssl_lt.pretrain.parts import TwoViewParts

@@ -28,13 +28,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.cli.measure import features_of
-from ssl_lt.cli.saved_run import load_network, open_saved_run
-from ssl_lt.evaluate.features import Features
-from ssl_lt.evaluate.intervals import bootstrap, paired_difference
-from ssl_lt.evaluate.knn import KNNOptions, knn_predict
-from ssl_lt.evaluate.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
-from ssl_lt.evaluate.published_probe import BCL, published_probe
+from ssl_lt.evaluate.features.embed import features_of
+from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
+from ssl_lt.evaluate.probes.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
+from ssl_lt.evaluate.probes.published_probe import BCL, published_probe
+from ssl_lt.evaluate.scores.intervals import bootstrap, paired_difference
+from ssl_lt.runs.life.saved_run import load_network, open_saved_run
 
 TEMPERATURE = 0.1
 LIGHTLY_BATCH = 512

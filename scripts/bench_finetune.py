@@ -38,13 +38,13 @@ from torchvision import transforms
 
 from ssl_lt.augment.classifier_view import ClassifierView
 from ssl_lt.augment.views import SMALL_IMAGE_VIEW, ContrastiveView
+from ssl_lt.core.precision import resolve_precision
 from ssl_lt.core.types import Batch
-from ssl_lt.data.loaders import BatchPlan, TrainLoader
-from ssl_lt.data.tables import PixelTable
+from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
+from ssl_lt.data.tables.table import PixelTable
 from ssl_lt.engine.allocator import keep_freed_memory
-from ssl_lt.engine.precision import resolve_precision
-from ssl_lt.finetune.contrast_task import ContrastTask, build_contrast
 from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.losses.labelled_rows import labelled_rows
 from ssl_lt.losses.registry import LOSSES
 from ssl_lt.models.backbones import create_backbone, feature_dim

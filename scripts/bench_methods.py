@@ -27,19 +27,19 @@ from bench_throughput import FixedView
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.cli.build import open_data
-from ssl_lt.cli.fields import with_values
-from ssl_lt.cli.pretrain import build_task, default
+from ssl_lt.cli.commands.pretrain import build_task, default
+from ssl_lt.core.precision import resolve_precision
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch
-from ssl_lt.data.loaders import BatchPlan, TrainLoader
+from ssl_lt.data.dataset import open_data
+from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
-from ssl_lt.engine.precision import resolve_precision
 from ssl_lt.losses.sinkhorn import sinkhorn
 from ssl_lt.pretrain.two_views import TwoViewTask
+from ssl_lt.runs.config.schema import with_values
 
 # Name in the table -> method, plug-ins, and what is set beside the defaults.
 METHODS: dict[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {

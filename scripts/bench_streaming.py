@@ -24,13 +24,13 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_lt.augment.views import SMALL_IMAGE_VIEW, ContrastiveView, WorkerCrop
+from ssl_lt.core.precision import resolve_precision
+from ssl_lt.core.types import Loader
+from ssl_lt.data.loading.shard_plan import epoch_plan
+from ssl_lt.data.loading.worker_loader import WorkerLoader
+from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.options import DataOptions, SourceOptions
-from ssl_lt.data.shard_plan import epoch_plan
-from ssl_lt.data.sources import open_source
-from ssl_lt.data.worker_loader import WorkerLoader
-from ssl_lt.data.workers import Workers
-from ssl_lt.engine.plan import Loader
-from ssl_lt.engine.precision import resolve_precision
+from ssl_lt.data.sources.registry import open_source
 
 
 def write_shards(pixels: Tensor, place: Path, *, images_per_shard: int) -> None:

@@ -37,14 +37,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from ssl_lt.augment.views import SMALL_IMAGE_VIEW, ContrastiveView
-from ssl_lt.core.types import Batch
-from ssl_lt.data.loaders import BatchPlan, TrainLoader
-from ssl_lt.data.tables import PixelTable
+from ssl_lt.core.precision import resolve_precision
+from ssl_lt.core.types import Batch, Loader
+from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
+from ssl_lt.data.tables.table import PixelTable
+from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.optim import OptimOptions
-from ssl_lt.engine.plan import FitOptions, Loader, Plan
-from ssl_lt.engine.precision import resolve_precision
-from ssl_lt.engine.run_folder import create_run_folder
+from ssl_lt.engine.plan import FitOptions, Plan
 from ssl_lt.engine.schedule import ScheduleOptions
 from ssl_lt.models.backbones import create_backbone, feature_dim
 from ssl_lt.models.heads import ProjectorOptions, projector

@@ -37,10 +37,11 @@ from typing import Any
 import yaml
 
 from ssl_lt.core.errors import UserError
-from ssl_lt.engine.run_folder import RunFolder
-from ssl_lt.report.plain import to_plain
-from ssl_lt.report.results import RunResult, read_results
-from ssl_lt.report.seeds import COLUMNS, leading_groups, seed_rows, spread
+from ssl_lt.core.plain import to_plain
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.evaluate.scores.evaluation import COLUMNS, leading_groups, spread
+from ssl_lt.report.records.results import RunResult, read_results
+from ssl_lt.report.tables.seeds import seed_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lt.cli.runs import stored_values
-from ssl_lt.cli.sample_scores import file_of_epoch, read_scores
-from ssl_lt.cli.saved_run import run_config_of
 from ssl_lt.core.errors import DataError, UserError
 from ssl_lt.data.long_tail import COUNTS, groups_by_count, groups_by_thirds
-from ssl_lt.data.sources import open_source
-from ssl_lt.data.split import Split, read_split
-from ssl_lt.engine.checkpoint import newest_checkpoint
-from ssl_lt.engine.run_folder import RunFolder, open_run_folder
+from ssl_lt.data.sources.registry import open_source
+from ssl_lt.data.splits.split import Split, read_split
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
 from ssl_lt.evaluate.tail import Floats, Integers, few_over_many, frequency_correlation
+from ssl_lt.runs.life.find import stored_values
+from ssl_lt.runs.life.saved_run import run_config_of
+from ssl_lt.runs.life.scores import file_of_epoch, read_scores
 
 SAMPLE_SCORES = ("memorisation", "disagreement")
 

@@ -34,15 +34,16 @@ from machine_rates import Alone, Rates, alone, measure_rates, summed
 from step_parts import BACKWARD, CHECK, CLEARING, PARTS, UPDATE, mark_scopes, profiled, scope
 from step_work import Layer, Work, work_of
 
-from ssl_lt.cli import finetune_config, supervised
-from ssl_lt.cli.build import open_data
-from ssl_lt.cli.fields import with_values
+from ssl_lt.core.precision import resolve_precision
 from ssl_lt.core.task import TrainTask
-from ssl_lt.data.loaders import BatchPlan, TrainLoader
+from ssl_lt.data.dataset import open_data
+from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
-from ssl_lt.engine.precision import resolve_precision
+from ssl_lt.runs.build import finetuning as supervised
+from ssl_lt.runs.config import finetune as finetune_config
+from ssl_lt.runs.config.schema import with_values
 
 # Name in the table -> loss, and what is set beside the defaults.
 RECIPES: dict[str, tuple[str, Mapping[str, Any]]] = {

@@ -35,7 +35,7 @@ from soak_compare import differences, newest_step, number_of_lines
 from soak_tally import Tally, table
 
 from ssl_lt.cli.main import run_verb
-from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 
 # Two branches, a memory, a class prior: all that a checkpoint can hold. Lines and checkpoints fall
 # on different steps, so that some checkpoints hold sums of a line that is not written yet.
@@ -44,7 +44,7 @@ WORDS = shlex.split(
     "--batch-size 64 --warmup-epochs 1 --num-workers 0 --mixed-precision no --log-every 2 "
     "--knn-every 2 --checkpoint-every 3"
 )
-PRELOADED = ("ssl_lt.cli.pretrain", "ssl_lt.models.backbones", "sklearn.datasets", "faiss")
+PRELOADED = ("ssl_lt.cli.commands.pretrain", "ssl_lt.models.backbones", "sklearn.datasets", "faiss")
 STEPS_PER_EPOCH = 9
 PATIENCE_SECONDS = 1800
 # A signal -> exit codes that are right for it, beside 0 where the run was finished before.

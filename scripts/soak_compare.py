@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 
 
 def number_of_lines(run: RunFolder) -> int:

@@ -93,6 +93,8 @@ class ViewOptions:
 
 SMALL_IMAGE_VIEW = ViewOptions()
 LARGE_IMAGE_VIEW = ViewOptions(min_scale=0.08, blur_probability=0.5)
+# The augmentation of fine-tuning where pictures are too large for a padded crop.
+CROP_AND_FLIP = ViewOptions(min_scale=0.08, jitter_probability=0.0, gray_probability=0.0)
 
 
 class PlainView(nn.Module):

@@ -2,62 +2,63 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ssl_lt.cli.failure import as_user_error, is_first_to_fail, say
-from ssl_lt.cli.help_pages import kept_page
-from ssl_lt.core.errors import EXIT_CODES
+from ssl_lt.core.errors import EXIT_CODES, ConfigError
 from ssl_lt.engine.signals import Stopped
+from ssl_lt.runs.life.failure import as_user_error, is_first_to_fail, say
 
-_USAGE = f"""usage: ssl-lt {{pretrain,finetune,evaluate,retrain,report,tail,export,data,doctor}} ...
+_USAGE = f"""usage: ssl-lt COMMAND ...                                    each takes --help
 
   pretrain   learn a representation without labels
   finetune   train a classifier, from a pretrained run or from scratch
   evaluate   kNN and linear probe on the balanced test split, and the report
+
+after training
   retrain    other classifiers on a run's frozen features, in seconds
   report     one page that compares runs
-  tail       training images that look rare to a run without labels, to label first
   export     a run's network as a folder that timm loads, with a card, and as ONNX
-  data       look at a data set, split it or pack it, before training
-  doctor     what is installed, and what is wrong with it
+  tail       training images that look rare to a run without labels, to label first
 
-Each takes --help.
+before training
+  data       inspect a data set, split it or pack it
+  doctor     what is installed, and what is wrong with it
 
 {EXIT_CODES}"""
 
-_VERBS = (
+_DATA_USAGE = f"""usage: ssl-lt data COMMAND SOURCE ...                        each takes --help
+
+  inspect   classes, sizes, what cannot be read, copies and train/test leaks: a page and JSON
+  split     a long-tailed training split and a balanced test split that share no picture
+  pack      parquet or tar shards of any source; continues where it was stopped
+
+SOURCE is what --data takes elsewhere: cifar100, folder:photos, csv:list.csv.
+
+{EXIT_CODES}"""
+
+_COMMANDS = (
     "pretrain", "finetune", "evaluate", "retrain", "report", "tail", "export", "data", "doctor",
 )  # fmt: skip
+_DATA_COMMANDS = ("inspect", "split", "pack")
 
 
 def main() -> None:
-    """Runs the verb named by the first word."""
-    verb, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
-    if verb in ("--help", "-h"):
-        print(_USAGE, end="")
-        sys.exit(0)
-    if verb not in _VERBS:
-        print(f"error: unknown command {verb!r}; see ssl-lt --help", file=sys.stderr)
-        sys.exit(2)
+    """Runs the command named by the first word."""
+    verb, *words = sys.argv[1:] or ["--help"]
     run_verb(verb, words)
 
 
 def run_verb(verb: str, words: list[str] | None = None) -> None:
     """Runs one command and exits with its code: one line on stderr for what a user can mend."""
-    import importlib
-
     words = sys.argv[1:] if words is None else words
-    page = kept_page([verb, *words])
-    if page is not None:
-        print(page, end="")
-        sys.exit(0)
-    command: Callable[[list[str]], int] = importlib.import_module(f"ssl_lt.cli.{verb}").main
     try:
-        code = command(words)
+        code = _command(verb, words)
     except Stopped as stopped:
-        if _is_first():
+        if os.environ.get("RANK", "0") == "0":
             print(f"{stopped}; --resume goes on from there", file=sys.stderr)
         code = stopped.exit_code
     except KeyboardInterrupt:
@@ -72,5 +73,34 @@ def run_verb(verb: str, words: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+def _command(verb: str, words: list[str]) -> int:
+    """Finds the command and runs it.
+
+    Raises:
+        ConfigError: there is no such command.
+    """
+    if verb in ("--help", "-h"):
+        print(_USAGE, end="")
+        return 0
+    if verb == "data":
+        if not words or words[0] in ("--help", "-h"):
+            print(_DATA_USAGE, end="")
+            return 0
+        verb, *words = words
+        module = f"data_{_known(verb, _DATA_COMMANDS, of='ssl-lt data')}"
+    else:
+        module = _known(verb, _COMMANDS, of="ssl-lt")
+    run: Callable[[list[str]], int] = importlib.import_module(f"ssl_lt.cli.commands.{module}").main
+    return run(words)
+
+
+def _known(name: str, commands: Sequence[str], *, of: str) -> str:
+    """The name itself.
+
+    Raises:
+        ConfigError: there is no such command.
+    """
+    if name in commands:
+        return name
+    nearest = difflib.get_close_matches(name, commands, n=1, cutoff=0.0)[0]
+    raise ConfigError(f"unknown command {name!r}, did you mean {nearest}? See {of} --help")

@@ -5,6 +5,9 @@ With one process, or none initialised, every function is the identity.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -89,6 +92,27 @@ def gather_objects(value: T) -> list[T]:
     found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def wait_for_everyone() -> None:
+    """Returns once every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def first_of_each_machine() -> Iterator[None]:
+    """A block that rank 0 goes through first, then one process of each machine, then the rest.
+
+    What one downloads the others find: on a disk that machines share and on disks of their own.
+    """
+    is_local_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    turn = 0 if rank() == 0 else 1 if is_local_first else 2
+    for _ in range(turn):
+        wait_for_everyone()
+    yield
+    for _ in range(2 - turn):
+        wait_for_everyone()
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,3 +75,18 @@ class View(Protocol):
 
     def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """Of images (B, 3, S, S) uint8 that loader workers have cropped."""
+
+
+class Loader(Protocol):
+    """Where batches come from; see `ssl_lt.data.loading.plan`."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch, over all processes."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+
+    def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """This rank's batches of an epoch, from `first_step` on."""

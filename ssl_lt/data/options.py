@@ -10,7 +10,7 @@ from typing import Literal
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.urls import local_path
-from ssl_lt.data.workers import Workers
+from ssl_lt.data.loading.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,21 @@ from ssl_lt.core.distributed import all_true, rank, world_size
 from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
-from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.core.types import Batch, Epoch, Loader
 from ssl_lt.engine.allocator import keep_freed_memory
-from ssl_lt.engine.checkpoint import newest_checkpoint, save_checkpoint
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint, save_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
+from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
 from ssl_lt.engine.finite import Part, check_weights, mean_of, not_finite
 from ssl_lt.engine.layout import laid_out
-from ssl_lt.engine.log import MetricsLog
+from ssl_lt.engine.logs.metrics import MetricsLog
+from ssl_lt.engine.logs.progress_bar import ProgressBar
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.parallel import gradient_norm, is_shared_out, parallel
-from ssl_lt.engine.plan import EndOfEpoch, Loader, Plan
-from ssl_lt.engine.progress import ProgressBar
-from ssl_lt.engine.run_folder import RunFolder, remove_leftovers
+from ssl_lt.engine.plan import EndOfEpoch, Plan
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.engine.sharding import is_sharded, make_whole, whole_weights
 from ssl_lt.engine.signals import Stopped, StopRequest
-from ssl_lt.engine.state import TrainingState, check_same_step, notes_on
 from ssl_lt.models.batch_norm import synchronised
 
 

@@ -1,16 +1,16 @@
-"""What the loop is told: options, where batches come from, what to do between epochs."""
+"""What the loop is told: options, and what to do between epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.precision import Precision
 from ssl_lt.core.task import TrainTask
-from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.core.types import Epoch
 from ssl_lt.engine.optim import LrScale, OptimOptions, same_rate
-from ssl_lt.engine.precision import Precision
 from ssl_lt.engine.schedule import ScheduleOptions
 from ssl_lt.engine.sharding import Sharding
 from ssl_lt.engine.zero import Zero
@@ -79,21 +79,6 @@ class Plan:
     lr_scale: LrScale = same_rate
     identity: Identity = field(default_factory=Identity)
     sharing: Sharding | Zero | None = None
-
-
-class Loader(Protocol):
-    """Where batches come from; see `ssl_lt.data.loaders`."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images a batch, over all processes."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
-
-    def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
-        """This rank's batches of an epoch, from `first_step` on."""
 
 
 # (unwrapped task, epoch just ended) -> numbers to log; every rank runs it and gets the same ones.

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_lt.finetune.elm import ElmOptions, ElmTask
-from ssl_lt.finetune.hybrid import HybridOptions, hybrid_psc, hybrid_sc
-from ssl_lt.finetune.parametric_contrast import gpaco, paco
 from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.robust_task import RobustTask
-from ssl_lt.finetune.sub_class_task import SubClassTask
-from ssl_lt.finetune.task import ClassifierTask
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.tasks.elm import ElmOptions, ElmTask
+from ssl_lt.finetune.tasks.hybrid import HybridOptions, hybrid_psc, hybrid_sc
+from ssl_lt.finetune.tasks.parametric_contrast import gpaco, paco
+from ssl_lt.finetune.tasks.robust_task import RobustTask
+from ssl_lt.finetune.tasks.sub_class_task import SubClassTask
 from ssl_lt.losses.distributional_robustness import DistributionalRobustnessOptions
 from ssl_lt.losses.parametric_contrastive import (
     MomentumContrastiveOptions,

@@ -10,12 +10,14 @@ from functools import partial
 from typing import Any, cast
 
 import timm
+import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.models.cifar_experts import CifarExperts, SharedGradient
 from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
+from ssl_lt.models.options import ModelOptions
 
 _CFG = {
     "input_size": (3, 32, 32),
@@ -164,3 +166,14 @@ def create_experts(
 def feature_dim(backbone: nn.Module) -> int:
     """Width of the features; some of timm's models widen them after `num_features`."""
     return int(cast(int, getattr(backbone, "head_hidden_size", None) or backbone.num_features))
+
+
+def build_backbone(options: ModelOptions, *, image_size: int, seed: int) -> tuple[nn.Module, int]:
+    """The network and the width of its features; its weights follow from the seed.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    torch.manual_seed(seed)
+    backbone = create_backbone(options.backbone, width=options.width, image_size=image_size)
+    return backbone, feature_dim(backbone)

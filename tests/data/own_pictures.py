@@ -10,7 +10,7 @@ from PIL import Image
 
 from ssl_lt.core.errors import UserError
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources import open_source
+from ssl_lt.data.sources.registry import open_source
 
 
 def draw(path: Path, value: int = 0) -> Path:

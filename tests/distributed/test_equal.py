@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_lt.cli.measure import classifier_predictions, features_of
-from ssl_lt.cli.monitor import Monitor
 from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.evaluate.features.embed import classifier_predictions, features_of
+from ssl_lt.evaluate.monitor import Monitor
 from ssl_lt.models.batch_norm import synchronised
 from tests.distributed.pool import run_on
 from tests.finetune import every_loss

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from ssl_lt.cli import pretrain
-from ssl_lt.cli.runs import take_resume
+from ssl_lt.cli.commands import pretrain
+from ssl_lt.runs.life.find import take_resume
 from tests.distributed.nodes import free_port
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 
 from ssl_lt.core.errors import CheckpointError, ConfigError, NumericError
-from ssl_lt.engine.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
-from ssl_lt.engine.run_folder import create_run_folder
 from ssl_lt.engine.signals import Stopped
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 

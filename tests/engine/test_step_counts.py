@@ -15,18 +15,20 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ssl_lt.cli import finetune_config, pretrain, supervised
-from ssl_lt.cli.build import Data
-from ssl_lt.cli.fields import with_values
+from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.data.dataset import Data
 from ssl_lt.data.options import DataOptions
-from ssl_lt.data.tables import PixelTable
+from ssl_lt.data.tables.table import PixelTable
+from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
-from ssl_lt.engine.run_folder import create_run_folder
-from ssl_lt.finetune.meta_sampled_task import MetaSampledTask
+from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
 from ssl_lt.losses.sinkhorn import sinkhorn
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
+from ssl_lt.runs.build import finetuning as supervised
+from ssl_lt.runs.config import finetune as finetune_config
+from ssl_lt.runs.config.schema import with_values
 from tests.engine.device_counter import META, HostCopyError, KernelCounter, on_device, step_kernels
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 

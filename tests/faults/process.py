@@ -15,7 +15,12 @@ import torch
 # Forked from a process that has imported everything and computed nothing yet.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["ssl_lt.cli.pretrain", "ssl_lt.models.backbones", "sklearn.datasets", "tests.faults.process"]
+    [
+        "ssl_lt.cli.commands.pretrain",
+        "ssl_lt.models.backbones",
+        "sklearn.datasets",
+        "tests.faults.process",
+    ]
 )
 PATIENCE_SECONDS = 240  # of a machine that has other things to do
 

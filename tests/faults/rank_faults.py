@@ -71,7 +71,7 @@ def poisoned_sample():
 
 def other_data():
     """One image is missing where this process looks."""
-    import ssl_lt.cli.build as build
+    import ssl_lt.data.dataset as build
 
     choose = build.choose_split
 

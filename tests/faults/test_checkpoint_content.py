@@ -16,19 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssl_lt.core.errors import CheckpointError, DataError
-from ssl_lt.engine import state as state_module
-from ssl_lt.engine.checkpoint import (
+from ssl_lt.engine.checkpoints import state as state_module
+from ssl_lt.engine.checkpoints.checkpoint import (
     FORMAT_VERSION,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
     signed,
 )
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.engine.checkpoints.state import TrainingState, notes_on
 from ssl_lt.engine.fit import fit
-from ssl_lt.engine.log import MetricsLog
+from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.plan import Identity
-from ssl_lt.engine.run_folder import RunFolder
-from ssl_lt.engine.state import TrainingState, notes_on
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 from tests.faults.hostile import Sentinel
 

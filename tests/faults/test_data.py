@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.content import content_sha256
-from ssl_lt.data.packed import open_packed
-from ssl_lt.data.split import read_split, write_split
-from ssl_lt.data.tables import FileTable, PixelTable
+from ssl_lt.data.splits.split import read_split, write_split
+from ssl_lt.data.tables.content import content_sha256
+from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.data.tables.table import FileTable, PixelTable
 from tests.cli.commands import TINY, call, refuses, snapshot, succeed
 from tests.faults.hostile import bomb_png
 

@@ -11,12 +11,18 @@ import signal
 import pytest
 import torch
 
-from ssl_lt.cli import finetune_run, runs
-from ssl_lt.engine import checkpoint as checkpoints
 from ssl_lt.engine import fit as loop
-from ssl_lt.engine.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
-from ssl_lt.engine.run_folder import create_run_folder, new_run_folder
+from ssl_lt.engine.checkpoints import checkpoint as checkpoints
+from ssl_lt.engine.checkpoints.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from ssl_lt.engine.checkpoints.run_folder import create_run_folder, new_run_folder
 from ssl_lt.engine.signals import Stopped
+from ssl_lt.runs import finetune as finetune_run
+from ssl_lt.runs.life import find as runs
 from tests.cli.commands import TINY, call, snapshot, succeed
 from tests.engine.tiny import TinyTask
 from tests.faults.process import Child, Command
@@ -247,7 +253,7 @@ def killed_exporting(*words):
 
 
 def killed_evaluating(*words):
-    from ssl_lt.cli import evaluate
+    from ssl_lt.cli.commands import evaluate
 
     die_instead_of(evaluate, "record", "evaluate", *words)
 

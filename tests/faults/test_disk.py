@@ -12,8 +12,13 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import DiskError
-from ssl_lt.engine.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
-from ssl_lt.engine.run_folder import trim_lines
+from ssl_lt.engine.checkpoints.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from ssl_lt.engine.checkpoints.run_folder import trim_lines
 from tests.cli.commands import TINY, call, snapshot, succeed
 from tests.faults.tiny_runs import assert_same_run, measured, train
 
@@ -102,7 +107,7 @@ def test_a_run_that_found_the_disk_full_goes_on_when_there_is_room(tmp_path):
 def test_a_place_that_cannot_be_written_is_found_before_the_first_step(
     tmp_path, monkeypatch, run_dir, code, says
 ):
-    from ssl_lt.cli import pretrain
+    from ssl_lt.cli.commands import pretrain
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrain, "train", lambda *_, **__: pytest.fail("it began"))
@@ -119,7 +124,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_step(
 # end of one, and is that of a measurement.
 @pytest.mark.parametrize("lines", [0, 1, 2])
 def test_a_log_that_cannot_be_written_ends_the_run_with_its_state_saved(tmp_path, lines):
-    from ssl_lt.engine import log
+    from ssl_lt.engine.logs import metrics as log
 
     path, append = tmp_path / "run", log.append_line
     aside, written = tmp_path / "aside", []

@@ -23,15 +23,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import ssl_lt
-from ssl_lt.cli.yaml_file import read_yaml
 from ssl_lt.core.errors import CheckpointError, ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.packed import open_packed
-from ssl_lt.data.sources import open_source
-from ssl_lt.data.split import read_index_list, read_split
+from ssl_lt.data.sources.registry import open_source
+from ssl_lt.data.splits.split import read_index_list, read_split
+from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.evaluate.picture_records import read_pictures
 from ssl_lt.models.weights import load_backbone_weights
-from ssl_lt.report.pictures import read_pictures
-from ssl_lt.report.results import read_results
+from ssl_lt.report.records.results import read_results
+from ssl_lt.runs.config.yaml_file import read_yaml
 from tests.faults.hostile import Sentinel, bomb_png
 
 SOURCES = sorted(Path(ssl_lt.__file__).parent.rglob("*.py"))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lt.cli import pretrain
-from ssl_lt.cli.parse import write_config
+from ssl_lt.cli.commands import pretrain
+from ssl_lt.cli.config.parse import write_config
 from ssl_lt.core.errors import ConfigError, DiskError
-from ssl_lt.engine.lock import run_lock
-from ssl_lt.engine.run_folder import RunFolder, create_run_folder
+from ssl_lt.engine.checkpoints.lock import run_lock
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, create_run_folder
 from tests.cli.commands import TINY, call, snapshot
 from tests.distributed.pool import run_on_two
 from tests.faults.process import PATIENCE_SECONDS, Child
@@ -110,7 +110,7 @@ def test_the_holder_may_take_it_again_and_gives_it_back_at_the_end(folder, holde
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_new_run_holds_its_folder_while_it_trains(tmp_path, monkeypatch, verb):
-    from ssl_lt.cli import finetune_run
+    from ssl_lt.runs import finetune as finetune_run
 
     codes = []
 

@@ -13,10 +13,10 @@ from torch import nn
 from ssl_lt.core.errors import NumericError, OutOfMemoryError
 from ssl_lt.core.types import StepOutput
 from ssl_lt.engine import fit as engine
-from ssl_lt.engine.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.finite import Part, not_finite
 from ssl_lt.engine.optim import OptimOptions
-from ssl_lt.engine.run_folder import create_run_folder
 from ssl_lt.pretrain.two_views import TwoViewTask
 from tests.cli.commands import TINY, call
 from tests.engine.tiny import TinyLoader, TinyTask, plan

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ssl_lt.data.loaders import BatchPlan
-from ssl_lt.engine.checkpoint import newest_checkpoint
-from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.cli.commands import succeed
 from tests.faults import rank_faults
 from tests.faults.ranks import Ranks

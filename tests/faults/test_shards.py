@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ssl_lt.cli.main import run_verb
+from ssl_lt.data.loading.shard_plan import ShardPlan
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.shard_plan import ShardPlan
-from ssl_lt.data.sources import open_source
+from ssl_lt.data.sources.registry import open_source
 from ssl_lt.pretrain.two_views import TwoViewTask
 from tests.cli.commands import succeed
 from tests.faults.process import Child

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lt.engine.checkpoint import newest_checkpoint
-from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.faults.tiny_runs import train
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

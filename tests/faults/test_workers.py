@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 
 from ssl_lt.augment.views import WorkerCrop
-from ssl_lt.cli.failure import as_user_error
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.loaders import BatchPlan
-from ssl_lt.data.ordered import ordered_batches
-from ssl_lt.data.tables import FileTable
-from ssl_lt.data.worker_loader import WorkerLoader, fetch
-from ssl_lt.data.workers import Workers
-from ssl_lt.engine.checkpoint import newest_checkpoint
+from ssl_lt.data.loading.ordered import ordered_batches
+from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.worker_loader import WorkerLoader, fetch
+from ssl_lt.data.loading.workers import Workers
+from ssl_lt.data.tables.table import FileTable
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.out_of_memory import is_out_of_memory
-from ssl_lt.engine.run_folder import RunFolder
+from ssl_lt.runs.life.failure import as_user_error
 from tests.cli.commands import TINY, call, succeed
 
 CPU = torch.device("cpu")

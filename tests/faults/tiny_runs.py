@@ -10,10 +10,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ssl_lt.engine import checkpoint as checkpoints
-from ssl_lt.engine.checkpoint import load_checkpoint
+from ssl_lt.engine.checkpoints import checkpoint as checkpoints
+from ssl_lt.engine.checkpoints.checkpoint import load_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, create_run_folder
 from ssl_lt.engine.fit import fit
-from ssl_lt.engine.run_folder import RunFolder, create_run_folder
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 
 STEPS_PER_EPOCH, STEPS = 4, 12

@@ -11,11 +11,11 @@ from functools import cache
 import numpy as np
 import torch
 
-from ssl_lt.cli.build import open_data
-from ssl_lt.cli.fields import with_values
-from ssl_lt.cli.finetune_config import ENTRIES, default
-from ssl_lt.cli.supervised import build_task
 from ssl_lt.core.types import Batch
+from ssl_lt.data.dataset import open_data
+from ssl_lt.runs.build.finetuning import build_task
+from ssl_lt.runs.config.finetune import ENTRIES, default
+from ssl_lt.runs.config.schema import with_values
 
 NAMES = list(ENTRIES)
 BATCH_SIZE = 24

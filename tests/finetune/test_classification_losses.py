@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lt.cli.build import open_data
-from ssl_lt.cli.finetune_config import default
-from ssl_lt.cli.supervised import build_task
+from ssl_lt.data.dataset import open_data
 from ssl_lt.losses.registry import LOSSES
+from ssl_lt.runs.build.finetuning import build_task
+from ssl_lt.runs.config.finetune import default
 from tests.cli.commands import TINY, call, succeed
 
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]

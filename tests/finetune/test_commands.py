@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_lt.report.results import read_results
+from ssl_lt.report.records.results import read_results
 from tests.cli.commands import TINY, call, succeed
 
 CONTRASTS = ["scl", "bcl", "rcl", "bcl_rcl"]

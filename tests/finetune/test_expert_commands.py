@@ -9,7 +9,7 @@ import timm
 import torch
 import yaml
 
-from ssl_lt.report.results import read_results
+from ssl_lt.report.records.results import read_results
 from tests.cli.commands import TINY, call, succeed
 
 SMALL = [*TINY, "--imbalance-factor", "100", "--eval-every", "0"]

@@ -9,8 +9,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from ssl_lt.cli.finetune_config import read_config
-from ssl_lt.report.results import read_results
+from ssl_lt.report.records.results import read_results
+from ssl_lt.runs.config.finetune import read_config
 from tests.cli.commands import TINY, call, succeed
 
 RECIPES = Path(__file__).parents[2] / "configs/finetune/laptop"

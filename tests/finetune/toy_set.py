@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from ssl_lt.core.types import Batch
 from ssl_lt.engine.fit import fit
-from ssl_lt.evaluate.features import extract_features
+from ssl_lt.evaluate.features.extract import extract_features
 from ssl_lt.finetune.registry import STEPS
 from ssl_lt.models.classifiers import linear_classifier
 from tests.engine.tiny import TinyLoader, plan

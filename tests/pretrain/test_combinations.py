@@ -18,16 +18,16 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_lt.cli.build import open_data
-from ssl_lt.cli.fields import with_values
-from ssl_lt.cli.pretrain import build_task, default, train
-from ssl_lt.cli.start_run import start_run
+from ssl_lt.cli.commands.pretrain import build_task, default, train
 from ssl_lt.core.types import Batch, Epoch
-from ssl_lt.data.loaders import BatchPlan
-from ssl_lt.engine.checkpoint import newest_checkpoint
+from ssl_lt.data.dataset import open_data
+from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
+from ssl_lt.runs.config.schema import with_values
+from ssl_lt.runs.life.start import start_run
 from tests.distributed.pool import NUM_RANKS, run_on_two
 
 SETS = [(), *((name,) for name in PLUGINS), tuple(PLUGINS)]

@@ -14,8 +14,8 @@ import yaml
 from safetensors.torch import save_file
 
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
-from ssl_lt.data.split import Recipe, Split, write_split
-from ssl_lt.engine.checkpoint import Checkpoint, save_checkpoint
+from ssl_lt.data.splits.split import Recipe, Split, write_split
+from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssl_lt.models.backbones import create_backbone
 from ssl_lt.models.pruned_twin import prunable_weights
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lt.cli.pretrain import read_config
+from ssl_lt.cli.commands.pretrain import read_config
 
 RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
 FILES = sorted(RECIPES.glob("*/*.yaml"))

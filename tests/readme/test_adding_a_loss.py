@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_lt.cli import finetune_config
 from ssl_lt.losses.registry import LOSSES, LossEntry
-from ssl_lt.report.results import read_results
+from ssl_lt.report.records.results import read_results
+from ssl_lt.runs.config import finetune as finetune_config
 from tests.cli.commands import TINY, call, succeed
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_a_loss.md"

@@ -8,9 +8,10 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ssl_lt.cli import finetune_config, pretrain
-from ssl_lt.cli.fields import to_mapping
-from ssl_lt.cli.yaml_file import read_yaml
+from ssl_lt.cli.commands import pretrain
+from ssl_lt.runs.config import finetune as finetune_config
+from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.config.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lt.cli import finetune_config, pretrain
-from ssl_lt.cli.options import EvaluateConfig
-from ssl_lt.cli.parse import parse, read_configs, split_arguments
-from ssl_lt.cli.runs import take_resume
+from ssl_lt.cli.commands import pretrain
+from ssl_lt.cli.config.parse import parse, read_configs, split_arguments
+from ssl_lt.runs.config import finetune as finetune_config
+from ssl_lt.runs.config.options import EvaluateConfig
+from ssl_lt.runs.life.find import take_resume
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

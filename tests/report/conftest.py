@@ -6,17 +6,11 @@ import pytest
 from PIL import Image
 
 from ssl_lt.data.long_tail import exponential_counts, groups_by_count, groups_by_thirds
-from ssl_lt.evaluate.accuracy import accuracy_from_confusion, confusion_matrix
-from ssl_lt.report.curves import Curve
-from ssl_lt.report.pictures import FeatureMap, Neighbours, Pictures, Strip, Thumbnail
-from ssl_lt.report.results import (
-    DataDescription,
-    Environment,
-    Evaluation,
-    RunResult,
-    Timing,
-    class_groups,
-)
+from ssl_lt.evaluate.picture_records import FeatureMap, Neighbours, Pictures, Strip, Thumbnail
+from ssl_lt.evaluate.scores.accuracy import accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.scores.evaluation import Evaluation, class_groups
+from ssl_lt.report.records.curves import Curve
+from ssl_lt.report.records.results import DataDescription, Environment, RunResult, Timing
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""`ssl-lt data inspect`: look at every image once and say what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_flags
+from ssl_lt.core.folders import check_replaceable, whole_folder
+from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
+from ssl_lt.data.curate.opened import OpenSource, look_at_all, open_whole
+from ssl_lt.data.options import SourceFlags
+from ssl_lt.data.tables.thumbnail import thumbnail
+from ssl_lt.report.pages.inspection import Sheet, write_inspection
+from ssl_lt.report.pages.templates import Tile
+from ssl_lt.report.tables.inspection import how_many, summary_tables, warnings, where
+from ssl_lt.report.tables.table import to_rich
+
+_PAGE, _NUMBERS = "index.html", "index.json"
+_MOST_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class InspectConfig(SourceFlags):
+    """Look at a data set before training on it: ssl-lt data inspect SOURCE [flags].
+
+    Decodes every image once. Says how many each class has, which cannot be read, which occur more
+    than once, under several classes or in both training and test set, and which are grey or of one
+    colour; a page, the same in JSON, and a summary here. Nothing is held out of the training set.
+    """
+
+    output: Path | None = None
+    """Folder to write; none: inspections/ and the name of the source."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see `--help`."""
+    words = with_flags(split_arguments(arguments), "--data")
+    config = parse(InspectConfig(), words, read_configs(words), prog="ssl-lt data inspect")
+    opened = open_whole(config)
+    output = config.output or Path("inspections") / opened.file_name
+    check_replaceable(output, marker=_NUMBERS, flag="--output")
+    looks = look_at_all(opened)
+    found = inspection(
+        opened.source.name,
+        opened.source.class_names,
+        looks,
+        {part: table.labels.numpy() for part, table in opened.parts.items()},
+    )
+    sheets = _sheets(found, opened)
+    with whole_folder(output) as folder:
+        write_inspection(found, folder / _PAGE, sheets=sheets)
+    console = Console()
+    for table in summary_tables(found):
+        console.print(to_rich(table))
+    for warning in warnings(found):
+        print(f"warning: {warning}")
+    print(f"page: {(output / _PAGE).resolve()}\nlists: {(output / _NUMBERS).resolve()}")
+    return 0
+
+
+def _sheets(found: Inspection, opened: OpenSource) -> list[Sheet]:
+    """The first pictures of what is not as it should be."""
+    kinds: list[tuple[str, list[tuple[Entry, ...]]]] = [
+        ("Trained on and tested on", [copies.images for copies in found.leaks]),
+        ("To choose by, and trained or tested on", [copies.images for copies in found.spoiled]),
+        ("Under more than one class", [copies.images for copies in found.conflicts]),
+        ("More than once in training", [copies.images for copies in found.duplicates("train")]),
+        ("One colour", [(entry,) for part in found.parts for entry in part.constant]),
+        ("Grey", [(entry,) for part in found.parts for entry in part.grey]),
+    ]
+    return [
+        (
+            heading,
+            how_many(images, shown=_MOST_PICTURES),
+            tuple(_tile(entries, found, opened) for entries in images[:_MOST_PICTURES]),
+        )
+        for heading, images in kinds
+        if images
+    ]
+
+
+def _tile(entries: Sequence[Entry], found: Inspection, opened: OpenSource) -> Tile:
+    """One picture and where it stands; of many places the first three."""
+    first = entries[0]
+    pixels = thumbnail(opened.parts[first.part].take(np.array([first.row])), 0)
+    lines = [where(entry, found) for entry in entries[:3]]
+    return Tile(pixels, first.name, (*lines, *(["..."] if len(entries) > 3 else [])))

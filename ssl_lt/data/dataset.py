@@ -1,0 +1,263 @@
+"""What a run trains on, tests on and chooses by: a source with its training subset."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssl_lt.core.distributed import first_of_each_machine
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.rank_consistency import check_ranks_agree
+from ssl_lt.core.types import Loader
+from ssl_lt.data.images.crops import Crop
+from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
+from ssl_lt.data.loading.worker_loader import WorkerLoader
+from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.sources.registry import Source, open_source
+from ssl_lt.data.splits.hold_out import held_out_rows
+from ssl_lt.data.splits.split import Split
+from ssl_lt.data.splits.test_split import Tested, choose_test
+from ssl_lt.data.splits.train_split import choose_split
+from ssl_lt.data.splits.unreadable import BadImage, bad_images, readable, readable_split
+from ssl_lt.data.tables.content import content_sha256, stored_sha256
+from ssl_lt.data.tables.decode_once import decode_once
+from ssl_lt.data.tables.parquet import PackedTable
+from ssl_lt.data.tables.table import EncodedTable, ImageTable, PixelTable, decode_all
+
+
+@dataclass(frozen=True)
+class Data:
+    """A source with its training subset.
+
+    Attributes:
+        source: what was opened.
+        whole: its whole training set, before the split; pixels may not be decoded yet.
+        split: the rows that are trained on.
+        train: those rows; in memory, or files where they do not fit.
+        image_size: side in pixels of what a network sees.
+        options: what it was opened with.
+        bad_images: left out of `split` and of the test set, but still in `whole`.
+    """
+
+    source: Source
+    whole: ImageTable
+    split: Split
+    train: PixelTable | EncodedTable
+    image_size: int
+    options: DataOptions
+    bad_images: tuple[BadImage, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """0 where there are no labels."""
+        return len(self.source.class_names)
+
+    @property
+    def groups(self) -> tuple[Groups, ...]:
+        """Many, medium and few under both rules; by count first where that tells classes apart."""
+        counts = np.asarray(self.split.counts_per_class)
+        return (groups_by_count(counts), groups_by_thirds(counts)) if counts.size else ()
+
+    @property
+    def readable(self) -> ImageTable:
+        """`whole` without the images that cannot be read, or are tested on."""
+        withheld = self._tested.withheld.tolist()
+        return readable(self.whole, self.bad_images, part="train", withheld=withheld)
+
+    def test(self) -> PixelTable | EncodedTable | None:
+        """The test split, decoded where it fits; the first call takes the time."""
+        return self._test
+
+    def validation(self) -> PixelTable | EncodedTable | None:
+        """Images of their own to choose by, decoded where they fit; None where there are none."""
+        return self._validation
+
+    def watched(self) -> PixelTable | EncodedTable | None:
+        """What is looked at between epochs: the validation images, or else the test split."""
+        return self._test if self._validation is None else self._validation
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that a run goes by; one that goes on must find the same.
+
+        Raises:
+            DataError: a file is not there; names it.
+        """
+        table = self.source.validation()
+        if table is None:
+            return self.train_sha256
+        both = f"{self.train_sha256} {stored_sha256(table)}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @cached_property
+    def train_sha256(self) -> str:
+        """Of the training images, see `content_sha256`."""
+        if isinstance(self.whole, PixelTable | PackedTable):
+            assert isinstance(self.train, PixelTable)
+            return content_sha256(self.train)
+        # As they are stored: what is decoded and resized depends on the version of Pillow.
+        return content_sha256(self.whole.take(self.split.indices))
+
+    @property
+    def test_sha256(self) -> str:
+        """Of the test split, "" where there is none; the same decoded or not."""
+        return self._tested.sha256
+
+    @cached_property
+    def _tested(self) -> Tested:
+        path = self.options.test_split
+        return choose_test(path, self.source, self.whole, self.split, self.bad_images)
+
+    @cached_property
+    def _test(self) -> PixelTable | EncodedTable | None:
+        return None if self._tested.table is None else self.decoded(self._tested.table)
+
+    @cached_property
+    def _validation(self) -> PixelTable | EncodedTable | None:
+        table = self.source.validation()
+        if table is None:
+            return None
+        return self.decoded(readable(table, self.bad_images, part="validation"))
+
+    def decoded(self, table: ImageTable) -> PixelTable | EncodedTable:
+        """Every row of a table, in memory where that fits."""
+        return decode_once(
+            decode_all(table), image_size=self.image_size, limit_mib=self.options.cache_mib
+        )
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """What a run has kept of its data, which takes the place of the recipe when it goes on.
+
+    Attributes:
+        train: rows that are trained on.
+        test: rows that are tested on; the file need not exist.
+        bad_images: images that were left out; likewise.
+    """
+
+    train: Path
+    test: Path
+    bad_images: Path
+
+
+def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data:
+    """Opens the source, chooses the rows and decodes those.
+
+    Args:
+        options: the flags.
+        stored: of a run that goes on or is evaluated.
+
+    Raises:
+        ConfigError, DataError: as `open_source` and `choose_split` say.
+        DistributedError: processes found other data, or train on other rows of it.
+    """
+    # One process downloads; the others then find the files.
+    with first_of_each_machine() if options.download else nullcontext():
+        source = open_source(options.data, options.source_options())
+        whole = source.train()
+    chosen, listed = options, None
+    if stored is not None:
+        if stored.test.is_file():
+            options = replace(options, test_split=stored.test)
+        chosen, listed = replace(options, split=stored.train), stored.bad_images
+    bad = bad_images(source, whole, options, listed=listed)
+    split = readable_split(choose_split(chosen, source, whole), source, whole, bad)
+    check_ranks_agree(
+        {
+            "rows of --data": split.num_rows,
+            "SHA-256 of --data": split.data_sha256,
+            "SHA-256 of the rows trained on": split.sha256,
+        }
+    )
+    if options.test_split is not None:  # refused before minutes are spent on decoding
+        choose_test(options.test_split, source, whole, split, bad)
+    image_size = source.image_size or options.image_size
+    train = decode_once(
+        whole.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
+    )
+    return Data(source, whole, split, train, image_size, options, bad)
+
+
+def training_and_validation(
+    data: Data, share: float
+) -> tuple[Data, PixelTable | EncodedTable | None]:
+    """What to train on, and what to choose by; None: nothing is there for that.
+
+    Args:
+        data: with labels.
+        share: `--hold-out`; 0: the validation images, where there are any.
+
+    Raises:
+        ConfigError: there are, and a share is to be held out too; or as `hold_out` says.
+    """
+    if not share:
+        return data, data.validation()
+    if data.source.validation() is not None:
+        own = f"--val-data {data.options.val_data}"
+        if data.options.val_data is None:
+            own = f"{data.source.name} has validation images, which"
+        raise ConfigError(f"--hold-out: {own} takes its place; leave one of them out")
+    return hold_out(data, share)
+
+
+def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | EncodedTable]:
+    """What is left to train on, and what is held out.
+
+    Which images is a function of the split: a run that goes on, or is judged, finds the same.
+
+    Args:
+        data: with labels.
+        share: of the images of each class, rounded down but at least one; a class of one image
+            keeps it.
+
+    Raises:
+        ConfigError: no class has two images.
+    """
+    labels = data.train.labels
+    index = torch.arange(len(labels))
+    held = held_out_rows(labels, index, share=share, seed=data.split.recipe.seed)
+    if not bool(held.any()):
+        raise ConfigError("--hold-out: no class has two training images")
+    rows, kept = (torch.nonzero(part).flatten().numpy() for part in (held, ~held))
+    counts = torch.bincount(labels[~held], minlength=data.num_classes)
+    split = replace(
+        data.split,
+        indices=data.split.indices[kept],
+        counts_per_class=tuple(int(n) for n in counts),
+    )
+    return replace(data, split=split, train=data.train.take(kept)), data.train.take(rows)
+
+
+def train_loader(
+    data: Data,
+    plan: BatchPlan,
+    crop: Crop,
+    *,
+    device: torch.device,
+) -> Loader:
+    """Indexing for what is in memory, worker processes for what is not."""
+    if isinstance(data.train, PixelTable):
+        return TrainLoader(data.train, plan, device=device)
+    return WorkerLoader(
+        data.train,
+        crop,
+        plan,
+        size=data.image_size,
+        device=device,
+        workers=data.options.workers,
+    )
+
+
+def check_labels(data: Data, verb: str) -> None:
+    """Raises ConfigError where a verb needs labels and there are none."""
+    if not data.num_classes or int(data.train.labels.min()) < 0:
+        why = " (--label-column none)" if data.options.label_column == "none" else ""
+        raise ConfigError(f"--data: {data.source.name} has no labels{why}, and {verb} needs them")

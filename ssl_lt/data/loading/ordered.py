@@ -1,0 +1,55 @@
+"""Batches in file order, for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from ssl_lt.core.types import Batch
+from ssl_lt.data.images.crops import CENTRE_FRACTION, CentreSquare, centre
+from ssl_lt.data.loading.to_device import on_device
+from ssl_lt.data.loading.worker_loader import CutFiles, fetch, file_loader
+from ssl_lt.data.loading.workers import Workers
+from ssl_lt.data.tables.table import EncodedTable, PixelTable
+
+
+def ordered_batches(
+    table: PixelTable | EncodedTable,
+    *,
+    batch_size: int,
+    image_size: int,
+    device: torch.device,
+    workers: Workers,
+) -> Iterator[Batch]:
+    """Every row once, in order; the last batch holds what is left, nothing is padded.
+
+    Files are resized to a shorter side of image_size * 256 / 224 and cut in the middle; so are
+    pixels that were stored larger than `image_size`. Small images come as they are.
+
+    Args:
+        table: rows to go through.
+        batch_size: of this process.
+        image_size: S.
+        device: where batches are sent.
+        workers: who decodes files.
+
+    Yields:
+        Batches with images (B, 3, S, S) uint8.
+
+    Raises:
+        DataError: a file that cannot be decoded, or workers that died or do not answer.
+    """
+    starts = range(0, len(table), batch_size)
+    if isinstance(table, PixelTable):
+        for start in starts:
+            rows = slice(start, start + batch_size)
+            index = torch.arange(len(table))[rows]
+            images = centre(table.pixels[rows], size=image_size)
+            yield Batch(images.to(device), table.labels[rows].to(device), index.to(device))
+        return
+    files = CutFiles(table, CentreSquare(CENTRE_FRACTION), size=image_size)
+    keys = [[(0, i) for i in range(s, min(s + batch_size, len(table)))] for s in starts]
+    loader = file_loader(files, keys, device=device, workers=workers)
+    for batch in on_device(fetch(loader, table, keys), device=device):
+        yield Batch(batch.images[:, 0], batch.labels, batch.index)

@@ -1,0 +1,1 @@
+"""Tar shards, here or in an object store."""

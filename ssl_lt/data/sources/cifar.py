@@ -1,0 +1,180 @@
+"""CIFAR-10 and CIFAR-100, in torchvision's layout or the hub's."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.data.tables.table import ImageTable, PixelTable
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """What tells one CIFAR from the other.
+
+    Attributes:
+        name: as on the command line, and the folder of parquet files.
+        python_folder: torchvision's folder.
+        label_column: in the parquet files.
+        mean: of each channel of the training set.
+        std: likewise.
+    """
+
+    name: str
+    python_folder: str
+    label_column: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+CIFAR10 = Cifar(
+    name="cifar10",
+    python_folder="cifar-10-batches-py",
+    label_column="label",
+    mean=(0.49139968, 0.48215841, 0.44653091),
+    std=(0.24703223, 0.24348513, 0.26158784),
+)
+CIFAR100 = Cifar(
+    name="cifar100",
+    python_folder="cifar-100-python",
+    label_column="fine_label",
+    mean=(0.50707516, 0.48654887, 0.44091784),
+    std=(0.26733429, 0.25643846, 0.27615047),
+)
+
+
+@dataclass(frozen=True)
+class CifarSource:
+    """50,000 training and 10,000 test images of 32 x 32 pixels, all classes of equal size.
+
+    The two layouts hold the same images in different orders: a seed chooses other images in each,
+    and a split file made from one is refused by the other.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    cifar: Cifar
+    folder: Path
+    image_size: int | None = 32
+    # The factor most papers report.
+    imbalance_factor: float | None = 100.0
+
+    def train(self) -> ImageTable:
+        """50,000 rows."""
+        return self._read("train")
+
+    def test(self) -> ImageTable | None:
+        """10,000 rows."""
+        return self._read("test")
+
+    def validation(self) -> None:
+        """None of its own."""
+
+    def _read(self, part: str) -> ImageTable:
+        if self.folder.name == self.cifar.python_folder:
+            loaded = _torchvision(self.cifar, self.folder.parent, part)
+            pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
+            return PixelTable(pixels, torch.tensor(loaded.targets))
+        return _packed(self.cifar, self.folder, part)[0]
+
+
+def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
+    """Finds the data under `--data-root`, or downloads it there.
+
+    Raises:
+        DataError: nothing was found (says what was looked for) or a file is damaged.
+    """
+    root = options.root
+    folder = _find(cifar, root)
+    if folder is None and options.download:
+        folder = _download(cifar, root)
+    if folder is None:
+        raise DataError(
+            f"{cifar.name}: {root} has neither {cifar.python_folder}/ (torchvision's layout) nor "
+            f"train-*.parquet and test-*.parquet, there or in {cifar.name}/: "
+            "give --data-root FOLDER or --download"
+        )
+    if folder.name == cifar.python_folder:
+        names = tuple(_torchvision(cifar, folder.parent, "test").classes)
+    else:
+        names = _packed(cifar, folder, "test")[1]
+    return CifarSource(cifar.name, names, cifar.mean, cifar.std, cifar, folder)
+
+
+def _find(cifar: Cifar, root: Path) -> Path | None:
+    if (root / cifar.python_folder).is_dir():
+        return root / cifar.python_folder
+    for folder in (root / cifar.name, root):
+        if any(folder.glob("train-*.parquet")) and any(folder.glob("test-*.parquet")):
+            return folder
+    return None
+
+
+def _packed(cifar: Cifar, folder: Path, part: str) -> tuple[ImageTable, tuple[str, ...]]:
+    files = sorted(folder.glob(f"{part}-*.parquet"))
+    return open_packed(files, image_column="img", label_column=cifar.label_column, side=32)
+
+
+def _class_of(cifar: Cifar) -> Any:
+    from torchvision import datasets
+
+    return datasets.CIFAR10 if cifar is CIFAR10 else datasets.CIFAR100
+
+
+def _torchvision(cifar: Cifar, root: Path, part: str) -> Any:
+    """Torchvision's data set, which unpickles a file only after its MD5 was found right."""
+    dataset = _class_of(cifar)
+    try:
+        return dataset(root, train=part == "train")
+    except RuntimeError as error:
+        meta = (dataset.meta["filename"], dataset.meta["md5"])
+        for name, want in [*dataset.train_list, *dataset.test_list, meta]:
+            path = root / cifar.python_folder / name
+            found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+            if found != want:
+                raise DataError(f"{path}: MD5 {found}, expected {want}") from error
+        raise
+
+
+def _download(cifar: Cifar, root: Path) -> Path:
+    """Into a temporary folder first: what stands under its final name is whole.
+
+    An archive that lies in the root already is taken instead.
+    """
+    from torchvision.datasets.utils import download_url
+
+    kind = _class_of(cifar)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as unfinished:
+            archive = root / kind.filename
+            if not archive.is_file():
+                download_url(kind.url, unfinished, kind.filename)
+                archive = Path(unfinished) / kind.filename
+            _unpack(archive, Path(unfinished), md5=kind.tgz_md5)
+            return (Path(unfinished) / cifar.python_folder).rename(root / cifar.python_folder)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{cifar.name}: download into {root} failed: {error}") from error
+
+
+def _unpack(archive: Path, folder: Path, *, md5: str) -> None:
+    """Raises DataError for another archive than the published one; nothing leaves the folder."""
+    found = hashlib.md5(archive.read_bytes()).hexdigest()  # 160 MB
+    if found != md5:
+        raise DataError(f"{archive}: MD5 {found}, expected {md5}")
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise DataError(f"{archive}: cannot be unpacked: {error}") from error

@@ -1,0 +1,221 @@
+"""`hf:NAME_OR_PATH`: a data set of Hugging Face, on the disk or on the hub."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.sources.columns import image_column, label_column
+from ssl_lt.data.sources.listed_files import numbered
+from ssl_lt.data.sources.source import HELD_PARTS, TableSource, held_parts, under_classes_of
+from ssl_lt.data.tables.table import digest_of_files, encoded_image
+
+_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+_ROWS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class HubTable:
+    """Encoded images in Arrow files that are mapped into memory; see `EncodedTable`.
+
+    Attributes:
+        source: name of the data set and its part, for errors.
+        images: the column, a `datasets.Dataset` that gives Arrow tables.
+        rows: (N,) int64, of that column.
+        names: (N,) what tells an image from others: its file name or its place, and its size.
+        labels: (N,) int64, -1 where unknown.
+    """
+
+    source: str
+    images: Any
+    rows: NDArray[np.int64]
+    names: NDArray[np.bytes_]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def fingerprint(self) -> str:
+        """See `ImageTable`."""
+        return digest_of_files(self.labels, self.names)
+
+    def take(self, rows: NDArray[np.int64]) -> HubTable:
+        """See `EncodedTable`."""
+        labels = self.labels[torch.from_numpy(rows)]
+        return HubTable(self.source, self.images, self.rows[rows], self.names[rows], labels)
+
+    def name(self, row: int) -> str:
+        """See `EncodedTable`."""
+        return f"{self.source}, row {self.rows[row]}"
+
+    def encoded(self, row: int) -> bytes | Path:
+        """See `EncodedTable`; a file where the set names one and holds no bytes."""
+        value = self.images[int(self.rows[row])].column(0)[0].as_py()
+        content, path = _content_and_path(value)
+        if content is not None:
+            return content
+        if path is None or not Path(path).is_absolute():
+            raise DataError(f"{self.name(row)}: has no image, only the path {path}")
+        return Path(path)
+
+    def read(self, row: int) -> Image.Image:
+        """See `EncodedTable`."""
+        return encoded_image(self, row).decode().pixels
+
+
+def open_hf(argument: str, options: SourceOptions) -> TableSource:
+    """Opens a data set by its name on the hub, or by a path.
+
+    A path is a folder made by `save_to_disk`, a parquet or Arrow file, or a folder of such files
+    or of images. It is trained on the part `train`, or the only one, and tested on `test`,
+    `validation` or `val`, whichever comes first with labels; beside `test`, the others are there to
+    choose by.
+
+    Args:
+        argument: of `hf:NAME_OR_PATH`; a configuration follows the name of a set on the hub after
+            another colon.
+        options: with the columns.
+
+    Raises:
+        ConfigError: `datasets` is not installed.
+        DataError: no such set, no training part, a column that is not there, a row without a label;
+            names the set.
+    """
+    name = f"hf:{argument}"
+    parts = _load(name, argument)
+    train_part = "train" if "train" in parts else next(iter(parts))
+    if "train" not in parts and len(parts) > 1:
+        raise DataError(f"{name}: has no part named train, only {', '.join(parts)}")
+    class_names, table = _table(f"{name}, {train_part}", parts[train_part], options)
+    source = TableSource(name, class_names, table)
+    held = {}
+    for part in HELD_PARTS:
+        if class_names and part in parts and part != train_part:
+            where = f"{name}, {part}"
+            names, held_table = _table(where, parts[part], options)
+            if names:
+                held[part] = under_classes_of(source, held_table, names, name=where)
+    test, validation = (None if part is None else held[part] for part in held_parts(held))
+    return replace(source, test_table=test, validation_table=validation)
+
+
+def _load(name: str, argument: str) -> dict[str, Any]:
+    """Part -> `datasets.Dataset`, undecoded."""
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--data {name}: Hugging Face datasets is not installed: pip install datasets"
+        ) from error
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it raises says the same
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    path = Path(argument)
+    # By the argument itself, since an absent path would be looked for on the hub.
+    if argument.startswith((".", "/")) and not path.exists():
+        raise DataError(f"{name}: no such file or folder")
+    try:
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            found = datasets.load_from_disk(argument)
+        elif path.suffix in _BUILDERS and path.is_file():
+            found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=argument)
+        elif path.exists():
+            found = datasets.load_dataset(argument)
+        else:
+            repository, _, configuration = argument.partition(":")
+            found = datasets.load_dataset(repository, configuration or None)
+    # The library and those below it raise nearly anything, on damaged files and without a network.
+    except Exception as error:
+        raise DataError(f"{name}: cannot be loaded: {' '.join(str(error).split())}") from error
+    return {"train": found} if isinstance(found, datasets.Dataset) else dict(found)
+
+
+def _table(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, ...], HubTable]:
+    """Class names, empty where there are no labels, and the images."""
+    typed = _columns_of(part, "Image")
+    if options.image_column is None and len(typed) == 1:
+        column = typed[0]
+    else:
+        column = image_column(part.column_names, options.image_column, name=where)
+    images = part.select_columns([column]).with_format("arrow")
+    class_names, labels = _labels(where, part, options)
+    names = np.array(_identities(images, where=f"{where}: column {column!r}"))
+    return class_names, HubTable(where, images, np.arange(len(part)), names, labels)
+
+
+def _columns_of(part: Any, kind: str) -> list[str]:
+    """Columns whose feature is an `Image` or a `ClassLabel`."""
+    return [name for name, feature in part.features.items() if type(feature).__name__ == kind]
+
+
+def _labels(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, ...], Tensor]:
+    """Class names and (N,) labels; no names and -1 where there are none."""
+    column = _label_column(where, part, options)
+    unknown: tuple[tuple[str, ...], Tensor] = (), torch.full((len(part),), -1)
+    if column is None:
+        return unknown
+    values = part.select_columns([column]).with_format("arrow")[:].column(0).to_pylist()
+    # Sets whose test labels are secret have -1 there.
+    is_missing = np.array([value is None or value == -1 for value in values])
+    if is_missing.all():
+        return unknown
+    if is_missing.any():
+        raise DataError(f"{where}: row {is_missing.argmax()}: no label in column {column!r}")
+    if not all(type(value) in (int, str) for value in values):
+        kind = part.features[column]
+        raise DataError(f"{where}: column {column!r} holds {kind}, not a name or number an image")
+    names = getattr(part.features[column], "names", None)
+    return numbered(values) if names is None else (tuple(names), torch.tensor(values))
+
+
+def _label_column(where: str, part: Any, options: SourceOptions) -> str | None:
+    typed = _columns_of(part, "ClassLabel")
+    if options.label_column is not None or not typed:
+        return label_column(part.column_names, options.label_column, name=where)
+    found = typed[0] if len(typed) == 1 else label_column(typed, None, name=where)
+    if found is None:
+        raise DataError(f"{where}: has labels in {', '.join(typed)}: say which with --label-column")
+    return found
+
+
+def _identities(images: Any, *, where: str) -> list[bytes]:
+    """File name, where there is one, and size in bytes of each image; reads no image."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = []
+    for start in range(0, len(images), _ROWS_AT_ONCE):
+        column = images[start : start + _ROWS_AT_ONCE].column(0)
+        kind = column.type
+        content = path = pa.nulls(len(column), pa.binary())
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            content = pc.struct_field(column, "bytes")
+            if kind.get_field_index("path") >= 0:
+                path = pc.struct_field(column, "path")
+        elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            content = column
+        elif pa.types.is_string(kind):
+            path = column
+        else:
+            raise DataError(f"{where} holds {kind}, not images")
+        sizes = pc.binary_length(content).to_pylist()
+        for text, size in zip(path.to_pylist(), sizes, strict=True):
+            found.append(f"{Path(text).name if text else ''}:{size}".encode())
+    return found
+
+
+def _content_and_path(value: Any) -> tuple[bytes | None, str | None]:
+    """Of what an Arrow column holds for an image: a struct of both, or one of them."""
+    if isinstance(value, dict):
+        return value.get("bytes"), value.get("path")
+    return (None, value) if isinstance(value, str) else (value, None)

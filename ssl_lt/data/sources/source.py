@@ -1,0 +1,174 @@
+"""What a source is, and one that is made of tables: people's own pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.long_tail import subsample
+from ssl_lt.data.tables.table import ImageTable
+
+# What parts that are not trained on are called.
+HELD_PARTS = ("test", "validation", "valid", "val")
+
+_HELD_OUT = 0.2
+_HELD_OUT_SEED = 0
+
+Table = TypeVar("Table", bound=ImageTable)
+
+
+class Source(Protocol):
+    """A data set as published, before any split."""
+
+    @property
+    def name(self) -> str:
+        """As given on the command line."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """(C,) names by label; empty when there are no labels."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Of each channel, in 0 ... 1."""
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Of each channel, in 0 ... 1."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of the images in pixels; None: files of any size, the user chooses."""
+
+    @property
+    def imbalance_factor(self) -> float | None:
+        """By which the training set is thinned unless told otherwise; None: taken as it is."""
+
+    def train(self) -> ImageTable:
+        """The whole training set; labels are read, pixels are not decoded yet where possible."""
+
+    def test(self) -> ImageTable | None:
+        """The test set, or None where there is none."""
+
+    def validation(self) -> ImageTable | None:
+        """Images to choose by, or None where there are none of their own."""
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A source whose tables are listed when it is opened."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train_table: ImageTable
+    test_table: ImageTable | None = None
+    validation_table: ImageTable | None = None
+    # ImageNet's: what weights from elsewhere were trained with, and close to any photographs'.
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    image_size: int | None = None
+    imbalance_factor: float | None = None
+
+    def train(self) -> ImageTable:
+        """Images to learn from."""
+        return self.train_table
+
+    def test(self) -> ImageTable | None:
+        """Images to test on; None where there are no labels."""
+        return self.test_table
+
+    def validation(self) -> ImageTable | None:
+        """Images to choose by; None where there are none of their own."""
+        return self.validation_table
+
+
+def held_parts(names: Collection[str]) -> tuple[str | None, str | None]:
+    """The part to test on and the one to choose by; a single one is tested on, whatever its name.
+
+    Args:
+        names: of the parts that are there.
+    """
+    found = [part for part in HELD_PARTS if part in names]
+    test = found[0] if found else None
+    return test, found[1] if test == "test" and len(found) > 1 else None
+
+
+def without_labels(source: TableSource) -> TableSource:
+    """The same training images, all unlabelled, and nothing to test on or choose by."""
+    table = source.train_table
+    unknown = _relabelled(table, torch.full_like(table.labels, -1))
+    return replace(
+        source, class_names=(), train_table=unknown, test_table=None, validation_table=None
+    )
+
+
+def with_held_out(source: TableSource) -> TableSource:
+    """Splits off a test set where there is none, class by class; without labels, nothing changes.
+
+    A fifth of each class, at least one image where a class has two; always the same ones, so that
+    runs with different splits are tested on the same images.
+    """
+    if source.test_table is not None or not source.class_names:
+        return source
+    table = source.train_table
+    labels = table.labels.numpy()
+    sizes = np.bincount(labels, minlength=len(source.class_names))
+    counts = [max(1, int(_HELD_OUT * size)) if size > 1 else 0 for size in sizes]
+    if not any(counts):
+        return source
+    test_rows = np.sort(subsample(labels, counts, seed=_HELD_OUT_SEED))
+    train_rows = np.setdiff1d(np.arange(len(table)), test_rows)
+    return replace(source, train_table=table.take(train_rows), test_table=table.take(test_rows))
+
+
+def under_classes_of(
+    trained: Source, table: Table, class_names: tuple[str, ...], *, name: str
+) -> Table:
+    """A test table under the labels of the training set; it need not have every class.
+
+    Args:
+        trained: the source with the training set.
+        table: test images, labelled by `class_names`.
+        class_names: of the test set.
+        name: of the test set, for errors.
+
+    Raises:
+        DataError: only one of the two has labels, or a test class is not trained; names the first
+            class that each has and the other has not.
+    """
+    if not trained.class_names:
+        raise DataError(f"{name}: nothing can be tested, as {trained.name} has no labels")
+    if not class_names:
+        raise DataError(f"{name}: has no labels, {trained.name} has")
+    only_tested = [c for c in class_names if c not in set(trained.class_names)]
+    if only_tested:
+        only_trained = [c for c in trained.class_names if c not in set(class_names)]
+        other = f", which has {only_trained[0]!r} that is not here" if only_trained else ""
+        raise DataError(f"{name}: class {only_tested[0]!r} is not in {trained.name}{other}")
+    number_of = {c: number for number, c in enumerate(trained.class_names)}
+    number = torch.tensor([number_of[c] for c in class_names])
+    return _relabelled(table, number[table.labels])
+
+
+def check_every_class(source: TableSource) -> TableSource:
+    """The source itself.
+
+    Raises:
+        DataError: a class without training images.
+    """
+    labels = source.train_table.labels.numpy()
+    counts = np.bincount(labels[labels >= 0], minlength=len(source.class_names))
+    empty = np.flatnonzero(counts == 0)
+    if source.class_names and len(empty):
+        raise DataError(f"{source.name}: class {source.class_names[empty[0]]!r} has no image")
+    return source
+
+
+def _relabelled(table: Table, labels: torch.Tensor) -> Table:
+    # Every kind of table is a frozen dataclass with this field.
+    return cast(Table, replace(cast(Any, table), labels=labels))

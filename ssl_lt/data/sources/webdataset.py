@@ -1,0 +1,182 @@
+"""`wds:URLS`: tar shards as WebDataset writes them, here or in an object store."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.progress import watched
+from ssl_lt.core.urls import file_system
+from ssl_lt.data.curate.pack import INDEX
+from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.remote.shards import (
+    ShardCache,
+    ShardFile,
+    default_cache_folder,
+    find_shards,
+    open_shard,
+)
+from ssl_lt.data.remote.tar_index import (
+    INDEX_SUFFIX,
+    LABEL_SUFFIX,
+    Suffixes,
+    TarIndex,
+    index_tar,
+    read_index,
+    write_index,
+)
+from ssl_lt.data.sources.columns import NO_LABELS
+from ssl_lt.data.sources.listed_files import numbered
+from ssl_lt.data.sources.source import HELD_PARTS, TableSource, held_parts, under_classes_of
+from ssl_lt.data.tables.shards import ShardTable
+
+
+def open_wds(argument: str, options: SourceOptions) -> TableSource:
+    """Lists the images of shards; see `find_shards` for how they are named.
+
+    Where the names of some shards begin with `train`, those that begin with `test`, `validation` or
+    `val` are tested on; beside `test`, the others are there to choose by. A sample is an image and,
+    as member `KEY.cls`, a number or a name: its class. Numbers get names where `ssl-lt data pack`
+    left them.
+
+    Args:
+        argument: URLS of `wds:URLS`.
+        options: with the cache, and the suffixes of image and label where they are others.
+
+    Raises:
+        ConfigError, DataError: as `find_shards`, `index_tar` and `open_shard` say; a sample without
+            a label among others with one; a number that has no name.
+    """
+    name = f"wds:{argument}"
+    files = find_shards(argument, source=name)
+    cache = ShardCache(options.shard_cache or default_cache_folder(), options.shard_cache_mib)
+    suffixes = Suffixes(options.image_column, options.label_column or LABEL_SUFFIX)
+    trained, *others = _parts(files)
+    known = _class_names(files[0])
+    class_names, table = _table(name, trained, cache, suffixes, known)
+    source = TableSource(name, class_names, table)
+    held: list[ShardTable | None] = []
+    for part in others:
+        if not part or not class_names:
+            held.append(None)
+            continue
+        names, held_table = _table(name, part, cache, suffixes, known)
+        where = f"{name}, {part[0].name}"
+        held.append(under_classes_of(source, held_table, names, name=where))
+    test, validation = held
+    return replace(source, test_table=test, validation_table=validation)
+
+
+def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:
+    """Shards to train on, to test on and to choose by, by the words their names begin with."""
+
+    def those(part: str | None) -> tuple[ShardFile, ...]:
+        return tuple(file for file in files if part and file.name.startswith(part))
+
+    trained, there = those("train"), [part for part in HELD_PARTS if those(part)]
+    if not trained or not there:
+        return files, (), ()
+    tested, checked = held_parts(there)
+    return trained, those(tested), those(checked)
+
+
+def _table(
+    name: str,
+    files: tuple[ShardFile, ...],
+    cache: ShardCache,
+    suffixes: Suffixes,
+    known: tuple[str, ...],
+) -> tuple[tuple[str, ...], ShardTable]:
+    shards = watched(files, total=len(files), words=f"{name}: indexing shards")
+    indices = [_index(file, cache, suffixes) for file in shards]
+    lengths = [len(index) for index in indices]
+    table = ShardTable(
+        files,
+        cache,
+        np.repeat(np.arange(len(files), dtype=np.int32), lengths),
+        np.concatenate([index.offsets for index in indices]),
+        np.concatenate([index.sizes for index in indices]),
+        np.concatenate([index.ids for index in indices]),
+        torch.full((sum(lengths),), -1),
+    )
+    if suffixes.label == NO_LABELS:
+        return (), table
+    texts = np.concatenate([index.labels for index in indices])
+    class_names, labels = _labels(name, table, texts, known, suffix=suffixes.label)
+    return class_names, replace(table, labels=labels)
+
+
+def _index(file: ShardFile, cache: ShardCache, suffixes: Suffixes) -> TarIndex:
+    """The index that was packed with a shard, or that was made before, or a new one."""
+    if suffixes == Suffixes():
+        packed = _read_beside(file, file.name + INDEX_SUFFIX)
+        index = None if packed is None else read_index(packed, tar_bytes=file.bytes)
+        if index is not None:
+            return index
+    kept = cache.file(file, str(suffixes)).with_suffix(".npz")
+    with cache.lock(kept):  # the processes of a machine do not all do the same
+        if kept.is_file():
+            with kept.open("rb") as stored:
+                index = read_index(stored, tar_bytes=file.bytes)
+            if index is not None:
+                return index
+        try:
+            index = index_tar(open_shard(file, cache), suffixes, name=file.url)
+        except OSError as error:
+            raise DataError(f"{file.url}: cannot be read: {error.strerror}") from error
+        write_index(kept, index, tar_bytes=file.bytes)
+    return index
+
+
+def _labels(
+    name: str, table: ShardTable, texts: NDArray[np.bytes_], known: tuple[str, ...], *, suffix: str
+) -> tuple[tuple[str, ...], Tensor]:
+    """Class names and (N,) labels; no names and -1 where no sample has a label."""
+    missing = np.flatnonzero(texts == b"")
+    if len(missing) == len(texts):
+        return (), table.labels
+    if len(missing):
+        raise DataError(
+            f"{name}: {table.name(missing[0])} has no label .{suffix}, as {len(missing) - 1} more "
+            "(--label-column none takes all images without labels)"
+        )
+    different, number = np.unique(texts, return_inverse=True)
+    try:
+        class_names, numbers = numbered([text.decode() for text in different])
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: a label .{suffix} is no text") from error
+    labels = numbers[torch.from_numpy(number)]
+    if not known:
+        return class_names, labels
+    if not all(text.isdigit() and int(text) < len(known) for text in class_names):
+        raise DataError(
+            f"{name}: class {class_names[-1]} has no name in {INDEX}, which has {len(known)}"
+        )
+    return known, torch.tensor([int(text) for text in class_names])[labels]
+
+
+def _class_names(file: ShardFile) -> tuple[str, ...]:
+    found = _read_beside(file, INDEX)
+    if found is None:
+        return ()
+    try:
+        return tuple(str(name) for name in json.load(found)["class_names"])
+    except (ValueError, KeyError, TypeError):  # of someone else's making
+        return ()
+
+
+def _read_beside(file: ShardFile, name: str) -> IO[bytes] | None:
+    """A small file in the folder of a shard, if it is there."""
+    filesystem, path = file_system(file.url, of=file.url)
+    try:
+        return io.BytesIO(filesystem.cat_file(f"{path.rpartition('/')[0]}/{name}"))
+    except OSError:  # stores say that a file may not be read where it is not there
+        return None

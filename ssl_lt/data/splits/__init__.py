@@ -1,0 +1,1 @@
+"""Which images train, test and validate, and which cannot be read."""

@@ -1,0 +1,167 @@
+"""Images that cannot be read: found before training, left out and listed.
+
+Nothing takes the place of such an image: its row is taken from the split, so that counts per
+class, the order of an epoch and per-sample memories are those of the images that are left, and the
+same in every process and after every resume.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from ssl_lt.core.distributed import gather_objects, rank, world_size
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.files import write_text_atomically
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.sources.source import Source
+from ssl_lt.data.splits.split import Split
+from ssl_lt.data.tables.look import scan
+from ssl_lt.data.tables.table import ImageTable, PixelTable
+
+
+@dataclass(frozen=True, slots=True)
+class BadImage:
+    """An image that cannot be read.
+
+    Attributes:
+        part: "train", "test" or "validation".
+        row: of the whole training set, or of that part.
+        name: what people find it by.
+        reason: why not.
+    """
+
+    part: str
+    row: int
+    name: str
+    reason: str
+
+
+def bad_images(
+    source: Source, whole: ImageTable, options: DataOptions, *, listed: Path | None
+) -> tuple[BadImage, ...]:
+    """Which images to leave out; none where the policy is to stop at the first.
+
+    Args:
+        source: of the data.
+        whole: `source.train()`.
+        options: the policy.
+        listed: where a run that goes on, or is judged, has listed them; None of a new one.
+
+    Raises:
+        DataError: as `find_bad_images` and `read_bad_images` say.
+    """
+    if options.bad_images == "stop":
+        return ()
+    if listed is not None and listed.is_file():
+        return read_bad_images(listed)
+    tables = {"train": whole, "test": source.test(), "validation": source.validation()}
+    parts = [(part, table) for part, table in tables.items() if table is not None]
+    return find_bad_images(source.name, parts, limit=options.max_bad_images)
+
+
+def find_bad_images(
+    source: str, tables: Sequence[tuple[str, ImageTable]], *, limit: int
+) -> tuple[BadImage, ...]:
+    """Decodes every image once; the processes share the work and all get the same answer.
+
+    Args:
+        source: its name, for errors.
+        tables: (part, rows); pixels in memory are not looked at.
+        limit: images that may be bad.
+
+    Raises:
+        DataError: more are; names the first.
+    """
+    own = []
+    for part, table in tables:
+        if isinstance(table, PixelTable):
+            continue
+        rows = np.arange(rank(), len(table), world_size())
+        for row, look in zip(rows.tolist(), scan(table.take(rows)), strict=True):
+            if look.problem:
+                own.append(BadImage(part, row, look.name, look.problem))
+            if len(own) > limit:
+                break
+    order = [part for part, _ in tables]
+    found = sorted(chain(*gather_objects(own)), key=lambda bad: (order.index(bad.part), bad.row))
+    if len(found) > limit:
+        raise DataError(
+            f"{source}: more than {limit} images cannot be read (--max-bad-images), the first is "
+            f"{found[0].part} image {found[0].name}: {found[0].reason}"
+        )
+    return tuple(found)
+
+
+def readable(
+    table: ImageTable, bad: Sequence[BadImage], *, part: str, withheld: Sequence[int] = ()
+) -> ImageTable:
+    """The rows of a part that are not bad, nor withheld; the table itself where that is all."""
+    rows = [*_rows(bad, part), *withheld]
+    return table.take(np.setdiff1d(np.arange(len(table)), rows)) if rows else table
+
+
+def readable_split(
+    split: Split, source: Source, whole: ImageTable, bad: Sequence[BadImage]
+) -> Split:
+    """The split without bad rows, and its classes counted anew.
+
+    Args:
+        split: as chosen.
+        source: of the data.
+        whole: `source.train()`.
+        bad: see `find_bad_images`.
+
+    Raises:
+        DataError: a class, or the whole split, has no image left.
+    """
+    if not bad:
+        return split
+    indices = split.indices[~np.isin(split.indices, _rows(bad, "train"))]
+    counts = split.counts_per_class
+    if counts:
+        counts = tuple(np.bincount(whole.labels.numpy()[indices], minlength=len(counts)).tolist())
+    empty = [c for c, count in zip(source.class_names, counts, strict=False) if count == 0]
+    if len(indices) == 0 or empty:
+        what = f"class {empty[0]!r}" if empty else "the training set"
+        raise DataError(f"{split.source}: {what} has no image left that can be read")
+    return replace(split, indices=indices, counts_per_class=counts)
+
+
+def write_bad_images(path: Path, bad: Sequence[BadImage]) -> None:
+    """A CSV with a line an image.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(BadImage))
+    writer.writerows(astuple(image) for image in bad)
+    write_text_atomically(path, text.getvalue())
+
+
+def read_bad_images(path: Path) -> tuple[BadImage, ...]:
+    """What `write_bad_images` wrote.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple(
+                BadImage(line["part"], int(line["row"]), line["name"], line["reason"])
+                for line in csv.DictReader(file)
+            )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read as a list of bad images: {error}") from error
+
+
+def _rows(bad: Sequence[BadImage], part: str) -> list[int]:
+    return [image.row for image in bad if image.part == part]

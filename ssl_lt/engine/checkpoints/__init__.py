@@ -1,0 +1,1 @@
+"""Run folders, their lock, and training states that are whole or invisible."""

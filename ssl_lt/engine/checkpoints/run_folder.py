@@ -1,0 +1,212 @@
+"""A run's folder: what is in it, and that an existing one is never overwritten."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_lt.core.errors import ConfigError, DiskError
+from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.folders import new_folder
+from ssl_lt.data.dataset import SplitFiles
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run; see DESIGN of the folder in the README."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def split(self) -> Path:
+        """The training subset: indices and their digest."""
+        return self.path / "split.json"
+
+    @property
+    def bad_images(self) -> Path:
+        """Images that could not be read and were left out; with --bad-images skip alone."""
+        return self.path / "bad_images.csv"
+
+    @property
+    def test_split(self) -> Path:
+        """The rows to test on, where --test-split gave any."""
+        return self.path / "test_split.json"
+
+    @property
+    def split_files(self) -> SplitFiles:
+        """What the run has kept of its data, for `open_data`."""
+        return SplitFiles(self.split, self.test_split, self.bad_images)
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per logged step; the same for a resumed run and one left alone."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing(self) -> Path:
+        """One JSON line per epoch with seconds and images/s: what differs from run to run."""
+        return self.path / "timing.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains; the file stays, and says nothing by being there."""
+        return self.path / "lock"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Whole training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def exported(self) -> Path:
+        """The backbone alone, for plain timm."""
+        return self.path / "exported"
+
+    @property
+    def is_finished(self) -> bool:
+        """Trained to the end: the backbone is written last."""
+        return self.exported.is_dir()
+
+    @property
+    def results(self) -> Path:
+        """Measured accuracies, curves and configuration."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report"
+
+    @property
+    def scores(self) -> Path:
+        """Per-sample scores of the plug-ins, one file an epoch."""
+        return self.path / "scores"
+
+    @property
+    def tail(self) -> Path:
+        """Samples that look rare, to label first."""
+        return self.path / "tail"
+
+    @property
+    def exported_model(self) -> Path:
+        """The network for others: with its classifier, a card and, if asked for, ONNX."""
+        return self.path / "exported-model"
+
+
+def check_is_new(path: Path) -> None:
+    """Refuses what is there already.
+
+    Raises:
+        ConfigError: the folder exists; `--resume` continues it.
+    """
+    if path.exists():
+        raise ConfigError(
+            f"--run-dir: {path} exists and is never overwritten; "
+            f"--resume {path} continues it, another --run-dir starts anew"
+        )
+
+
+@contextmanager
+def new_run_folder(path: Path) -> Iterator[RunFolder]:
+    """A run folder to write into what the run is; only then it appears as `path`.
+
+    A process that is killed meanwhile leaves no run that can neither be resumed nor begun.
+
+    Raises:
+        ConfigError: the folder exists; `--resume` continues it.
+        DiskError: it cannot be made.
+    """
+    check_is_new(path)
+    try:
+        with new_folder(path) as temporary:
+            yield RunFolder(temporary)
+    except DiskError as error:
+        raise DiskError(f"--run-dir: {error}") from error
+
+
+def create_run_folder(path: Path) -> RunFolder:
+    """`new_run_folder` with nothing in it yet."""
+    with new_run_folder(path):
+        pass
+    return RunFolder(path)
+
+
+def open_run_folder(path: Path) -> RunFolder:
+    """An existing run.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise ConfigError(f"{path}: not a run folder (no config.yaml in it)")
+    return run
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Appends one JSON line and hands it to the system.
+
+    Raises:
+        DiskError: the line could not be written.
+    """
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise DiskError(f"{path}: line not written: {error.strerror}") from error
+
+
+def trim_lines(path: Path, *, last_step: int) -> None:
+    """Drops what a killed run logged after its last checkpoint, a half-written line included.
+
+    Of the checkpoint's own step the first line stays: it was written before the checkpoint, what
+    was measured of it after.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            step = json.loads(line)["step"]
+            if step > last_step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line + "\n")
+        if step == last_step:
+            break
+    write_text_atomically(path, "".join(kept))
+
+
+def remove_leftovers(folder: RunFolder, *, warn: Callable[[str], None]) -> None:
+    """Removes what a killed run was writing: none of it is ever read. Says so in one line."""
+    found = [
+        path
+        for place, pattern in (
+            (folder.path, ".metrics.jsonl.*"),
+            (folder.path, ".timing.jsonl.*"),
+            (folder.path, ".results.json.*"),
+            (folder.path, ".exported-*"),
+            (folder.checkpoints, ".tmp*"),
+            (folder.scores, ".tmp*"),
+        )
+        for path in sorted(place.glob(pattern))
+    ]
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if found:
+        names = ", ".join(str(path.relative_to(folder.path)) for path in found)
+        warn(f"warning: {folder.path}: removed what a killed run left unfinished: {names}")

@@ -1,0 +1,1 @@
+"""metrics.jsonl, timing.jsonl and the progress bar."""

@@ -1,0 +1,1 @@
+"""How features lie in their space: spread, alignment, uniformity, collapse."""

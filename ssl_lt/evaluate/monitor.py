@@ -1,0 +1,63 @@
+"""What is looked at between two epochs of pretraining; nothing is ever chosen by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from torch import nn
+
+from ssl_lt.core.precision import Precision
+from ssl_lt.data.dataset import Data
+from ssl_lt.evaluate.features.embed import features_of
+from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.geometry.collapse import measure_spread
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
+from ssl_lt.evaluate.scores.accuracy import accuracy
+
+_MAX_UNLABELLED = 2048  # images whose features are computed for nothing else
+
+
+class Monitor:
+    """The spread of the features, and where there are labels their kNN accuracy.
+
+    That is the accuracy on the validation images, or where there are none on the test split.
+
+    Args:
+        data: what is trained on.
+        precision: of the training.
+        warn: takes one line, on every rank, the first time that the features look collapsed.
+    """
+
+    def __init__(self, data: Data, precision: Precision, *, warn: Callable[[str], None]) -> None:
+        self.data, self.precision, self.warn = data, precision, warn
+        self.has_warned = False
+        self.has_labels = data.num_classes > 0 and int(data.train.labels.min()) >= 0
+
+    def __call__(self, backbone: nn.Module) -> Mapping[str, float]:
+        """Numbers for `metrics.jsonl`: feature_std, effective_rank, knn; the same on every rank."""
+        bank = self._training_features(backbone)
+        spread = measure_spread(bank.features.numpy(), num_classes=self.data.num_classes)
+        if spread.warnings and not self.has_warned:
+            self.has_warned = True
+            self.warn(f"warning: {' '.join(spread.warnings)}")
+        found = {"feature_std": spread.feature_std, "effective_rank": spread.effective_rank}
+        watched = self.data.watched() if self.has_labels else None
+        if watched is None:
+            return found
+        queries = features_of(backbone, watched, self.data, precision=self.precision)
+        if not all(rows.features.any(dim=1).all() for rows in (bank, queries)):
+            return found  # a feature of zeros has no neighbours, and the warning says so
+        num_classes = self.data.num_classes
+        predictions = knn_predict(
+            bank, queries, num_classes=num_classes, options=KNNOptions(k=min(20, len(bank)))
+        )
+        judged = accuracy(predictions, queries.labels, num_classes=num_classes)
+        return {**found, "knn": judged.balanced}
+
+    def _training_features(self, backbone: nn.Module) -> Features:
+        table = self.data.train
+        if not self.has_labels:
+            number = min(len(table), _MAX_UNLABELLED)
+            table = table.take(np.arange(number) * len(table) // number)
+        return features_of(backbone, table, self.data, precision=self.precision)

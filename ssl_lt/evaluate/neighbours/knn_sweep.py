@@ -1,0 +1,90 @@
+"""Which number of neighbours: chosen on training images, never on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.data.splits.hold_out import held_out_rows
+from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote
+from ssl_lt.evaluate.neighbours.search import Index, Neighbours, find_neighbours
+from ssl_lt.evaluate.scores.accuracy import accuracy
+
+_HELD_OUT = 0.2  # of each class, as for the linear probe
+
+
+@dataclass(frozen=True)
+class KPoint:
+    """One number of neighbours and the mean per-class accuracy of held-out training images."""
+
+    k: int
+    held_out_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Images to choose by, and their neighbours in the training set, or in what is left of it."""
+
+    neighbours: Neighbours
+    labels: Tensor
+
+
+def hold_out_of_bank(
+    bank: Features, *, k: int, num_classes: int, index: Index = "exact"
+) -> HeldOut:
+    """A fifth of each class of the bank asks the rest; classes of one image are only asked.
+
+    Args:
+        bank: the training set.
+        k: the largest number of neighbours to be tried.
+        num_classes: C.
+        index: of the search.
+
+    Raises:
+        ConfigError: k is larger than what is left of the bank.
+        DataError: no class has two images, or as `find_neighbours` says.
+    """
+    held = held_out_rows(bank.labels, bank.index, share=_HELD_OUT, seed=0)
+    if not bool(held.any()):
+        raise DataError("kNN bank: no class has two images, so none can choose --knn-k")
+    rest, asked = torch.nonzero(~held)[:, 0], bank.take(held)
+    if k > len(rest):
+        raise ConfigError(
+            f"--knn-k: {k} neighbours to be tried, but {len(rest)} images are left of the bank "
+            "beside those that choose"
+        )
+    found = find_neighbours(bank, asked, k=k, num_classes=num_classes, index=index, among=rest)
+    return HeldOut(found, asked.labels)
+
+
+def ask_bank(
+    bank: Features, validation: Features, *, k: int, num_classes: int, index: Index = "exact"
+) -> HeldOut:
+    """Images of their own ask the whole bank; arguments and errors as in `hold_out_of_bank`."""
+    found = find_neighbours(bank, validation, k=k, num_classes=num_classes, index=index)
+    return HeldOut(found, validation.labels)
+
+
+def choose_k(
+    held_out: HeldOut, ks: Sequence[int], *, options: KNNOptions
+) -> tuple[KNNOptions, tuple[KPoint, ...]]:
+    """The best k under a vote, the smaller of equally good ones, and how good each was.
+
+    Args:
+        held_out: searched with the largest of `ks`.
+        ks: numbers to try.
+        options: temperature and vote; its k plays no part.
+    """
+    num_classes = len(held_out.neighbours.counts_per_class)
+    points = []
+    for k in sorted(set(ks)):
+        found = vote(held_out.neighbours, options=replace(options, k=k))
+        score = accuracy(found, held_out.labels, num_classes=num_classes).balanced
+        points.append(KPoint(k, score))
+    best = max(points, key=lambda point: point.held_out_accuracy)
+    return replace(options, k=best.k), tuple(points)

@@ -1,0 +1,203 @@
+"""What frozen features are worth under each protocol that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.dataset import Data
+from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
+from ssl_lt.evaluate.neighbours.knn_sweep import ask_bank, choose_k, hold_out_of_bank
+from ssl_lt.evaluate.neighbours.search import find_neighbours
+from ssl_lt.evaluate.probes.draws import balanced_draw, check_shots
+from ssl_lt.evaluate.probes.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
+from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
+from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
+from ssl_lt.evaluate.scores.evaluation import (
+    Evaluation,
+    class_groups,
+    leading_groups,
+    mean_evaluation,
+    spreads,
+)
+from ssl_lt.evaluate.scores.judge import judge
+
+_LABELS = {
+    "all": "",
+    "long-tail": ", long-tailed",
+    "long-tail-adjusted": ", long-tailed, logit-adjusted",
+}
+
+
+@dataclass(frozen=True)
+class FewShots:
+    """A number of labels of each class, and what the report calls it."""
+
+    name: str
+    shots: int
+
+
+def few_shots(options: ProtocolOptions, data: Data) -> tuple[FewShots, ...]:
+    """The label budgets of --shots and --fraction; to be asked for before anything is computed.
+
+    Raises:
+        ConfigError: a fraction is less than two images of each class.
+        DataError: a class of the whole training set has fewer images.
+    """
+    found = [FewShots(f"{shots}-shot", shots) for shots in options.shots]
+    for fraction in options.fraction:
+        # Not `int` alone: 0.07 * 100 is 7.000000000000001 and 0.29 * 100 is 28.999999999999996.
+        shots = int(round(fraction * len(data.readable), 6)) // data.num_classes
+        if shots < 2:
+            raise ConfigError(
+                f"--fraction: {fraction:g} of {len(data.readable):,} images is {shots} of each "
+                "class, but at least 2 are needed"
+            )
+        found.append(FewShots(f"{100 * fraction:g} %", shots))
+    for budget in found:
+        check_shots(data.readable.labels, shots=budget.shots, class_names=data.source.class_names)
+    return tuple(found)
+
+
+def needs_whole(options: ProtocolOptions) -> bool:
+    """Whether some probe sees labels beyond the long-tailed training set."""
+    asked = "all" in options.probe_on or bool(options.shots or options.fraction)
+    return asked and bool(options.probe)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Features of what a backbone is judged by.
+
+    Attributes:
+        bank: the long-tailed training set.
+        queries: the test split.
+        validation: images of their own to choose by; None: held-out training images are.
+    """
+
+    bank: Features
+    queries: Features
+    validation: Features | None
+
+    @property
+    def chosen_on(self) -> str:
+        """Which images choose, for a note."""
+        return "held-out training images" if self.validation is None else "validation images"
+
+
+def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[Evaluation]:
+    """One evaluation a kind of vote, from one search."""
+    bank, queries = seen.bank, seen.queries
+    ks = options.knn_k or (min(20, len(bank)),)
+    k, classes, index = max(ks), data.num_classes, options.knn_index
+    found = find_neighbours(bank, queries, k=k, num_classes=classes, index=index)
+    held_out = None
+    if len(set(ks)) > 1 and seen.validation is not None:
+        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes, index=index)
+    elif len(set(ks)) > 1:
+        held_out = hold_out_of_bank(bank, k=k, num_classes=classes, index=index)
+    evaluations = []
+    for kind in options.knn_vote:
+        chosen = KNNOptions(ks[0], options.knn_temperature, kind)
+        points = ""
+        if held_out is not None:
+            chosen, tried = choose_k(held_out, ks, options=chosen)
+            points = f" of {', '.join(str(p.k) for p in tried)} on {seen.chosen_on}"
+        note = f"k = {chosen.k}{points}"
+        if kind != "plain":
+            note += f", temperature {chosen.temperature:g}"
+        note += ", bank: long-tailed training set"
+        if found.recall is not None:
+            note += f", approximate search with recall {found.recall:.3f}"
+        name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
+        predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
+        labels = queries.labels.numpy()
+        evaluations.append(judge(name, predictions, labels, data, note=note, confidence=shares))
+    return evaluations
+
+
+def probe_evaluations(
+    seen: Judged, whole: Features, data: Data, options: ProtocolOptions
+) -> list[Evaluation]:
+    """One evaluation a probe and a set of labels.
+
+    Args:
+        seen: the features.
+        whole: those of the whole training set, or the same as `seen.bank` where `needs_whole` says
+            no.
+        data: with the groups.
+        options: what was asked for.
+    """
+    evaluations, bank = [], seen.bank
+    for kind in options.probe:
+        for which in options.probe_on:
+            if which == "all" and whole is bank and "long-tail" in options.probe_on:
+                continue  # the same images: the data set is used as it is
+            if which == "long-tail-adjusted" and kind != "lbfgs":
+                continue
+            train, tau = (whole if which == "all" else bank), float(which == "long-tail-adjusted")
+            result = _fit(kind, train, seen, data, tau=tau)
+            name, note = _name(kind) + _LABELS[which], _note(kind, train, seen, result)
+            evaluations.append(_judged(name, result, seen.queries, data, note=note))
+        for budget in few_shots(options, data):
+            evaluations.append(_drawn(kind, budget, whole, seen, data, draws=options.draws))
+    return evaluations
+
+
+def _drawn(
+    kind: Probe, budget: FewShots, whole: Features, seen: Judged, data: Data, *, draws: int
+) -> Evaluation:
+    """Mean over draws; the standard deviations stand in the note."""
+    name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
+    found = []
+    for draw in range(draws):
+        train = balanced_draw(whole, shots=budget.shots, draw=draw, class_names=names)
+        result = _fit(kind, train, seen, data, tau=0.0)
+        found.append(_judged(name, result, seen.queries, data, note=""))
+    labelled = f"{budget.shots} labelled images of each class"
+    if draws == 1:
+        return replace(found[0], note=f"{labelled}, one draw")
+    note = f"{labelled}, mean of {draws} draws: {_spread_note(found)}"
+    mean = mean_evaluation(found, [class_groups(group) for group in data.groups], note=note)
+    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in found))
+
+
+def _spread_note(found: Sequence[Evaluation]) -> str:
+    """Mean and standard deviation of all classes and of each group, in percent."""
+    by_name = spreads(found)
+    words = [f"{key} {by_name[key]}" for key in ("all", "many", "medium", "few") if by_name[key]]
+    return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
+
+
+def _fit(kind: Probe, train: Features, seen: Judged, data: Data, *, tau: float) -> ProbeResult:
+    classes, test = data.num_classes, seen.queries
+    if kind == "lbfgs":
+        options, validation = LinearProbeOptions(tau=tau), seen.validation
+        return linear_probe(
+            train, test, num_classes=classes, validation=validation, options=options
+        )
+    return published_probe(train, test, protocol(kind, train), num_classes=classes)
+
+
+def _name(kind: Probe) -> str:
+    return "linear probe" if kind == "lbfgs" else f"linear probe ({kind})"
+
+
+def _note(kind: Probe, train: Features, seen: Judged, result: ProbeResult) -> str:
+    images = f"{len(train):,} labelled images"
+    if kind == "lbfgs":
+        return f"{images}, L2 strength {result.l2:g} chosen on {seen.chosen_on}"
+    how = protocol(kind, train)
+    if how.held_out:
+        return f"{images}, SGD, the best of {how.epochs} epochs on a tenth of them held out"
+    return f"{images}, Adam, the last of {how.epochs} epochs"
+
+
+def _judged(
+    name: str, result: ProbeResult, queries: Features, data: Data, *, note: str
+) -> Evaluation:
+    predictions, confidence = result.predictions.numpy(), result.confidence.numpy()
+    labels = queries.labels.numpy()
+    return judge(name, predictions, labels, data, note=note, confidence=confidence)

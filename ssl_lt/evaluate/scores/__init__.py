@@ -1,0 +1,1 @@
+"""Accuracies of predictions by class and group, with intervals and calibration."""

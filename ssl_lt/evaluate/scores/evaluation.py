@@ -1,0 +1,135 @@
+"""One classifier on the test set, and several of them as one.
+
+NumPy only: a report reads these numbers where no torch is wanted.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssl_lt.data.long_tail import Groups
+from ssl_lt.evaluate.scores.accuracy import Accuracy, GroupAccuracy, accuracy_from_confusion
+from ssl_lt.evaluate.scores.answers import Answers
+from ssl_lt.evaluate.scores.calibration import Calibration
+from ssl_lt.evaluate.scores.intervals import Intervals
+
+COLUMNS = ("all", "many", "medium", "few", "std", "harmonic")
+
+
+@dataclass(frozen=True)
+class ClassGroups:
+    """Numbers of the frequent, the middling and the rare classes under one rule."""
+
+    rule: str
+    many: tuple[int, ...]
+    medium: tuple[int, ...]
+    few: tuple[int, ...]
+
+
+def class_groups(groups: Groups) -> ClassGroups:
+    """The same groups as plain numbers."""
+    many, medium, few = (
+        tuple(int(c) for c in members) for members in (groups.many, groups.medium, groups.few)
+    )
+    return ClassGroups(groups.rule, many, medium, few)
+
+
+def as_groups(groups: Sequence[ClassGroups]) -> list[Groups]:
+    """Plain numbers of classes as arrays."""
+    return [
+        Groups(g.rule, *(np.asarray(part, dtype=np.int64) for part in (g.many, g.medium, g.few)))
+        for g in groups
+    ]
+
+
+# A page asks several times, and an older file of many classes takes a while to draw from.
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One classifier on the test set.
+
+    Attributes:
+        name: such as "kNN", "linear probe", "classifier", "random init: kNN".
+        accuracy: its numbers.
+        note: settings worth a line, such as "k = 20, temperature 0.07".
+        confusion: (C, C) test images, true class by predicted class; None if not kept.
+        intervals: confidence intervals of the accuracies; None if not drawn.
+        calibration: of classifiers that give probabilities; None of others.
+        answers: which test images were right; None if not kept.
+        draws: balanced accuracy of each draw of few labels that `accuracy` is the mean of.
+    """
+
+    name: str
+    accuracy: Accuracy
+    note: str = ""
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    intervals: Intervals | None = None
+    calibration: Calibration | None = None
+    answers: Answers | None = None
+    draws: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of `count` seeds; 0 for a single one."""
+
+    mean: float
+    std: float
+    count: int
+
+    def __str__(self) -> str:
+        mean = f"{self.mean:.1f}"
+        return f"{mean} ± {self.std:.1f}" if self.count > 1 else mean
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Of one number a seed; None where a seed has none."""
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(values):
+        return None
+    std = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+    return Spread(statistics.fmean(numbers), std, len(numbers))
+
+
+def leading_groups(accuracy: Accuracy) -> GroupAccuracy:
+    """The first rule under which no group is empty, else the first."""
+    full = (g for g in accuracy.groups if None not in (g.many, g.medium, g.few))
+    return next(full, accuracy.groups[0])
+
+
+def spreads(evaluations: Sequence[Evaluation]) -> dict[str, Spread | None]:
+    """Each of `COLUMNS` in percent, under the rule of `leading_groups`.
+
+    Args:
+        evaluations: one a seed, all of the same name.
+    """
+    found: dict[str, list[float | None]] = {key: [] for key in COLUMNS}
+    for evaluation in evaluations:
+        accuracy, groups = evaluation.accuracy, leading_groups(evaluation.accuracy)
+        values = (accuracy.balanced, groups.many, groups.medium, groups.few, groups.std)
+        for key, value in zip(COLUMNS, (*values, accuracy.harmonic), strict=True):
+            found[key].append(None if value is None else 100 * value)
+    return {key: spread(values) for key, values in found.items()}
+
+
+def mean_evaluation(
+    evaluations: Sequence[Evaluation], groups: Sequence[ClassGroups], *, note: str
+) -> Evaluation:
+    """The mean over evaluations of one name on the same test images; each keeps its confusion.
+
+    The accuracy of a class is the mean; what is told of the classes is told of those means.
+    """
+    confusion = np.sum([np.asarray(e.confusion) for e in evaluations], axis=0)
+    accuracy = accuracy_from_confusion(confusion, groups=as_groups(groups))
+    first = evaluations[0]
+    return Evaluation(
+        name=first.name,
+        # The test images are the same ones every time.
+        accuracy=replace(accuracy, num_test_per_class=first.accuracy.num_test_per_class),
+        note=note,
+    )

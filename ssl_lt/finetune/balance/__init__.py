@@ -1,0 +1,1 @@
+"""Class-balanced sampling and class weights."""

@@ -1,0 +1,1 @@
+"""Several classifiers that share a backbone: RIDE and ACE."""

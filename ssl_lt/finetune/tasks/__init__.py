@@ -1,0 +1,1 @@
+"""Training steps with labels: one task a kind of loss."""

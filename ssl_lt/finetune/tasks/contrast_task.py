@@ -1,0 +1,179 @@
+"""Training a classifier with a contrast of two more views beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_lt.core.distributed import gather_rows, own_rows
+from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.types import Batch, Epoch, StepOutput, View
+from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.tasks.weak_classes import WeakClasses
+from ssl_lt.losses.feature_compression import compressed
+from ssl_lt.losses.labelled_rows import LabelledRows
+from ssl_lt.losses.supervised_contrastive import ContrastOptions
+from ssl_lt.models.heads import contrast_head, prototype_head
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What is added to a classifier; built outside the task.
+
+    Attributes:
+        loss: (`LabelledRows`, prototypes (C, P) or None) -> (A,).
+        view: of the two contrastive views.
+        head: (B, D) -> (B, P), projection of the features.
+        prototype_head: (C, D) -> (C, P), of the classifier's weights; None: no prototypes.
+        weight: of the contrast, mu.
+        classification_weight: of the classification loss, lambda.
+        weak_classes: compresses embeddings; None: off.
+    """
+
+    loss: nn.Module
+    view: View
+    head: nn.Module
+    prototype_head: nn.Module | None
+    weight: float
+    classification_weight: float
+    weak_classes: WeakClasses | None = None
+
+
+def build_contrast(loss: nn.Module, parts: Parts, options: ContrastOptions) -> Contrast:
+    """The view and the heads that go with a contrast.
+
+    Args:
+        loss: of `Contrast`; it has `uses_prototypes`.
+        parts: contrastive view, width of the features and number of classes.
+        options: widths of the heads, weights of the losses and compression.
+    """
+    assert parts.contrastive_view is not None
+    widths: dict[str, Any] = {"hidden_dim": options.hidden_dim, "output_dim": options.output_dim}
+    head = contrast_head(parts.num_features, **widths)
+    prototypes = prototype_head(parts.num_features, **widths) if loss.uses_prototypes else None
+    weak_classes = WeakClasses(
+        len(parts.counts_per_class),
+        factor=options.compression,
+        start=options.compression_start,
+        held_out_accuracy=parts.held_out_accuracy,
+    )
+    return Contrast(
+        loss,
+        parts.contrastive_view,
+        head,
+        prototypes,
+        weight=options.contrast_weight,
+        classification_weight=options.classification_weight,
+        weak_classes=None if options.compression == 1 else weak_classes,
+    )
+
+
+def gathered_rows(embeddings: Tensor, labels: Tensor) -> LabelledRows:
+    """Both views of this rank's samples against both views of all ranks' samples.
+
+    Args:
+        embeddings: (2B, P), view 1 of all samples, then view 2.
+        labels: (B,).
+    """
+    num_samples = len(labels)
+    both = gather_rows(torch.cat(embeddings.chunk(2), dim=1))
+    key_labels = gather_rows(labels)
+    own = own_rows(num_samples, device=labels.device)
+    return LabelledRows(
+        anchors=embeddings,
+        labels=labels.repeat(2),
+        keys=torch.cat(both.chunk(2, dim=1)),
+        key_labels=key_labels.repeat(2),
+        own=torch.cat([own, own + len(key_labels)]),
+    )
+
+
+class ContrastTask(ClassifierTask):
+    """`lambda * classification(view 0) + mu * contrast(views 1 and 2, prototypes)`.
+
+    The step of balanced contrastive learning (arXiv:2207.09052) and of those built on it: all
+    three views go through the backbone in one batch, so batch norm sees 3B pictures.
+    Prototypes are a projection of the classifier's weights, to which the contrast so has a
+    gradient. What is classified, evaluated and exported is `backbone` and `classifier`.
+
+    Args:
+        backbone: (B, 3, S, S) -> (B, D).
+        classifier: (B, D) -> (B, C); its `weight` is (C, D), one row a class.
+        loss: of the classification, (logits, labels) -> (B,).
+        view: of view 0, the one that is classified.
+        contrast: everything else.
+        seed: of the run.
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classifier: nn.Module,
+        loss: nn.Module,
+        view: View,
+        *,
+        contrast: Contrast,
+        seed: int,
+    ) -> None:
+        super().__init__(backbone, classifier, loss, view, trained="all", seed=seed)
+        self.contrast_loss, self.contrast_view = contrast.loss, contrast.view
+        self.head, self.prototype_head = contrast.head, contrast.prototype_head
+        # A tensor, so that a compiled step need not be recompiled where they change.
+        weights = torch.tensor([contrast.classification_weight, contrast.weight])
+        self.register_buffer("weights", weights, persistent=False)
+        self.weak_classes = contrast.weak_classes
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Three views, logits and projections, two losses."""
+        views = [self.view_of(batch, self.view, number=0)]
+        views += [self.view_of(batch, self.contrast_view, number=n) for n in (1, 2)]
+        first, others = self.backbone(torch.cat(views)).tensor_split([len(batch)])
+        logits = self.classifier(first).float()
+        # Normalised and compared in fp32: similarities are divided by a small temperature.
+        z = F.normalize(self.head(others).float(), dim=1)
+        prototypes = self.prototypes()
+        with torch.autocast(logits.device.type, enabled=False):
+            losses = self.loss(logits, batch.labels)
+            classification = losses.mean()
+            rows = gathered_rows(z, batch.labels)
+            if self.weak_classes is not None:
+                rows = compressed(rows, self.weak_classes.factors)
+            contrast = self.contrast(rows, prototypes, batch.index).mean()
+        loss = self.weights[0] * classification + self.weights[1] * contrast
+        right = logits.detach().argmax(dim=1) == batch.labels
+        if self.weak_classes is not None:
+            self.weak_classes.observe(batch.labels, right)
+        terms = {"classification": classification, "contrast": contrast}
+        terms["train_accuracy"] = right.float().mean()
+        detached = {name: term.detach() for name, term in terms.items()}
+        return StepOutput(loss, detached, losses.detach())
+
+    def contrast(self, rows: LabelledRows, prototypes: Tensor | None, index: Tensor) -> Tensor:
+        """(2B,) losses of both views of the samples `index` (B,)."""
+        found: Tensor = self.contrast_loss(rows, prototypes)
+        return found
+
+    def prototypes(self) -> Tensor | None:
+        """(C, P) unit vectors, one a class, or None where the loss has none."""
+        if self.prototype_head is None:
+            return None
+        # nn.Linear and our cosine classifier both keep one row a class.
+        weight = cast(Tensor, self.classifier.weight)
+        return F.normalize(self.prototype_head(weight).float(), dim=1)
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        """Lets the weak classes be found."""
+        if self.weak_classes is not None:
+            self.weak_classes.on_epoch_end(epoch, nn.Sequential(self.backbone, self.classifier))
+
+    def memories(self) -> Sequence[SampleMemory]:
+        """What is known of the classes."""
+        return () if self.weak_classes is None else (self.weak_classes.memory,)

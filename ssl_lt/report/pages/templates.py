@@ -1,0 +1,66 @@
+"""Pages from templates: one style sheet, no network, nothing that is not escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from ssl_lt.report.figures.svg import NUM_COLOURS
+from ssl_lt.report.tables.table import to_html
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One picture of a sheet.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        name: says which sample it is, for those who do not see it.
+        lines: what stands below it.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    lines: tuple[str, ...]
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder, as text; a value that is missing is an error."""
+    return _templates().get_template(template).render(values)
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals |= {
+        "style": Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        "num_colours": NUM_COLOURS,
+        "to_html": to_html,
+        "encoded": _encoded,
+    }
+    return templates
+
+
+def _encoded(tile: Tile) -> str:
+    buffer = io.BytesIO()
+    picture: Any = Image.fromarray(tile.pixels)
+    picture.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""What is stored: results.json, curves, pictures."""

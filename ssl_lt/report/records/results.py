@@ -1,0 +1,168 @@
+"""What a run leaves behind for the report: `RunResult`, and its file `results.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.plain import from_plain, to_plain
+from ssl_lt.evaluate.geometry.representation import Representation
+from ssl_lt.evaluate.scores.answers import unpack_answers
+from ssl_lt.evaluate.scores.evaluation import ClassGroups, Evaluation
+from ssl_lt.report.records.curves import Curve
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """The training set.
+
+    Attributes:
+        source: name and recipe, as a reader should see it.
+        split_sha256: of the split file: equal means the very same images.
+        counts_per_class: (C,) training images.
+        class_names: (C,).
+        groups: one entry a rule; the first is the one the report leads with.
+    """
+
+    source: str
+    split_sha256: str
+    counts_per_class: tuple[int, ...]
+    class_names: tuple[str, ...]
+    groups: tuple[ClassGroups, ...]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a run ran."""
+
+    device: str
+    num_processes: int
+    num_threads: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long training took; `images_per_second` counts each image once an epoch."""
+
+    seconds: float
+    images_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run.
+
+    Attributes:
+        name: of the run folder.
+        verb: "pretrain", "finetune" or "evaluate".
+        method: the pretraining method or the fine-tuning loss.
+        plugins: added to the method.
+        command: as it was typed.
+        data: the training set.
+        configuration: the resolved options, plain.
+        environment: versions and device.
+        evaluations: in the order of the report; the first is the one it leads with.
+        curves: "loss", "lr", "knn" and others by name.
+        timing: of training; None where nothing was trained.
+        representations: measures of the frozen backbone; one entry a backbone that was judged.
+        schema_version: of the file.
+    """
+
+    name: str
+    verb: str
+    method: str
+    plugins: tuple[str, ...]
+    command: str
+    data: DataDescription
+    configuration: Mapping[str, Any]
+    environment: Environment
+    evaluations: tuple[Evaluation, ...]
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    timing: Timing | None = None
+    representations: tuple[Representation, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+
+def to_json(result: RunResult) -> str:
+    """The text of `results.json`."""
+    return json.dumps(to_plain(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(result: RunResult, path: Path) -> None:
+    """Writes `results.json`, whole or not at all.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    write_text_atomically(path, to_json(result))
+
+
+def read_results(path: Path) -> RunResult:
+    """Reads what `write_results` wrote.
+
+    Raises:
+        DataError: no such file, damaged JSON, another schema, or fields that do not fit; one line
+            that names the file.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, brackets without end
+        raise DataError(f"{path}: damaged, not JSON ({error})") from error
+    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, "
+            "the newest this version of ssl_lt reads"
+        )
+    try:
+        result = from_plain(RunResult, plain)
+        _check_lengths(result)
+        _check_answers(result)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path}: {error}") from error
+    return result
+
+
+def _check_lengths(result: RunResult) -> None:
+    """Raises ValueError where a per-class list does not have one entry a class."""
+    num_classes = len(result.data.class_names)
+    lengths = {"data.counts_per_class": len(result.data.counts_per_class)}
+    for i, evaluation in enumerate(result.evaluations):
+        where = f"evaluations[{i}]"
+        lengths[f"{where}.accuracy.per_class"] = len(evaluation.accuracy.per_class)
+        lengths[f"{where}.accuracy.num_test_per_class"] = len(
+            evaluation.accuracy.num_test_per_class
+        )
+        for row in evaluation.confusion or ():
+            lengths[f"{where}.confusion"] = len(row)
+        if evaluation.confusion is not None and len(evaluation.confusion) != num_classes:
+            lengths[f"{where}.confusion"] = len(evaluation.confusion)
+    for name, length in lengths.items():
+        if length != num_classes:
+            raise ValueError(f"{name}: {length} entries for {num_classes} classes")
+    for groups in result.data.groups:
+        for c in (*groups.many, *groups.medium, *groups.few):
+            if not 0 <= c < num_classes:
+                raise ValueError(f"data.groups: no class {c} among {num_classes}")
+
+
+def _check_answers(result: RunResult) -> None:
+    """Raises ValueError where answers do not have one bit a test image."""
+    for i, evaluation in enumerate(result.evaluations):
+        if evaluation.answers is None:
+            continue
+        num_images = sum(evaluation.accuracy.num_test_per_class)
+        try:
+            unpack_answers(evaluation.answers, num_images=num_images)
+        except DataError as error:
+            raise ValueError(f"evaluations[{i}].{error}") from error

@@ -1,0 +1,1 @@
+"""Tables of numbers and their text, Markdown, LaTeX and CSV."""

@@ -1,0 +1,141 @@
+"""Which classes one run does better than another, and which worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ssl_lt.evaluate.scores.evaluation import Evaluation
+from ssl_lt.evaluate.scores.intervals import Interval
+from ssl_lt.report.records.results import RunResult
+from ssl_lt.report.tables.intervals import difference_intervals
+from ssl_lt.report.tables.table import Table, percent, signed_percent
+
+_COLUMNS = ("many", "medium", "few", "std")
+_HOW = {
+    "paired": "Intervals are paired: the same test images were drawn for both.",
+    "unpaired": "Intervals are unpaired, wider than need be: which images were right is not known "
+    "of both on the same test split.",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One evaluation that two runs have in common.
+
+    Attributes:
+        baseline, run: the two runs.
+        before, after: the evaluation in each.
+        differences: (C,) accuracy of `run` minus that of `baseline`, a fraction; None where one of
+            them did not test the class.
+    """
+
+    baseline: RunResult
+    run: RunResult
+    before: Evaluation
+    after: Evaluation
+    differences: tuple[float | None, ...]
+
+
+def compare(results: Sequence[RunResult]) -> tuple[Comparison, ...]:
+    """The first run against each other one that has its classes, at the first shared evaluation."""
+    if not results:
+        return ()
+    baseline, *others = results
+    found = []
+    for run in others:
+        shared = _shared(baseline, run)
+        if shared is None or run.data.class_names != baseline.data.class_names:
+            continue
+        before, after = shared
+        pairs = zip(before.accuracy.per_class, after.accuracy.per_class, strict=True)
+        differences = tuple(None if a is None or b is None else b - a for a, b in pairs)
+        found.append(Comparison(baseline, run, before, after, differences))
+    return tuple(found)
+
+
+def difference_table(comparison: Comparison) -> Table:
+    """Points gained or lost in all, and by the groups of every rule both runs have."""
+    before = {group.rule: group for group in comparison.before.accuracy.groups}
+    intervals, how = difference_intervals(
+        (comparison.baseline, comparison.before), (comparison.run, comparison.after)
+    )
+    drawn = {group.rule: group for group in intervals.groups}
+    rows = []
+    for group in comparison.after.accuracy.groups:
+        if group.rule in before:
+            pairs = [(getattr(before[group.rule], name), getattr(group, name)) for name in _COLUMNS]
+            pairs.insert(0, _balanced(comparison))
+            rows.append((group.rule, *(_difference(*pair) for pair in pairs)))
+            found = [getattr(drawn.get(group.rule), name, None) for name in _COLUMNS]
+            rows.append((f"95 %, {how}", *map(_interval, (intervals.balanced, *found))))
+    if not rows:
+        rows.append(("none", _difference(*_balanced(comparison)), *["n/a"] * 4))
+        rows.append((f"95 %, {how}", _interval(intervals.balanced), *["n/a"] * 4))
+    return Table(
+        title="Difference by group",
+        note="Percentage points. A lower Std means that the groups moved closer together. "
+        f"{_HOW[how]} An interval without 0 is a difference that another test set would show "
+        "again, not necessarily another training seed.",
+        columns=("Group rule", "All", "Many", "Medium", "Few", "Std"),
+        rows=tuple(rows),
+    )
+
+
+def mover_tables(comparison: Comparison, *, limit: int = 8) -> tuple[Table, ...]:
+    """The classes that gained most and those that lost most; a table with no class is left out."""
+    known = [(d, c) for c, d in enumerate(comparison.differences) if d is not None]
+    gained = sorted((-d, c) for d, c in known if d > 0)
+    lost = sorted((d, c) for d, c in known if d < 0)
+    tables = []
+    for title, movers in (("Gained", gained), ("Lost", lost)):
+        if movers:
+            note = f"{len(movers)} of {len(known)} classes; the first {limit} are shown."
+            if len(movers) <= limit:
+                note = f"{len(movers)} of {len(known)} classes."
+            rows = tuple(_mover(comparison, c) for _, c in movers[:limit])
+            columns = ("Class", "Training images", "Before", "After", "Difference")
+            tables.append(Table(title, note, columns, rows))
+    return tuple(tables)
+
+
+def chance_note(comparison: Comparison) -> str:
+    """How far two runs of equal quality may lie apart in one class: two standard errors at 50 %."""
+    tested = [n for n in comparison.after.accuracy.num_test_per_class if n]
+    fewest = min(tested, default=1)
+    points = 200 * math.sqrt(0.5 / fewest)
+    return (
+        f"With {fewest:,} test images a class, single classes may differ by up to about "
+        f"{points:.0f} points by chance; means over groups are steadier."
+    )
+
+
+def _mover(comparison: Comparison, c: int) -> tuple[str, ...]:
+    data = comparison.run.data
+    return (
+        data.class_names[c],
+        f"{data.counts_per_class[c]:,}",
+        percent(comparison.before.accuracy.per_class[c]),
+        percent(comparison.after.accuracy.per_class[c]),
+        signed_percent(comparison.differences[c] or 0.0),
+    )
+
+
+def _shared(a: RunResult, b: RunResult) -> tuple[Evaluation, Evaluation] | None:
+    by_name = {evaluation.name: evaluation for evaluation in b.evaluations}
+    return next(((e, by_name[e.name]) for e in a.evaluations if e.name in by_name), None)
+
+
+def _balanced(comparison: Comparison) -> tuple[float, float]:
+    return comparison.before.accuracy.balanced, comparison.after.accuracy.balanced
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return "n/a"
+    return f"[{signed_percent(interval.low)}, {signed_percent(interval.high)}]"
+
+
+def _difference(before: float | None, after: float | None) -> str:
+    return "n/a" if before is None or after is None else signed_percent(after - before)

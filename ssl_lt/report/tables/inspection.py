@@ -1,0 +1,207 @@
+"""What an inspection found, in tables and sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ssl_lt.data.curate.inspection import Copies, Entry, Inspection, Part
+from ssl_lt.evaluate.scores.evaluation import class_groups
+from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
+from ssl_lt.report.records.results import DataDescription
+from ssl_lt.report.tables.table import Table
+
+# Rows that a page shows of a list; the JSON file has all.
+_MOST_ROWS = 50
+_MOST_KINDS = 10
+_PART_NAMES = {"train": "Training", "test": "Test", "validation": "Validation"}
+
+
+def describe(found: Inspection) -> DataDescription:
+    """The training images, as figures and orders of classes want them."""
+    return DataDescription(
+        source=found.source,
+        split_sha256="",
+        counts_per_class=found.counts_per_class,
+        class_names=found.class_names,
+        groups=tuple(class_groups(groups) for groups in found.groups),
+    )
+
+
+def warnings(found: Inspection) -> tuple[str, ...]:
+    """What spoils training or its numbers, a sentence each."""
+    unreadable = sum(len(part.unreadable) for part in found.parts)
+    empty = [
+        n for n, count in zip(found.class_names, found.counts_per_class, strict=True) if not count
+    ]
+    repeated = found.duplicates("train")
+    sentences = [
+        (unreadable, "Cannot be read", "training stops at the first, unless told to skip them."),
+        (len(found.leaks), "Trained on and tested on", "accuracy on these is memory."),
+        (len(found.spoiled), "To choose by, and trained or tested on", "such a choice is biased."),
+        (len(found.conflicts), "Under more than one class", "at most one of them is right."),
+    ]
+    if all(part.name != "test" for part in found.parts):
+        text = (
+            "a test set drawn at random has some of what is trained on; ssl-lt data split keeps "
+            "copies on one side."
+        )
+        sentences.append((len(repeated), "More than once", text))
+    out = [
+        f"{heading}: {_count(number, 'picture')}; {text}"
+        for number, heading, text in sentences
+        if number
+    ]
+    if empty:
+        out.append(f"No training image: {', '.join(empty[:5])}{' ...' * (len(empty) > 5)}.")
+    return tuple(out)
+
+
+def summary_tables(found: Inspection) -> tuple[Table, ...]:
+    """The tables everyone reads."""
+    return (_overview(found), *([_groups(found)] if found.groups else []), *_kinds(found))
+
+
+def detail_tables(found: Inspection) -> tuple[Table, ...]:
+    """Every class, and the lists of what is not as it should be; none that is empty."""
+    tables = [
+        _classes(found),
+        _entries("Unreadable", [e for part in found.parts for e in part.unreadable], found),
+        _copies("Trained on and tested on", found.leaks, found),
+        _copies("To choose by, and trained or tested on", found.spoiled, found),
+        _copies("Under more than one class", found.conflicts, found),
+        _copies("More than once in training", found.duplicates("train"), found),
+        _copies("More than once in testing", found.duplicates("test"), found),
+        _entries("One colour", [e for part in found.parts for e in part.constant], found),
+        _entries("Grey", [e for part in found.parts for e in part.grey], found),
+    ]
+    return tuple(table for table in tables if table.rows)
+
+
+def how_many(items: Sequence[Any], *, shown: int = _MOST_ROWS) -> str:
+    """A note on a list of which a page shows the first."""
+    return f"{len(items):,}" + (f", the first {shown} here" if len(items) > shown else "")
+
+
+def where(entry: Entry, found: Inspection) -> str:
+    """Class, part and row of an image."""
+    name = f"{found.class_names[entry.label]}, " if entry.label >= 0 else ""
+    return f"{name}{entry.part} {entry.row}"
+
+
+def _overview(found: Inspection) -> Table:
+    rows: list[tuple[str, Callable[[Part], str]]] = [
+        ("Images", lambda part: f"{part.num_images:,}"),
+        ("Without a label", lambda part: f"{part.num_unlabelled:,}"),
+        ("Classes with images", lambda part: f"{sum(n > 0 for n in part.counts_per_class):,}"),
+        ("Largest class", lambda part: f"{max(part.counts_per_class, default=0):,}"),
+        ("Smallest class", lambda part: f"{min(part.counts_per_class, default=0):,}"),
+        ("Unreadable", lambda part: f"{len(part.unreadable):,}"),
+        ("Further copies of a picture", lambda part: f"{_surplus(found, part):,}"),
+        ("Grey", lambda part: f"{len(part.grey):,}"),
+        ("One colour", lambda part: f"{len(part.constant):,}"),
+    ]
+    return Table(
+        title="What is there",
+        note="Copies have the same size and decoded pixels (SHA-256). Grey: the three channels are "
+        "equal. One colour: all pixels are, and the image is not counted as grey.",
+        columns=("", *(_PART_NAMES[part.name] for part in found.parts)),
+        rows=tuple((name, *(text(part) for part in found.parts)) for name, text in rows),
+    )
+
+
+def _groups(found: Inspection) -> Table:
+    counts = found.counts_per_class
+    rows = []
+    for groups in found.groups:
+        members = [getattr(groups, name) for name in GROUP_NAMES]
+        rule = groups.rule.split(" (")[0]
+        rows.append((f"Classes, {rule}", *(f"{len(m):,}" for m in members)))
+        rows.append((f"Images, {rule}", *(f"{sum(counts[c] for c in m):,}" for m in members)))
+    return Table(
+        title="Groups of classes",
+        note=f"Groups {'; '.join(groups.rule for groups in found.groups)}. Training images.",
+        columns=("", "Many", "Medium", "Few"),
+        rows=tuple(rows),
+    )
+
+
+def _kinds(found: Inspection) -> list[Table]:
+    """How many images have each size and each mode."""
+    sizes = [{f"{w} × {h}": n for (w, h), n in part.sizes} for part in found.parts]
+    modes = [dict(part.modes) for part in found.parts]
+    return [
+        _tally("Sizes", "Width × height in pixels, with the EXIF rotation applied.", sizes, found),
+        _tally("Modes", "Pillow's, as stored; all are read as RGB with 8 bits.", modes, found),
+    ]
+
+
+def _tally(title: str, note: str, kinds: Sequence[Mapping[str, int]], found: Inspection) -> Table:
+    total: Counter[str] = Counter()
+    for one in kinds:
+        total.update(one)
+    shown = [name for name, _ in total.most_common(_MOST_KINDS)]
+    if len(total) > len(shown):
+        note += f" {_count(len(total) - len(shown), 'other')} less frequent."
+    return Table(
+        title=title,
+        note=note,
+        columns=("", *(_PART_NAMES[part.name] for part in found.parts)),
+        rows=tuple((name, *(f"{one.get(name, 0):,}" for one in kinds)) for name in shown),
+    )
+
+
+def _classes(found: Inspection) -> Table:
+    data = describe(found)
+    member = {c: GROUP_NAMES[place] for c, place in group_places(data).items()}
+    order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
+    return Table(
+        title="Every class",
+        note=f"Groups {data.groups[0].rule}." if data.groups else "",
+        columns=("Class", "Group", *(_PART_NAMES[part.name] for part in found.parts)),
+        rows=tuple(
+            (
+                data.class_names[c],
+                member.get(c, "n/a"),
+                *(f"{part.counts_per_class[c]:,}" for part in found.parts),
+            )
+            for c in order
+        ),
+        num_text_columns=2,
+    )
+
+
+def _entries(title: str, entries: Sequence[Entry], found: Inspection) -> Table:
+    has_problems = any(entry.problem for entry in entries)
+    return Table(
+        title=title,
+        note=how_many(entries),
+        columns=("Image", "Where", *(["Problem"] if has_problems else [])),
+        rows=tuple(
+            (entry.name, where(entry, found), *([entry.problem] if has_problems else []))
+            for entry in entries[:_MOST_ROWS]
+        ),
+        num_text_columns=3,
+    )
+
+
+def _copies(title: str, copies: Sequence[Copies], found: Inspection) -> Table:
+    return Table(
+        title=title,
+        note=how_many(copies),
+        columns=("Image", "Where"),
+        rows=tuple(
+            (one.images[0].name, "; ".join(where(entry, found) for entry in one.images))
+            for one in copies[:_MOST_ROWS]
+        ),
+        num_text_columns=2,
+    )
+
+
+def _surplus(found: Inspection, part: Part) -> int:
+    return sum(copies.within(part.name) - 1 for copies in found.duplicates(part.name))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)

@@ -1,0 +1,81 @@
+"""The same training with several seeds: mean and standard deviation, and the runs as one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ssl_lt.evaluate.scores.evaluation import COLUMNS, Spread, mean_evaluation, spreads
+from ssl_lt.report.records.results import RunResult, Timing
+from ssl_lt.report.tables.table import Table
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """One training under one evaluation: `columns` are named as in `COLUMNS`."""
+
+    run: str
+    evaluation: str
+    columns: Mapping[str, Spread | None]
+
+
+def seed_rows(runs: Mapping[str, Sequence[RunResult]]) -> tuple[SeedRow, ...]:
+    """Mean and standard deviation of every evaluation that the first seed has.
+
+    Args:
+        runs: name of the training -> its runs, one a seed.
+    """
+    rows = []
+    for name, results in runs.items():
+        for evaluation in results[0].evaluations:
+            same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
+            rows.append(SeedRow(name, evaluation.name, spreads(same)))
+    return tuple(rows)
+
+
+def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
+    """The rows for people.
+
+    Args:
+        rows: of `seed_rows`.
+        rule: of the groups.
+    """
+    cells = [[row.columns[key] for key in COLUMNS] for row in rows]
+    return Table(
+        title="Seeds",
+        note="Percent, last epoch; mean ± standard deviation where there are several seeds. "
+        f"Groups {rule}. Std is over the groups, Harmonic the harmonic mean over classes.",
+        columns=("Run", "Evaluation", "All", "Many", "Medium", "Few", "Std", "Harmonic"),
+        rows=tuple(
+            (row.run, row.evaluation, *("n/a" if c is None else str(c) for c in found))
+            for row, found in zip(rows, cells, strict=True)
+        ),
+        num_text_columns=2,
+    )
+
+
+def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:
+    """Runs that differ by their seed as one run, whose accuracies are the means of theirs.
+
+    Only what every run has is kept: evaluations of the same name. A single run is itself under
+    another name.
+    """
+    first = results[0]
+    if len(results) == 1:
+        return replace(first, name=name)
+    evaluations = []
+    for evaluation in first.evaluations:
+        same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
+        if len(same) == len(results) and all(e.confusion for e in same):
+            note = f"{evaluation.note}, mean of {len(same)} seeds"
+            evaluations.append(mean_evaluation(same, first.data.groups, note=note))
+    seconds = [r.timing.seconds for r in results if r.timing]
+    return replace(
+        first,
+        name=name,
+        evaluations=tuple(evaluations),
+        curves={},
+        representations=(),
+        timing=Timing(statistics.fmean(seconds)) if seconds else None,
+    )

@@ -1,0 +1,26 @@
+"""Which images are in which step of a run."""
+
+from __future__ import annotations
+
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.dataset import Data
+from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.shard_plan import epoch_plan
+from ssl_lt.engine.plan import FitOptions
+from ssl_lt.runs.config.options import RunOptions
+
+
+def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:
+    """Which images are in which step.
+
+    Raises:
+        ConfigError: an epoch has no whole batch, or not as many as an optimiser step adds up.
+    """
+    rows, options = data.split.indices, data.options
+    plan = epoch_plan(data.whole, rows, options, batch_size=run.batch_size, seed=run.seed)
+    if fit.accumulate_steps > plan.steps_per_epoch:
+        raise ConfigError(
+            f"--accumulate-steps: {fit.accumulate_steps} batches of {run.batch_size} are more "
+            f"than an epoch has ({plan.steps_per_epoch})"
+        )
+    return plan

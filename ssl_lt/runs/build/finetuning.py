@@ -1,0 +1,217 @@
+"""From a fine-tuning configuration to its networks, views, loss and task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lt.augment.classifier_view import ClassifierView
+from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, ViewOptions, WeakView, WorkerCrop
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.types import Epoch
+from ssl_lt.data.dataset import Data
+from ssl_lt.data.loading.class_sampled_plan import ClassRates, ClassSampledPlan
+from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.evaluate.features.embed import accuracy_on, features_of
+from ssl_lt.finetune.balance.class_rates import class_rates
+from ssl_lt.finetune.balance.reweighting import ReweightedLoss
+from ssl_lt.finetune.experts.task import ExpertTask, expert_classifier, expert_loss
+from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.registry import STEPS
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
+from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
+from ssl_lt.losses.registry import LOSSES
+from ssl_lt.models.backbones import build_backbone
+from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
+from ssl_lt.models.expert_classifiers import ExpertClassifiers
+from ssl_lt.runs.build.experts import build_experts, check_experts
+from ssl_lt.runs.config.options import FinetuneConfig
+
+# Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
+_LARGEST_SMALL_PICTURE = 96
+
+
+def build_task(
+    config: FinetuneConfig, data: Data, held_out: PixelTable | EncodedTable | None = None
+) -> ClassifierTask:
+    """Networks, loss and views; initial weights follow from the seed.
+
+    Args:
+        config: the flags.
+        data: what is trained on.
+        held_out: training images that are not; see `hold_out`.
+
+    Raises:
+        ConfigError: flags that do not go together.
+    """
+    _check_combination(config)
+    check_experts(config)
+    parts = build_parts(config, data)
+    if held_out is not None:
+        accuracy = accuracy_on(held_out, data, precision=config.fit.mixed_precision)
+        parts = replace(parts, held_out_accuracy=accuracy)
+    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
+    if config.loss in STEPS:
+        return STEPS[config.loss].build(parts, options)
+    entry = LOSSES[config.loss]
+    build_loss = partial(_classification_loss, config)
+    if entry.initial_bias is not None:
+        set_biases(parts.classifier, entry.initial_bias(data.num_classes))
+    if isinstance(parts.classifier, ExpertClassifiers):
+        return ExpertTask(
+            parts.backbone,
+            parts.classifier,
+            expert_loss(build_loss, parts.counts_per_class, config.ensemble),
+            parts.view,
+            trained=parts.trained,
+            seed=parts.seed,
+        )
+    loss = build_loss(parts.counts_per_class)
+    if entry.contrast is not None:
+        return ContrastTask(
+            parts.backbone,
+            parts.classifier,
+            loss,
+            parts.view,
+            contrast=build_contrast(
+                entry.contrast(parts.counts_per_class, options), parts, options
+            ),
+            seed=parts.seed,
+        )
+    if config.sampling.sampler == "meta":
+        return MetaSampledTask(parts, loss, config.meta, batch_size=config.run.batch_size)
+    return ClassifierTask(
+        parts.backbone, parts.classifier, loss, parts.view, trained=parts.trained, seed=parts.seed
+    )
+
+
+def _check_combination(config: FinetuneConfig) -> None:
+    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
+    has_views = getattr(config, "view", None) is not None
+    if config.freeze_backbone and (has_views or config.loss in STEPS):
+        raise ConfigError(f"--freeze-backbone: --loss {config.loss} trains the backbone")
+    if config.sampling.sampler == "meta" and (has_views or config.loss in STEPS):
+        raise ConfigError(f"--sampler meta: --loss {config.loss} is more than a classification")
+    step = STEPS.get(config.loss)
+    if step is not None and step.is_balanced and config.sampling.sampler != "instance":
+        raise ConfigError(f"--sampler: --loss {config.loss} balances its classifier by itself")
+    if config.hold_out and getattr(options, "compression", 1.0) == 1:
+        raise ConfigError("--hold-out: only --compression looks at what is held out")
+    if config.loss in STEPS and config.weights.reweight != "none":
+        raise ConfigError(f"--reweight: --loss {config.loss} takes no class weights in its step")
+
+
+def _classification_loss(config: FinetuneConfig, counts_per_class: Tensor) -> nn.Module:
+    """The loss of logits, with class weights where they are asked for."""
+    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
+    loss = LOSSES[config.loss].build(counts_per_class, options)
+    if config.weights.reweight == "none":
+        return loss
+    return ReweightedLoss(loss, counts_per_class, config.weights)
+
+
+def set_biases(classifier: nn.Module, value: float) -> None:
+    """Sets all biases of linear layers; a cosine classifier has none."""
+    for layer in classifier.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.constant_(layer.bias, value)
+
+
+def build_parts(config: FinetuneConfig, data: Data) -> Parts:
+    """What the task is made of."""
+    size, source = data.image_size, data.source
+    counts_per_class = torch.tensor(data.split.counts_per_class)
+    new_classifier = CosineClassifier if config.classifier == "cosine" else linear_classifier
+    if config.ensemble.experts == "none":
+        backbone, num_features = build_backbone(config.model, image_size=size, seed=config.run.seed)
+        classifier: nn.Module = new_classifier(num_features, data.num_classes)
+    else:
+        backbone, num_features = build_experts(config)
+        num_experts = config.ensemble.num_experts
+        heads = [
+            new_classifier(num_features // num_experts, data.num_classes)
+            for _ in range(num_experts)
+        ]
+        classifier = expert_classifier(heads, counts_per_class, config.ensemble)
+    options: ViewOptions | None = getattr(config, "view", None)
+    precision = config.fit.mixed_precision
+
+    def train_features(network: nn.Module) -> tuple[Tensor, Tensor]:
+        found = features_of(network, data.train, data, precision=precision)
+        return found.features, found.labels
+
+    return Parts(
+        backbone=backbone,
+        num_features=num_features,
+        classifier=classifier,
+        view=classified_view(config, data),
+        contrastive_view=None
+        if options is None
+        else ContrastiveView(options, size=size, mean=source.mean, std=source.std),
+        counts_per_class=counts_per_class,
+        trained="classifier" if config.freeze_backbone else "all",
+        train_features=train_features,
+        seed=config.run.seed,
+    )
+
+
+def sampled_plan(
+    plan: BatchPlan, task: ClassifierTask, config: FinetuneConfig, data: Data
+) -> BatchPlan:
+    """The plan with the rows that `--sampler` draws.
+
+    Raises:
+        ConfigError: `--sampler effective` with a class without images.
+    """
+    if config.sampling.sampler == "instance":
+        return plan
+    if isinstance(task, MetaSampledTask):
+        rates: ClassRates = task.rates
+    else:
+        counts = torch.tensor(data.split.counts_per_class)
+        epochs = [
+            Epoch(number, config.fit.epochs, plan.steps_per_epoch)
+            for number in range(config.fit.epochs)
+        ]
+        rates = [class_rates(counts, config.sampling, epoch) for epoch in epochs].__getitem__
+    return ClassSampledPlan(
+        plan.num_samples, plan.batch_size, plan.seed, data.train.labels.cpu(), rates
+    )
+
+
+def classified_view(
+    config: FinetuneConfig, data: Data
+) -> ClassifierView | WeakView | ContrastiveView:
+    """The view that `--augment` names."""
+    if config.augment == "weak":
+        return weak_view(data)
+    small = data.image_size <= _LARGEST_SMALL_PICTURE
+    return ClassifierView(
+        size=data.image_size,
+        mean=data.source.mean,
+        std=data.source.std,
+        policy="cifar10" if small else "imagenet",
+        cutout=data.image_size // 2 if small else 0,
+    )
+
+
+def worker_crop(config: FinetuneConfig) -> WorkerCrop:
+    """What loader workers cut where pictures do not fit into memory: one view, or all three."""
+    view = getattr(config, "view", None)
+    if view is None:
+        return WorkerCrop(CROP_AND_FLIP, seed=config.run.seed, num_views=1)
+    return WorkerCrop(view, seed=config.run.seed, num_views=3)
+
+
+def weak_view(data: Data) -> WeakView | ContrastiveView:
+    """Padded crop and flip for small pictures in memory, else random resized crop and flip."""
+    if isinstance(data.train, PixelTable) and data.train.pixels.shape[-1] == data.image_size:
+        return WeakView(mean=data.source.mean, std=data.source.std)
+    return ContrastiveView(
+        CROP_AND_FLIP, size=data.image_size, mean=data.source.mean, std=data.source.std
+    )

@@ -1,0 +1,128 @@
+"""`evaluate.py`: judge a run on the balanced test split, and make its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ssl_lt.cli.config.parse import parse, read_configs, split_arguments
+from ssl_lt.data.dataset import Data
+from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.evaluate.features.embed import features_of
+from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.geometry.representation import Representation, measure_representation
+from ssl_lt.evaluate.geometry.view_pair import view_pair
+from ssl_lt.evaluate.pictures import write_pictures
+from ssl_lt.evaluate.protocols import (
+    Judged,
+    few_shots,
+    knn_evaluations,
+    needs_whole,
+    probe_evaluations,
+)
+from ssl_lt.evaluate.scores.evaluation import Evaluation
+from ssl_lt.models.backbones import build_backbone
+from ssl_lt.runs.build.finetuning import build_parts
+from ssl_lt.runs.config.options import EvaluateConfig, FinetuneConfig, PretrainConfig
+from ssl_lt.runs.finetune import judge_trained
+from ssl_lt.runs.life.processes import join_processes
+from ssl_lt.runs.life.same_start import check_configuration
+from ssl_lt.runs.life.saved_run import device, load_network, open_saved_run, record
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see `--help`."""
+    words = split_arguments(arguments)
+    config = parse(EvaluateConfig(), words, read_configs(words), prog="evaluate.py")
+    state = join_processes()
+    check_configuration(config)
+    run = open_saved_run(
+        config.run,
+        data_root=config.data_root,
+        num_workers=config.num_workers,
+        verb="evaluation",
+    )
+    data, test = run.data, run.test
+    few_shots(config.protocols, data)  # what cannot be drawn is said before the work
+    state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
+    network = load_network(run)
+    found = []
+    if network.task is not None and isinstance(run.config, FinetuneConfig):
+        found = [*judge_trained(network.task, test, data, run.config)]
+    large = config.protocols.knn_index == "ivf"
+    folder = run.folder.path if large else None  # for features that do not fit into memory
+    features = _features(network.backbone, data, test, config, folder=folder)
+    found += _representation(network.backbone, features, data, config, folder=folder)
+    measured = [_measured("backbone", network.backbone, features.queries, data, config)]
+    if config.random_init:
+        untrained = _untrained(run.config, data).to(device())
+        seen = _features(untrained, data, test, config, folder=folder)
+        initial = _representation(untrained, seen, data, config, folder=folder)
+        found += [replace(e, name=f"random init: {e.name}") for e in initial]
+        initially = _measured("random init: backbone", untrained, seen.queries, data, config)
+        # Before training most features look alike: no news.
+        measured.append(replace(initially, warnings=()))
+    if state.is_main_process:
+        bank, queries = features.bank, features.queries
+        write_pictures(run.folder.report, data, bank, queries, map_images=config.map_images)
+        record(run, [*found, *run.others(found)], measured)
+    return 0
+
+
+def _untrained(config: PretrainConfig | FinetuneConfig, data: Data) -> nn.Module:
+    """The backbone as it was before training, had it started from scratch."""
+    if isinstance(config, FinetuneConfig):
+        return build_parts(config, data).backbone
+    backbone, _ = build_backbone(config.model, image_size=data.image_size, seed=config.run.seed)
+    return backbone
+
+
+def _features(
+    backbone: nn.Module,
+    data: Data,
+    test: PixelTable | EncodedTable,
+    config: EvaluateConfig,
+    *,
+    folder: Path | None,
+) -> Judged:
+    """Of the long-tailed training set, which is kNN's bank, of the test and validation images."""
+    backbone = backbone.to(memory_format=torch.channels_last)
+    get = partial(features_of, backbone, precision="auto", batch_size=config.batch_size, data=data)
+    bank, own = get(table=data.train, folder=folder), data.validation()
+    return Judged(bank, get(table=test), None if own is None else get(table=own))
+
+
+def _measured(
+    name: str, backbone: nn.Module, queries: Features, data: Data, config: EvaluateConfig
+) -> Representation:
+    """Alignment of training images, everything else of the test split."""
+    return measure_representation(
+        name,
+        queries.features.numpy(),
+        queries.labels.numpy(),
+        views=view_pair(backbone, data, batch_size=config.batch_size),
+        groups=data.groups,
+    )
+
+
+def _representation(
+    backbone: nn.Module,
+    seen: Judged,
+    data: Data,
+    config: EvaluateConfig,
+    *,
+    folder: Path | None,
+) -> list[Evaluation]:
+    """KNN against the long-tailed training set, linear probes on it and on the whole one."""
+    options = config.protocols
+    found = knn_evaluations(seen, data, options)
+    whole = seen.bank
+    if needs_whole(options) and len(data.readable) != len(data.train):
+        table, size = data.decoded(data.readable), config.batch_size
+        whole = features_of(backbone, table, data, precision="auto", batch_size=size, folder=folder)
+    return [*found, *probe_evaluations(seen, whole, data, options)]

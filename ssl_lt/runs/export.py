@@ -1,0 +1,265 @@
+"""`ssl-lt export`: a run's network as a folder that timm loads, with a model card, and as ONNX."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ssl_lt.augment.geometric import to_unit
+from ssl_lt.augment.views import PlainView
+from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_run_flag
+from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.folders import check_replaceable, whole_folder
+from ssl_lt.data.dataset import Data, open_data
+from ssl_lt.data.images.crops import CENTRE_FRACTION
+from ssl_lt.data.loading.ordered import ordered_batches
+from ssl_lt.data.loading.workers import Workers
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.models import onnx
+from ssl_lt.models.classifiers import CosineClassifier
+from ssl_lt.models.expert_classifiers import ComplementaryClassifiers
+from ssl_lt.models.export import (
+    CLASSIFIER,
+    RELOAD_TOLERANCE,
+    WEIGHTS,
+    ImageFormat,
+    check_same,
+    reloaded,
+    save_classifier,
+    save_for_timm,
+    with_classifier,
+)
+from ssl_lt.report.pages.card import ModelFacts, model_card
+from ssl_lt.runs.config.options import FinetuneConfig, PretrainConfig
+from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.config.yaml_file import read_yaml
+from ssl_lt.runs.life.result import describe_data, stored_result
+from ssl_lt.runs.life.saved_run import find_run, network_of, run_config_of
+
+_CARD = "README.md"
+_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a run's network for others: ssl-lt export [RUN] [flags].
+
+    The folder loads with timm.create_model("local-dir:FOLDER", pretrained=True) and has a model
+    card. It is put in place after its answers on a batch of training images were found to be those
+    of the run's network.
+    """
+
+    run: str = "auto"
+    """Folder of a pretrained or fine-tuned run; auto: the newest one under runs/."""
+    output: Path | None = None
+    """Folder to write; none: exported-model/ in the run's folder. An earlier export is replaced."""
+    onnx: bool = False
+    """Also write model.onnx (needs the extra onnx)."""
+    data_root: str | None = None
+    """Where the data is now, if it has moved since the run."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is exported, in evaluation mode on the CPU.
+
+    Attributes:
+        network: for timm: the backbone, with the classifier where it has a place for it.
+        classifier: that has to go into a file of its own, or None.
+        whole: all that the run has learned: (B, 3, S, S) -> features or logits.
+    """
+
+    network: nn.Module
+    classifier: nn.Module | None
+    whole: nn.Module
+
+    @property
+    def ends_in_logits(self) -> bool:
+        """There is a classifier, in whichever place."""
+        return self.whole is not self.network or bool(getattr(self.network, "num_classes", 0))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see `--help`."""
+    words = with_run_flag(split_arguments(arguments))
+    config = parse(ExportConfig(), words, read_configs(words), prog="ssl-lt export")
+    if config.onnx:
+        onnx.check_installed()
+    run = find_run(config.run)
+    output = config.output or run.exported_model
+    check_replaceable(output, marker=WEIGHTS, flag="--output")
+    result = stored_result(run)
+    run_config = run_config_of(run, data_root=config.data_root, num_workers=0)
+    data = open_data(run_config.data, stored=run.split_files)
+    parts = _parts(run, run_config, data)
+    batch = _batch(data)
+    with torch.no_grad():
+        expected = parts.whole(batch)
+    with whole_folder(output) as folder:
+        checks = _write_network(parts, folder, data, batch, expected)
+        if config.onnx:
+            checks.append(_write_onnx(parts, folder, batch, expected))
+        facts = _facts(run, parts, data, checks, with_onnx=config.onnx)
+        card = model_card(
+            facts,
+            describe_data(data),
+            result,
+            training=_training(run_config),
+            command=str(read_yaml(run.config).get("command", "")),
+        )
+        write_text_atomically(folder / _CARD, card)
+    for line in checks:
+        print(f"checked: {line}")
+    print(f"exported: {output.resolve()}")
+    return 0
+
+
+def _parts(run: RunFolder, config: PretrainConfig | FinetuneConfig, data: Data) -> Parts:
+    """The network of the newest checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    saved = network_of(run, config, data)
+    backbone = copy.deepcopy(saved.backbone).cpu().eval()
+    # A stage that trains the contrast alone leaves the classifier as it was drawn.
+    if saved.task is None or to_mapping(config).get("classification-weight") == 0:
+        return Parts(backbone, None, backbone)
+    classifier = copy.deepcopy(saved.task.classifier).cpu().eval()
+    whole = nn.Sequential(backbone, classifier).eval()
+    joined = with_classifier(backbone, classifier)
+    return Parts(backbone, classifier, whole) if joined is None else Parts(joined, None, whole)
+
+
+def _batch(data: Data) -> Tensor:
+    """(B, 3, S, S): the first training images as an evaluation sees them."""
+    batches = ordered_batches(
+        data.train,
+        batch_size=_BATCH_SIZE,
+        image_size=data.image_size,
+        device=torch.device("cpu"),
+        workers=Workers(0),
+    )
+    plain = PlainView(mean=data.source.mean, std=data.source.std)
+    return plain.normalise(to_unit(next(batches).images))
+
+
+def _write_network(
+    parts: Parts, folder: Path, data: Data, batch: Tensor, expected: Tensor
+) -> list[str]:
+    """Weights and configuration, read again and compared; says what was found.
+
+    Raises:
+        NumericError: what was written does not say what the run's network says.
+    """
+    names = data.source.class_names if parts.ends_in_logits and parts.classifier is None else ()
+    save_for_timm(parts.network, folder, images=_image_format(data), class_names=names)
+    found = reloaded(folder)
+    what = "the network that timm loads"
+    if parts.classifier is not None:
+        save_classifier(parts.classifier, folder)
+        last = copy.deepcopy(parts.classifier)
+        last.load_state_dict(load_file(folder / CLASSIFIER))
+        found, what = nn.Sequential(found, last.eval()), f"{what}, with {CLASSIFIER}"
+    with torch.no_grad():
+        difference = check_same(found(batch), expected, tolerance=RELOAD_TOLERANCE, what=what)
+    return [_check(what, difference, RELOAD_TOLERANCE, len(batch))]
+
+
+def _write_onnx(parts: Parts, folder: Path, batch: Tensor, expected: Tensor) -> str:
+    """The file, run on the batch and on a smaller one.
+
+    Raises:
+        ConfigError: the network cannot be written as ONNX.
+        NumericError: what was written does not say what the run's network says.
+    """
+    path, what = folder / onnx.MODEL, f"{onnx.MODEL} in ONNX Runtime"
+    output = "logits" if parts.ends_in_logits else "features"
+    onnx.save_onnx(parts.whole, path, images=batch, output=output)
+    differences = [
+        check_same(
+            onnx.run_onnx(path, batch[:size]),
+            expected[:size],
+            tolerance=onnx.ONNX_TOLERANCE,
+            what=f"{what}, {size} images",
+        )
+        for size in (len(batch), max(1, len(batch) // 3))
+    ]
+    return _check(what, max(differences), onnx.ONNX_TOLERANCE, len(batch))
+
+
+def _check(what: str, difference: float, tolerance: float, num_images: int) -> str:
+    return (
+        f"{what}: differs from the run's network by at most {difference:.1e} of the largest output "
+        f"on {num_images} training images (allowed: {tolerance:.0e})"
+    )
+
+
+def _image_format(data: Data) -> ImageFormat:
+    crop = 1.0 if data.source.image_size is not None else CENTRE_FRACTION
+    return ImageFormat(data.image_size, data.source.mean, data.source.std, crop)
+
+
+def _facts(
+    run: RunFolder, parts: Parts, data: Data, checks: Sequence[str], *, with_onnx: bool
+) -> ModelFacts:
+    from ssl_lt.models.backbones import OUR_BACKBONES
+
+    architecture = str(parts.network.pretrained_cfg["architecture"])  # type: ignore[index]
+    images, kind = _image_format(data), "logits" if parts.ends_in_logits else "features"
+    output = f"{data.num_classes} logits" if parts.ends_in_logits else "features"
+    onnx_note = (
+        f"`{onnx.MODEL}` (opset {onnx.OPSET}): input `images`, float32 of shape (batch, 3, "
+        f"{images.size}, {images.size}), any batch; output `{kind}`."
+    )
+    return ModelFacts(
+        name=run.path.name,
+        architecture=architecture,
+        needs_import=architecture in (*OUR_BACKBONES, "cifar_experts"),
+        output=output,
+        is_classifier=parts.ends_in_logits,
+        classifier_note=_classifier_note(parts),
+        images=(
+            f"RGB, {images.size} x {images.size} pixels"
+            + ("" if images.crop == 1 else f", the middle {images.crop:g} of the shorter side"),
+            f"pixels in 0 ... 1, minus {_numbers(images.mean)}, over {_numbers(images.std)}",
+            "`timm.data.resolve_model_data_config(model)` says the same",
+        ),
+        onnx_note=onnx_note if with_onnx else "",
+        checks=tuple(checks),
+        note="" if run.is_finished else "Its training was not finished.",
+    )
+
+
+def _classifier_note(parts: Parts) -> str:
+    if parts.classifier is None:
+        return ""
+    kind = type(parts.classifier)
+    how = "a head, `heads.{e}.*`, on each of equal parts of the features; logits are their mean"
+    if isinstance(parts.classifier, CosineClassifier):
+        how = f"logits are {parts.classifier.scale:g} times the cosine of features and `weight`"
+    elif isinstance(parts.classifier, ComplementaryClassifiers):
+        how = "a head, `heads.{e}.*`, on each of equal parts of the features, put together by"
+    elif isinstance(parts.classifier, nn.Linear):
+        how = "logits are the features times `weight`, plus `bias`"
+    return (
+        f"timm gives features; the classifier is in `{CLASSIFIER}`, since the architecture has no "
+        f"place for it: {how} (`{kind.__module__}.{kind.__qualname__}`)."
+    )
+
+
+def _training(config: PretrainConfig | FinetuneConfig) -> str:
+    if isinstance(config, FinetuneConfig):
+        return f"Fine-tuned with labels, loss {config.loss}, {config.fit.epochs} epochs."
+    method = " + ".join((config.method, *config.plugins))
+    return f"Pretrained without labels: {method}, {config.fit.epochs} epochs."
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"

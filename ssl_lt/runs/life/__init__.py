@@ -1,0 +1,1 @@
+"""What every run goes through: find or make its folder, start, record."""

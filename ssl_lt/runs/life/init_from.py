@@ -1,0 +1,132 @@
+"""Where a backbone's weights come from: a run, an exported folder, a file, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from ssl_lt.core.errors import CheckpointError, ConfigError
+from ssl_lt.data.options import DataOptions
+from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.models.options import ModelOptions
+from ssl_lt.models.weights import WeightsReport, load_backbone_weights
+from ssl_lt.runs.config.schema import flat_fields
+from ssl_lt.runs.life.find import RUNS, newest_run, stored_values
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a fine-tuning starts from.
+
+    Attributes:
+        name: what is written into the configuration: a path, or "scratch".
+        weights: file with the backbone, None from scratch.
+        values: flags of the run it comes from that this one takes over: its data and network.
+        note: a line for the user.
+    """
+
+    name: str
+    weights: Path | None
+    values: dict[str, Any]
+    note: str
+
+
+def find_origin(init_from: str) -> Origin:
+    """Resolves `--init-from`.
+
+    Raises:
+        ConfigError: nothing is there.
+        CheckpointError: a run without a valid checkpoint.
+    """
+    if init_from == "scratch":
+        return Origin("scratch", None, {}, "from scratch")
+    if init_from == "auto":
+        run = newest_run(["pretrain"])
+        if run is None:
+            note = f"no pretraining run under {RUNS}/: training from scratch"
+            return Origin("scratch", None, {}, note)
+        return _of_run(run)
+    path = Path(init_from)
+    if (path / "config.yaml").is_file():
+        return _of_run(RunFolder(path))
+    if (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise ConfigError(f"--init-from: {init_from} is no run, exported folder or weights file")
+    return Origin(init_from, path, {}, f"from {path}")
+
+
+def checkpoint_weights(run: RunFolder) -> tuple[Path, int]:
+    """File with the weights of a run's newest valid checkpoint, and the step it was made at.
+
+    Raises:
+        CheckpointError: the run has none.
+    """
+    checkpoint = newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        raise CheckpointError(f"{run.path}: has no checkpoint yet")
+    folder = run.checkpoints / f"step-{checkpoint.step:06d}"
+    return folder / "model.safetensors", checkpoint.step
+
+
+def load_weights(backbone: nn.Module, origin: Origin) -> WeightsReport | None:
+    """Loads the backbone in place; None from scratch.
+
+    Experts that start from a plain network take from it what they share.
+
+    Raises:
+        CheckpointError: too few tensors match, or some have another shape.
+        ConfigError: experts of a plain network would stay as they were drawn.
+    """
+    if origin.weights is None:
+        return None
+    try:
+        return load_backbone_weights(backbone, origin.weights)
+    except CheckpointError:
+        shared = getattr(backbone, "shared_part", None)
+        if shared is None:
+            raise
+    report = load_backbone_weights(shared(), origin.weights)
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise ConfigError(f"--freeze-backbone: {origin.name} has no experts that could be frozen")
+    return report
+
+
+def load_classifier(classifier: nn.Module, origin: Origin) -> None:
+    """Loads the classifier of a fine-tuned run in place.
+
+    Raises:
+        ConfigError: what one starts from is no run.
+        CheckpointError: it has no classifier, or one of another shape.
+    """
+    if origin.weights is None or not (Path(origin.name) / "config.yaml").is_file():
+        raise ConfigError(f"--init-classifier: {origin.name} is no fine-tuned run")
+    start = "classifier."
+    found = {
+        name.removeprefix(start): tensor
+        for name, tensor in load_file(origin.weights).items()
+        if name.startswith(start)
+    }
+    own = classifier.state_dict()
+    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
+        raise CheckpointError(
+            f"--init-classifier: {origin.name} has no classifier of the same kind and classes"
+        )
+    classifier.load_state_dict(found)
+
+
+def _of_run(run: RunFolder) -> Origin:
+    weights, step = checkpoint_weights(run)
+    taken = [*_names(DataOptions()), *_names(ModelOptions())]
+    values = {name: value for name, value in stored_values(run).items() if name in taken}
+    return Origin(str(run.path), weights, values, f"from {run.path}, step {step}")
+
+
+def _names(options: Any) -> Sequence[str]:
+    return [name for name, _, _ in flat_fields(options)]

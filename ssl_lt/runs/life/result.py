@@ -1,0 +1,154 @@
+"""What a run says of itself: a few lines at the start, `results.json` at the end."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from ssl_lt.core.distributed import world_size
+from ssl_lt.data.dataset import Data
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.evaluate.geometry.representation import Representation
+from ssl_lt.evaluate.scores.evaluation import ClassGroups, Evaluation
+from ssl_lt.report.records.curves import read_curves
+from ssl_lt.report.records.results import (
+    DataDescription,
+    Environment,
+    RunResult,
+    Timing,
+    read_results,
+    write_results,
+)
+from ssl_lt.runs.config.yaml_file import read_yaml
+from ssl_lt.runs.life.processes import launcher_sharing
+
+_VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu", "faiss-cpu")
+
+
+def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: Accelerator) -> str:
+    """Folder, data, processes and precision, before the first step."""
+    counts = data.split.counts_per_class
+    classes = "without labels"
+    if counts:
+        classes = f"{len(counts)} classes of {max(counts):,} to {min(counts):,} images"
+    processes = world_size()
+    share = f"{batch_size} images a step"
+    if processes > 1:
+        share += f", {batch_size // processes} on each of {processes} processes"
+        if (sharing := launcher_sharing()) is not None:
+            share += f", {sharing}"
+    device = str(accelerator.device)
+    if accelerator.device.type == "cpu":
+        device += f" with {torch.get_num_threads()} threads"
+    return (
+        f"run: {folder.path}\n"
+        f"data: {data.source.name}, {len(data.train):,} images, {classes}{_left_out(data)}\n"
+        f"on {device}, precision {accelerator.mixed_precision.replace('no', 'fp32')}, "
+        f"{share}"
+    )
+
+
+def describe_data(data: Data) -> DataDescription:
+    """The training set, for the report."""
+    recipe = data.split.recipe
+    profile = {"none": "as it is", "list": "rows from a file"}.get(
+        recipe.kind, f"{recipe.kind}, imbalance factor {recipe.imbalance_factor or 1:g}"
+    )
+    return DataDescription(
+        source=f"{data.source.name} ({profile}; {len(data.train):,} images{_left_out(data)})",
+        split_sha256=data.split.sha256,
+        counts_per_class=data.split.counts_per_class,
+        class_names=data.source.class_names if data.split.counts_per_class else (),
+        groups=tuple(
+            ClassGroups(
+                group.rule, _classes(group.many), _classes(group.medium), _classes(group.few)
+            )
+            for group in data.groups
+        ),
+    )
+
+
+def _left_out(data: Data) -> str:
+    if not data.bad_images:
+        return ""
+    return f", {len(data.bad_images):,} that cannot be read left out (bad_images.csv)"
+
+
+def _classes(part: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(c) for c in part)
+
+
+def environment() -> Environment:
+    """Device and versions."""
+    versions = {}
+    for package in _VERSIONS:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return Environment(device, world_size(), torch.get_num_threads(), versions)
+
+
+def save_result(
+    folder: RunFolder,
+    data: Data,
+    configuration: Mapping[str, Any],
+    *,
+    verb: str,
+    evaluations: Sequence[Evaluation],
+    representations: Sequence[Representation] = (),
+) -> RunResult:
+    """Writes `results.json` from what the folder holds and what was measured."""
+    about = read_yaml(folder.config)
+    result = RunResult(
+        name=folder.path.name,
+        verb=verb,
+        method=configuration["method" if verb == "pretrain" else "loss"],
+        plugins=_added(configuration),
+        command=about.get("command", ""),
+        data=describe_data(data),
+        configuration=configuration,
+        environment=environment(),
+        evaluations=tuple(evaluations),
+        curves=read_curves(folder.metrics) if folder.metrics.is_file() else {},
+        timing=_timing(folder),
+        representations=tuple(representations),
+    )
+    write_results(result, folder.results)
+    return result
+
+
+def stored_result(folder: RunFolder) -> RunResult | None:
+    """`results.json` of a finished run; None of another, whose weights still change.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not (folder.is_finished and folder.results.is_file()):
+        return None
+    return read_results(folder.results)
+
+
+def _added(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is put on top of the method: plug-ins, or several experts."""
+    experts = configuration.get("experts", "none")
+    return (*configuration.get("plugins", ()), *([experts] if experts != "none" else ()))
+
+
+def _timing(folder: RunFolder) -> Timing | None:
+    """Seconds of all epochs together, and the median rate of one."""
+    if not folder.timing.is_file():
+        return None
+    lines = [json.loads(line) for line in folder.timing.read_text().splitlines()]
+    if not lines:
+        return None
+    rates = sorted(line["images_per_second"] for line in lines)
+    return Timing(sum(line["seconds"] for line in lines), rates[len(rates) // 2])

@@ -1,0 +1,207 @@
+"""A run on disk, opened to be judged: its configuration, its data and its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import nn
+
+from ssl_lt.cli.commands import pretrain
+from ssl_lt.cli.config.parse import parse
+from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.data.dataset import Data, check_labels, open_data
+from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
+from ssl_lt.engine.checkpoints.state import load_model_state
+from ssl_lt.evaluate.geometry.representation import Representation
+from ssl_lt.evaluate.picture_records import read_pictures
+from ssl_lt.evaluate.scores.evaluation import Evaluation
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.models.backbones import build_backbone
+from ssl_lt.models.weights import load_backbone_weights
+from ssl_lt.report.pages.page import write_page
+from ssl_lt.report.tables.summary import summary_tables
+from ssl_lt.report.tables.table import to_rich
+from ssl_lt.runs.build.finetuning import build_task
+from ssl_lt.runs.config.finetune import default as finetune_default
+from ssl_lt.runs.config.options import FinetuneConfig, PretrainConfig
+from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.life.find import RUNS, newest_run, run_verb_of, stored_values
+from ssl_lt.runs.life.init_from import checkpoint_weights
+from ssl_lt.runs.life.processes import join_processes
+from ssl_lt.runs.life.result import save_result, stored_result
+from ssl_lt.runs.series import SERIES
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run and its data.
+
+    Attributes:
+        folder: of the run.
+        config: it was started with; its data may have moved since.
+        data: its training subset.
+        test: what it is judged by.
+        evaluations: in its `results.json` so far; none of a run that is not finished.
+        representations: likewise.
+    """
+
+    folder: RunFolder
+    config: PretrainConfig | FinetuneConfig
+    data: Data
+    test: PixelTable | EncodedTable
+    evaluations: tuple[Evaluation, ...]
+    representations: tuple[Representation, ...]
+
+    def others(self, found: Sequence[Evaluation]) -> list[Evaluation]:
+        """The evaluations so far whose names are not among the new ones."""
+        names = {evaluation.name for evaluation in found}
+        return [evaluation for evaluation in self.evaluations if evaluation.name not in names]
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """What a run has learned, on the device of this process.
+
+    Attributes:
+        backbone: (B, 3, S, S) -> (B, D).
+        task: of a fine-tuned run, with the classifier; None of a pretrained one.
+    """
+
+    backbone: nn.Module
+    task: ClassifierTask | None
+
+
+def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: str) -> SavedRun:
+    """A run with labelled data and a test split, for a verb that judges it.
+
+    Args:
+        run: a folder, or "auto" for the newest one under runs/.
+        data_root: where the data is now; None: where it was.
+        num_workers: processes that decode what does not fit into memory.
+        verb: for messages: "evaluation".
+
+    Raises:
+        ConfigError: there is no such run, or its data has no labels.
+        DataError: there is no test split, or `results.json` is damaged.
+    """
+    folder = find_run(run)
+    stored = stored_result(folder)
+    config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
+    data = open_data(config.data, stored=folder.split_files)
+    check_labels(data, verb)
+    test = data.test()
+    if test is None:
+        raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
+    evaluations, representations = (
+        ((), ()) if stored is None else (stored.evaluations, stored.representations)
+    )
+    return SavedRun(folder, config, data, test, evaluations, representations)
+
+
+def record(
+    run: SavedRun,
+    evaluations: Sequence[Evaluation],
+    representations: Sequence[Representation] = (),
+) -> None:
+    """Writes the run's `results.json` and its page anew, and prints the tables.
+
+    Args:
+        run: that was judged.
+        evaluations: all of them, in the order of the report.
+        representations: the new ones; others that were stored are kept.
+    """
+    names = {representation.name for representation in representations}
+    result = save_result(
+        run.folder,
+        run.data,
+        to_mapping(run.config),
+        verb=run_verb_of(run.folder),
+        evaluations=evaluations,
+        representations=[
+            *representations,
+            *(r for r in run.representations if r.name not in names),
+        ],
+    )
+    page = run.folder.report / "index.html"
+    pictures = read_pictures(run.folder.report, num_classes=len(result.data.class_names))
+    write_page([result], page, pictures=[pictures])
+    console = Console()
+    for table in summary_tables([result]):
+        console.print(to_rich(table))
+    for representation in result.representations:
+        for warning in representation.warnings:
+            print(f"warning: {representation.name}: {warning}")
+    print(f"report: {page.resolve()}")
+
+
+def find_run(run: str) -> RunFolder:
+    """Resolves `--run`: a folder, or "auto" for the newest.
+
+    Raises:
+        ConfigError: there is none, or it holds several runs.
+    """
+    if run != "auto":
+        folder = open_run_folder(Path(run))
+        if run_verb_of(folder) == SERIES:
+            members = ", ".join(p.parent.name for p in sorted(folder.path.glob("*/config.yaml")))
+            raise ConfigError(f"--run: {run} holds several runs, judge one of them: {members}")
+        return folder
+    newest = newest_run(["pretrain", "finetune"])
+    if newest is None:
+        raise ConfigError(f"--run: no run under {RUNS}/; pretrain.py makes one")
+    return newest
+
+
+def run_config_of(
+    folder: RunFolder, *, data_root: str | None, num_workers: int
+) -> PretrainConfig | FinetuneConfig:
+    """The configuration the run was started with; its data may have moved since."""
+    values = stored_values(folder)
+    run_config: PretrainConfig | FinetuneConfig
+    if run_verb_of(folder) == "pretrain":
+        chosen = pretrain.default(values["method"], values["plugins"])
+        run_config = parse(chosen, [], values, prog="")
+    else:
+        run_config = parse(finetune_default(values["loss"]), [], values, prog="")
+    options = replace(run_config.data, num_workers=num_workers)
+    if data_root is not None:
+        options = replace(options, data_root=data_root)
+    return replace(run_config, data=options)
+
+
+def load_network(run: SavedRun) -> SavedNetwork:
+    """The networks as the newest valid checkpoint has them.
+
+    Raises:
+        CheckpointError: there is none, or it does not fit the configuration.
+    """
+    return network_of(run.folder, run.config, run.data)
+
+
+def network_of(
+    folder: RunFolder, config: PretrainConfig | FinetuneConfig, data: Data
+) -> SavedNetwork:
+    """`load_network` for a run that need not have labels or a test split."""
+    weights, step = checkpoint_weights(folder)
+    if not folder.is_finished:
+        join_processes().print(f"note: this run is not finished; taking it after step {step}")
+    if isinstance(config, FinetuneConfig):
+        task = build_task(config, data)
+        load_model_state(task, load_file(weights))
+        task.to(device())
+        return SavedNetwork(task.backbone, task)
+    size, seed = data.image_size, config.run.seed
+    backbone, _ = build_backbone(config.model, image_size=size, seed=seed)
+    load_backbone_weights(backbone, weights)
+    return SavedNetwork(backbone.to(device()), None)
+
+
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device(join_processes().device)

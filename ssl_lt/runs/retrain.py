@@ -1,0 +1,197 @@
+"""`ssl-lt retrain`: other classifiers on a run's frozen features, in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_run_flag
+from ssl_lt.core.errors import ConfigError, DataError, NumericError
+from ssl_lt.data.splits.hold_out import held_out_rows
+from ssl_lt.evaluate.features.embed import features_of
+from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.scores.evaluation import Evaluation
+from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.softmax import softmax_answers
+from ssl_lt.finetune.retraining.cached import CachedFeatures
+from ssl_lt.finetune.retraining.linear import standardised
+from ssl_lt.finetune.retraining.post_hoc import check_costs
+from ssl_lt.finetune.retraining.registry import RETRAINING
+from ssl_lt.report.tables.table import Table, to_rich
+from ssl_lt.runs.config.retrain import RetrainConfig
+from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.life.processes import join_processes
+from ssl_lt.runs.life.same_start import check_configuration
+from ssl_lt.runs.life.saved_run import (
+    SavedNetwork,
+    SavedRun,
+    device,
+    load_network,
+    open_saved_run,
+    record,
+)
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """One classifier, judged; `seconds` of fitting it and of classifying the test images."""
+
+    evaluation: Evaluation
+    seconds: float
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; see `--help`."""
+    words = with_run_flag(split_arguments(arguments))
+    config = parse(RetrainConfig(), words, read_configs(words), prog="ssl-lt retrain")
+    state = join_processes()
+    check_configuration(config)
+    run = open_saved_run(
+        config.run,
+        data_root=config.data_root,
+        num_workers=config.num_workers,
+        verb="retraining",
+    )
+    costs = None if config.costs is None else read_costs(config.costs, run.data.num_classes)
+    state.print(
+        f"retraining on {run.folder.path}: {len(run.data.train):,} training images, "
+        f"{len(run.test):,} test images",
+        flush=True,
+    )
+    cached, labels = _cache(run, load_network(run), config, costs)
+    if not state.is_main_process:
+        return 0
+    found = [_judged(name, cached, labels, run, config) for name in _possible(cached, config)]
+    evaluations = [each.evaluation for each in found]
+    record(run, [*run.others(evaluations), *evaluations])
+    Console().print(to_rich(_seconds_table(found)))
+    return 0
+
+
+def read_costs(path: Path, num_classes: int) -> Tensor:
+    """(C, C) costs from a text file: a line a class, commas or spaces between the numbers.
+
+    Raises:
+        DataError: no such file, no numbers, or no cost matrix; one line that names the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+        costs = torch.from_numpy(np.array(rows, dtype=np.float32, ndmin=2))
+    except OSError as error:
+        raise DataError(f"--costs: {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"--costs: {path}: not a table of numbers") from error
+    try:
+        check_costs(costs, num_classes=num_classes)
+    except DataError as error:
+        raise DataError(f"--costs: {path}: {error}") from error
+    return costs
+
+
+def _cache(
+    run: SavedRun, network: SavedNetwork, config: RetrainConfig, costs: Tensor | None
+) -> tuple[CachedFeatures, Tensor]:
+    """What the methods work on, and the labels of the test images, which they do not see.
+
+    Raises:
+        ConfigError: the backbone gives more than one vector an image.
+        NumericError: a feature is not finite.
+    """
+    backbone = network.backbone.to(memory_format=torch.channels_last)
+    own = run.data.validation()
+    tables = [run.data.train, run.test, *([] if own is None else [own])]
+    train, test, *validation = (
+        features_of(backbone, table, run.data, precision="auto", batch_size=config.batch_size)
+        for table in tables
+    )
+    if train.features.ndim != 2:
+        raise ConfigError(f"--run: {run.folder.path} has several feature vectors an image, not one")
+    if not all(bool(part.features.isfinite().all()) for part in (train, test, *validation)):
+        raise NumericError(f"--run: {run.folder.path}: a feature is not finite")
+    values = to_mapping(run.config)
+    trained = None
+    # A stage that trains the contrast alone leaves the classifier as it was drawn.
+    if network.task is not None and values.get("classification-weight") != 0:
+        trained = network.task.classifier.eval().requires_grad_(requires_grad=False)
+    features, queries, *others = (part.features.to(device()) for part in (train, test, *validation))
+    if trained is None:
+        features, queries, *others = standardised(features, queries, *others)
+    origin = f"the run's classifier, loss {values.get('loss')}"
+    cached = CachedFeatures(
+        features=features,
+        labels=train.labels.to(device()),
+        queries=queries,
+        held_out=_held_out(train, config).to(device()),
+        num_classes=run.data.num_classes,
+        trained=trained,
+        origin=origin
+        if trained is not None
+        else "a plain linear classifier of standardised features",
+        sgd=config.sgd,
+        seed=config.seed,
+        costs=None if costs is None else costs.to(device()),
+        validation=(others[0], validation[0].labels.to(device())) if validation else None,
+    )
+    return cached, test.labels
+
+
+def _held_out(train: Features, config: RetrainConfig) -> Tensor:
+    """(N,) bool; the rule is that of the linear probe."""
+    return held_out_rows(train.labels, train.index, share=config.held_out, seed=config.seed)
+
+
+def _possible(cached: CachedFeatures, config: RetrainConfig) -> list[str]:
+    """The classifiers asked for; "all" leaves out those that do not go with the run.
+
+    Raises:
+        ConfigError: one was named that does not.
+    """
+    possible = []
+    for name in config.names:
+        refusal = RETRAINING[name].refusal(cached)
+        if refusal is None:
+            possible.append(name)
+        elif name in config.classifier:
+            raise ConfigError(f"--classifier {name}: {refusal}")
+        else:
+            print(f"note: without {name}: {refusal}")
+    return possible
+
+
+def _judged(
+    name: str, cached: CachedFeatures, labels: Tensor, run: SavedRun, config: RetrainConfig
+) -> Retrained:
+    entry = RETRAINING[name]
+    started = time.perf_counter()
+    answer = entry.run(cached, config.options)
+    predictions = answer.predictions.cpu().numpy()  # waits for the device
+    seconds = time.perf_counter() - started
+    confidence = None if answer.logits is None else softmax_answers(answer.logits)[1].numpy()
+    found = judge(
+        entry.title,
+        predictions,
+        labels.numpy(),
+        run.data,
+        note=answer.note,
+        confidence=confidence,
+    )
+    return Retrained(found, seconds)
+
+
+def _seconds_table(found: Sequence[Retrained]) -> Table:
+    return Table(
+        title="How they were made",
+        note="Seconds of fitting and of classifying the test images, without their features. "
+        "Strengths are chosen on validation or training images, never on the test split.",
+        columns=("Evaluation", "How", "Seconds"),
+        rows=tuple((r.evaluation.name, r.evaluation.note, f"{r.seconds:.2f}") for r in found),
+        num_text_columns=2,
+    )

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ssl_lt.data.dataset import hold_out, open_data
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.splits.split import read_split
+from ssl_lt.evaluate.features.embed import accuracy_on
+from ssl_lt.runs.config.yaml_file import read_yaml
+from tests.cli.commands import TINY, call, succeed
+
+SMALL = [*TINY, "--hidden-dim", "16", "--output-dim", "8", "--init-from", "scratch"]
+COMPRESSED = [*SMALL, "--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return open_data(DataOptions(imbalance_factor=50))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_image_is_on_one_side(data):
+    kept, held = hold_out(data, 0.2)
+    assert len(kept.train) + len(held) == len(data.train)
+    counts = np.asarray(data.split.counts_per_class)
+    out = np.bincount(held.labels, minlength=10)
+    assert np.array_equal(out, np.minimum(np.maximum(1, counts // 5), counts - 1))
+    assert np.array_equal(kept.split.counts_per_class, counts - out)
+    assert np.array_equal(np.bincount(kept.train.labels, minlength=10), counts - out)
+    pixels = torch.cat([kept.train.pixels, held.pixels]).flatten(1)
+    assert torch.equal(
+        torch.unique(pixels, dim=0), torch.unique(data.train.pixels.flatten(1), dim=0)
+    )
+    assert set(kept.split.indices) < set(data.split.indices)
+    again, _ = hold_out(data, 0.2)
+    assert np.array_equal(again.split.indices, kept.split.indices)
+    other = replace(data, split=replace(data.split, recipe=replace(data.split.recipe, seed=1)))
+    assert not np.array_equal(hold_out(other, 0.2)[0].split.indices, kept.split.indices)
+
+
+class Always(nn.Module):
+    """Says one class, whatever it sees."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.logits = nn.Parameter(torch.eye(10)[label])
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def test_accuracy_is_counted_by_class(data):
+    _, held = hold_out(data, 0.2)
+    found = accuracy_on(held, data, precision="no")(Always(3))
+    assert torch.equal(found, torch.eye(10)[3])
+
+
+def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(here):
+    words = [*COMPRESSED, "--hold-out", "0.2", "--epochs", "2", "--imbalance-factor", "20"]
+    succeed("finetune", *words, "--run-dir", "run")
+    split = read_split(here / "run" / "split.json")
+    assert len(split.indices) == sum(split.counts_per_class)  # of the whole run, not what is left
+    assert read_yaml(here / "run" / "config.yaml")["hold-out"] == 0.2
+    steps = [p.name for p in sorted((here / "run" / "checkpoints").glob("step-*"))]
+    whole, held = sum(split.counts_per_class), sum(max(1, n // 5) for n in split.counts_per_class)
+    assert int(steps[-1].removeprefix("step-")) == 2 * ((whole - held) // 64)
+    last = here / "run" / "checkpoints" / steps[-1]
+    finished = load_file(last / "model.safetensors")
+    # As if it had been killed in the second epoch.
+    shutil.rmtree(last)
+    shutil.rmtree(here / "run" / "exported")
+    succeed("finetune", "--resume", "run")
+    resumed = load_file(last / "model.safetensors")
+    assert all(finished[name].equal(resumed[name]) for name in finished)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([*COMPRESSED, "--hold-out", "1"], "--hold-out: 1.0 is outside [0, 1)"),
+        ([*SMALL, "--loss", "rcl", "--hold-out", "0.2"], "--hold-out: only --compression looks"),
+        ([*TINY, "--init-from", "scratch", "--hold-out", "0.2"], "--hold-out: only --compression"),
+    ],
+)
+def test_mistakes_end_in_one_line(here, words, says):
+    outcome = call("finetune", *words)
+    assert outcome.code == 2
+    assert len(outcome.err) == 1
+    assert says in outcome.err[0]

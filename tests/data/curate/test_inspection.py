@@ -1,0 +1,228 @@
+"""Looking at images, what follows from the looks, and splits that share no picture."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.curate.inspection import Look, inspection
+from ssl_lt.data.curate.pack_writers import Sample, write_parquet
+from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, trainable
+from ssl_lt.data.tables.look import look_at, scan
+from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.data.tables.stored import StoredImage, stored_images
+from ssl_lt.data.tables.table import FileTable, PixelTable
+
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+def encoded(image, suffix="PNG", **others):
+    buffer = io.BytesIO()
+    image.save(buffer, suffix, **others)
+    return buffer.getvalue()
+
+
+def looked(image, suffix="PNG", **others):
+    return look_at(StoredImage("a", encoded(image, suffix, **others)))
+
+
+# --- one image
+
+
+def test_content_is_what_is_decoded_and_nothing_else():
+    image = Image.fromarray(NOISE)
+    as_pixels = look_at(StoredImage("b", NOISE))
+    as_files = [looked(image), looked(image, "BMP"), looked(image, "PNG", compress_level=0)]
+    assert {look.content for look in as_files} == {as_pixels.content}
+    assert (as_pixels.width, as_pixels.height) == (9, 6)
+    changed = NOISE.copy()
+    changed[5, 8, 2] ^= 1
+    assert look_at(StoredImage("b", changed)).content != as_pixels.content
+
+
+def test_the_same_bytes_in_another_shape_are_another_picture():
+    assert look_at(StoredImage("a", NOISE)).content != (
+        look_at(StoredImage("a", NOISE.reshape(9, 6, 3))).content
+    )
+
+
+def test_modes_are_those_of_the_file_and_rotation_is_applied():
+    image = Image.fromarray(NOISE)
+    assert looked(image.convert("L")).mode == "L"
+    assert looked(image.convert("CMYK"), "TIFF").mode == "CMYK"
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    look = looked(image, "JPEG", exif=turned)
+    assert (look.width, look.height, look.mode) == (6, 9, "RGB")
+
+
+def test_grey_and_one_colour():
+    grey = np.repeat(NOISE[..., :1], 3, axis=2)
+    almost = grey.copy()
+    almost[0, 0, 2] ^= 1
+    red = np.full((4, 4, 3), (200, 0, 0), dtype=np.uint8)
+    seen = [look_at(StoredImage("a", pixels)) for pixels in (grey, almost, red, 0 * red)]
+    assert [look.is_grey for look in seen] == [True, False, False, True]
+    assert [look.is_constant for look in seen] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("blob", "says"),
+    [(b"", "empty file"), (b"nothing", "not an image"), (encoded(Image.fromarray(NOISE))[:80], "")],
+)
+def test_an_unreadable_image_is_described_and_not_raised(blob, says):
+    look = look_at(StoredImage("a", blob))
+    assert look.problem.startswith(says or "cannot be decoded")
+    assert (look.content, look.width) == ("", 0)
+
+
+# --- every table
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """The same five images as pixels, as files and in two shards of parquet."""
+    images = np.random.default_rng(1).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    names = []
+    for row, pixels in enumerate(images):
+        names.append(f"{row}.png".encode())
+        (tmp_path / f"{row}.png").write_bytes(encoded(Image.fromarray(pixels)))
+    files = FileTable(tmp_path, np.array(names), labels)
+    pixels = PixelTable(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
+    shards = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for path, rows in zip(shards, (range(3), range(3, 5)), strict=True):
+        samples = map(
+            Sample, rows, stored_images(files, start=rows[0]), labels[list(rows)].tolist()
+        )
+        write_parquet(path, samples, ("x", "y"))
+    packed, class_names = open_packed(shards, image_column="image", label_column="label", side=4)
+    assert class_names == ("x", "y")
+    assert torch.equal(packed.labels, labels)
+    return {"files": files, "pixels": pixels, "packed": packed}
+
+
+def test_tables_of_the_same_images_are_seen_alike(tables):
+    seen = {name: [look.content for look in scan(table)] for name, table in tables.items()}
+    assert seen["files"] == seen["pixels"] == seen["packed"]
+    assert len(set(seen["files"])) == 5
+
+
+@pytest.mark.parametrize("name", ["files", "pixels", "packed"])
+def test_any_stretch_of_a_table(tables, name):
+    whole = [look.content for look in scan(tables[name])]
+    for start in range(6):
+        for stop in range(start, 6):
+            part = stored_images(tables[name], start=start, stop=stop)
+            assert [look_at(image).content for image in part] == whole[start:stop]
+
+
+def test_files_keep_their_bytes(tables, tmp_path):
+    for image in stored_images(tables["files"]):
+        assert image.encoded() == (tmp_path / image.name).read_bytes()
+
+
+def test_a_file_that_has_gone_is_unreadable(tables, tmp_path):
+    (tmp_path / "3.png").unlink()
+    problems = [look.problem for look in scan(tables["files"])]
+    assert problems == ["", "", "", "No such file or directory", ""]
+
+
+# --- all of them together
+
+
+def looks(*contents):
+    return [
+        Look(f"{i}", 4, 4, "RGB", c, problem="" if c else "bad") for i, c in enumerate(contents)
+    ]
+
+
+def test_copies_conflicts_and_leaks():
+    train, test = looks("a", "b", "a", "", "c", "b", "d"), looks("d", "e", "e", "")
+    labels = {"train": np.array([0, 0, 1, 0, 1, 0, 1]), "test": np.array([1, 0, 0, 1])}
+    found = inspection("made up", ("x", "y"), {"train": train, "test": test}, labels)
+
+    def rows(copies):
+        return [[(image.part, image.row) for image in one.images] for one in copies]
+
+    assert rows(found.conflicts) == [[("train", 0), ("train", 2)]]
+    assert rows(found.leaks) == [[("train", 6), ("test", 0)]]
+    assert rows(found.duplicates("train")) == [
+        [("train", 0), ("train", 2)], [("train", 1), ("train", 5)],
+    ]  # fmt: skip
+    assert rows(found.duplicates("test")) == [[("test", 1), ("test", 2)]]
+    first, second = found.parts
+    assert first.counts_per_class == (4, 3)
+    assert second.counts_per_class == (2, 2)
+    assert [entry.row for entry in first.unreadable] == [3]
+    assert first.sizes == (((4, 4), 6),)
+    assert found.imbalance_factor == pytest.approx(4 / 3)
+    assert [groups.few.tolist() for groups in found.groups] == [[0, 1], []]
+
+
+def test_without_labels_there_are_no_classes_and_no_conflicts():
+    found = inspection("made up", (), {"train": looks("a", "a")}, {"train": np.array([-1, -1])})
+    assert found.groups == ()
+    assert found.imbalance_factor is None
+    assert found.conflicts == ()
+    assert len(found.duplicates("train")) == 1
+    assert found.parts[0].num_unlabelled == 2
+
+
+# --- splits
+
+
+def drawn(contents, labels, *, per_class, seed=0):
+    (numbers,) = number_contents([looks(*contents)])
+    labels, names = np.array(labels), ("x", "y")
+    rows = balanced_test(labels, numbers, class_names=names, per_class=per_class, seed=seed)
+    kept = trainable(labels, numbers, tested=numbers[rows], class_names=names)
+    return rows.tolist(), np.flatnonzero(kept >= 0).tolist()
+
+
+def test_a_test_set_is_balanced_and_shares_no_picture_with_training():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    # Pictures of a class come several times; some stand under both, some cannot be read.
+    contents = [f"{c}-{random.integers(0, 60)}" for c in labels]
+    contents[:8] = ["both"] * 8
+    contents[8:12] = [""] * 4
+    seen = set()
+    for seed in range(5):
+        test, train = drawn(contents, labels, per_class=20, seed=seed)
+        assert np.bincount(labels[test]).tolist() == [20, 20]
+        pictures = [contents[row] for row in test]
+        assert len(set(pictures)) == 40
+        assert not {"both", ""} & set(pictures)
+        assert not set(pictures) & {contents[row] for row in train}
+        assert "" not in {contents[row] for row in train}
+        # Nothing else is lost.
+        rest = [r for r in range(400) if contents[r] and contents[r] not in set(pictures)]
+        assert train == rest
+        seen.add(tuple(test))
+    assert len(seen) == 5
+    assert drawn(contents, labels, per_class=20, seed=0)[0] in map(list, seen)
+
+
+def test_the_smallest_class_says_how_many():
+    (numbers,) = number_contents([looks(*"abcdefga")])
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 0])
+    rows = balanced_test(labels, numbers, class_names=("x", "y"), per_class=None, seed=0)
+    assert np.bincount(labels[rows]).tolist() == [2, 2]
+
+
+def test_copies_do_not_fill_a_class():
+    with pytest.raises(DataError, match=r"class 'y' has 1 pictures to test on .*, 2 are asked for"):
+        drawn("abcdd", [0, 0, 0, 1, 1], per_class=2)
+    with pytest.raises(DataError, match=r"class 'y' has 0 pictures"):
+        drawn(["a", "b", "", ""], [0, 0, 1, 1], per_class=1)
+
+
+def test_a_class_is_not_tested_away():
+    with pytest.raises(DataError, match="class 'y': the test set leaves no image of it to train"):
+        drawn("abcde", [0, 0, 0, 1, 1], per_class=2)

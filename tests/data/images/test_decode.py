@@ -1,0 +1,195 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.images import decode
+from ssl_lt.data.images.decode import read_image
+
+
+@pytest.fixture
+def grey():
+    return np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def png(path, size, *, depth, colour, rows):
+    """A PNG written by hand: Pillow writes no 16-bit colours."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def pixels_of(path):
+    image = read_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+MODES = {
+    "png": ("1", "L", "P", "LA", "RGB", "RGBA", "I;16"),
+    "tif": ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"),
+    "jpg": ("L", "RGB", "CMYK", "YCbCr"),
+    "webp": ("L", "RGB", "RGBA"),
+    "gif": ("1", "L", "P"),
+    "bmp": ("1", "L", "P", "RGB", "RGBA"),
+    "ppm": ("1", "L", "RGB", "I;16"),
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(suffix, mode) for suffix, modes in MODES.items() for mode in modes]
+)
+def test_every_mode_in_every_format_is_rgb(tmp_path, grey, mode, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if mode == "1":
+        grey = np.where(grey > 127, 255, 0).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    elif mode in ("L", "P", "1", "LA"):
+        image = Image.fromarray(grey).convert(mode)
+    else:
+        image = Image.fromarray(grey).convert("RGB").convert(mode)
+    assert image.mode == mode
+    image.save(path)
+    found = pixels_of(path).astype(int)
+    tolerance = 24 if suffix in ("jpg", "webp") else 2
+    assert found.shape == (8, 8, 3)
+    assert np.abs(found - grey.astype(int)[..., None]).max() <= tolerance
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    values = np.array([[0, 128, 129, 257, 256 * 128, 65535]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert pixels_of(tmp_path / name)[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_sixteen_bit_colours_are_scaled(tmp_path):
+    rows = b"\0" + struct.pack(">6H", 65535, 256 * 128, 0, 257, 257 * 7, 40_000)
+    png(tmp_path / "a.png", (2, 1), depth=16, colour=2, rows=rows)
+    np.testing.assert_allclose(
+        pixels_of(tmp_path / "a.png")[0].astype(int), [[255, 128, 0], [1, 7, 155]], atol=1
+    )
+
+
+def test_pixels_without_a_known_range_are_refused(tmp_path):
+    Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(DataError, match=r"f\.tif: cannot be decoded: floating-point"):
+        read_image(tmp_path / "f.tif")
+    Image.fromarray(np.full((2, 2), 70_000, dtype=np.int32)).save(tmp_path / "i.tif")
+    with pytest.raises(DataError, match=r"i\.tif: cannot be decoded: 32-bit"):
+        read_image(tmp_path / "i.tif")
+
+
+def test_transparent_pixels_lie_on_white(tmp_path):
+    rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    found = pixels_of(tmp_path / "a.png")[0].tolist()
+    assert found == [[200, 0, 0], [255, 255, 255], [127, 127, 127]]
+
+
+def test_a_transparent_palette_entry_lies_on_white(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=0)
+    assert pixels_of(tmp_path / "a.png")[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+def test_cmyk_is_converted(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    red = pixels_of(tmp_path / "a.jpg").reshape(-1, 3).mean(0)
+    assert red[0] > 240
+    assert red[1:].max() < 15
+
+
+def test_the_exif_rotation_is_applied(tmp_path):
+    upright = np.zeros((4, 6, 3), dtype=np.uint8)
+    upright[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side: turn by 90 degrees to the right
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.png"), upright)
+
+
+def test_the_first_picture_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert pixels_of(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif", "ppm"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_truncated_image_is_refused(tmp_path, suffix, kept):
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(DataError, match=rf"a\.{suffix}: ") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("hello")
+    for name, reason in (
+        ("empty.png", "empty file"),
+        ("text.png", "not an image"),
+        ("none.png", "no such file"),
+    ):
+        with pytest.raises(DataError, match=f"{name}: {reason}"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of damaged TIFF tags
+def test_changed_bytes_give_an_image_or_an_error_that_names_the_file(tmp_path):
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    messages = []
+    for suffix in ("png", "jpg", "webp", "tif", "gif"):
+        path = tmp_path / f"a.{suffix}"
+        Image.fromarray(noise).save(path)
+        good = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        for _ in range(30):
+            bad = good.copy()
+            bad[random.integers(0, min(len(bad), 200), 8)] = random.integers(0, 256, 8)
+            path.write_bytes(bad.tobytes())
+            try:
+                assert read_image(path).mode == "RGB"
+            except DataError as error:
+                messages.append(str(error))
+    assert len(messages) > 50
+    assert all(str(tmp_path / "a.") in message for message in messages)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_500, 60_000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
+    png(tmp_path / "bomb.png", (side, side), depth=8, colour=0, rows=b"")
+    with pytest.raises(DataError, match=r"bomb\.png: .*pixels"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_the_pixel_limit(tmp_path, monkeypatch):
+    Image.new("L", (10, 10)).save(tmp_path / "a.png")
+    monkeypatch.setattr(decode, "MAX_PIXELS", 99)
+    with pytest.raises(DataError, match="10 x 10 pixels, at most 99 are allowed"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(decode, "MAX_PIXELS", 100)
+    assert read_image(tmp_path / "a.png").size == (10, 10)

@@ -1,0 +1,146 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.evaluate.geometry.representation import measure_representation
+from ssl_lt.evaluate.scores.answers import Answers, pack_answers, unpack_answers
+from ssl_lt.evaluate.scores.calibration import calibration
+from ssl_lt.evaluate.scores.evaluation import as_groups
+from ssl_lt.evaluate.scores.intervals import paired_difference, unpaired_difference
+from ssl_lt.report.pages.page import write_page
+from ssl_lt.report.records.results import read_results, to_json, write_results
+from ssl_lt.report.tables.comparison import compare, difference_table
+from ssl_lt.report.tables.intervals import difference_intervals, intervals_of
+from ssl_lt.report.tables.summary import summary_tables
+from ssl_lt.report.tables.table import percent, signed_percent
+
+LABELS = np.repeat(np.arange(12), 40)
+
+
+def measured(run, *, collapsed=False, test="t"):
+    """The run with all that an evaluation adds to it; its answers agree with its confusions."""
+    random = np.random.default_rng(0)
+    evaluations = []
+    for evaluation in run.evaluations:
+        hits = np.diagonal(evaluation.confusion)
+        right = np.concatenate([np.arange(40) < h for h in hits])
+        groups = as_groups(run.data.groups)
+        evaluations.append(
+            replace(
+                evaluation,
+                intervals=intervals_of(run, evaluation),
+                calibration=calibration(random.random(480), right, LABELS, groups=groups),
+                answers=pack_answers(right, LABELS, test_sha256=test),
+            )
+        )
+    features = random.standard_normal((480, 8)) * (0.001 if collapsed else 1) + 1.0 * collapsed
+    found = measure_representation("backbone", features, LABELS, groups=as_groups(run.data.groups))
+    return replace(run, evaluations=tuple(evaluations), representations=(found,))
+
+
+def rows_of(table):
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
+    run = measured(make_run())
+    write_results(run, tmp_path / "r.json")
+    assert read_results(tmp_path / "r.json") == run
+    plain = json.loads(to_json(run))
+    del plain["representations"]
+    for evaluation in plain["evaluations"]:
+        for name in ("intervals", "calibration", "answers"):
+            del evaluation[name]
+    (tmp_path / "old.json").write_text(json.dumps(plain))
+    assert read_results(tmp_path / "old.json").evaluations == make_run().evaluations
+
+
+@pytest.mark.parametrize("bits", ["??", "AAAA"])
+def test_answers_that_do_not_fit_are_named(make_run, tmp_path, bits):
+    run = measured(make_run())
+    broken = replace(run.evaluations[1], answers=Answers("t", bits))
+    write_results(replace(run, evaluations=(run.evaluations[0], broken)), tmp_path / "r.json")
+    with pytest.raises(DataError, match=r"r\.json: evaluations\[1\]\.answers\.right: "):
+        read_results(tmp_path / "r.json")
+
+
+def test_intervals_of_an_old_file_are_the_same(make_run):
+    run = make_run()
+    stored = measured(run)
+    for old, new in zip(run.evaluations, stored.evaluations, strict=True):
+        assert intervals_of(run, old) == new.intervals
+
+
+def test_calibration_and_representation_have_a_row_each(make_run):
+    runs = [measured(make_run("a")), measured(make_run("b"))]
+    *_, by_error, by_group = summary_tables(runs)
+    rows = rows_of(by_error)
+    assert [(r["Run"], r["Evaluation"]) for r in rows] == [
+        *(("a", "kNN"), ("b", "kNN")),
+        *(("a", "linear probe"), ("b", "linear probe")),
+    ]
+    found = runs[1].evaluations[1].calibration
+    assert rows[3]["All"] == percent(found.error)
+    assert rows[3]["Few"] == percent(found.groups[0].few)
+    assert rows[3]["Sure"] == percent(found.confidence)
+    rows = rows_of(by_group)
+    assert [r["Classes"] for r in rows] == 2 * ["all", "many", "medium", "few"]
+    few = runs[0].representations[0].groups[0].few
+    assert rows[3]["Rank"] == f"{few.effective_rank:.1f}"
+    assert rows[3]["Uniform"] == f"−{abs(few.uniformity):.2f}"
+    assert rows[3]["Align"] == "n/a"
+    assert [t.title for t in summary_tables([make_run()])][-1] == "What the mean hides"
+
+
+def test_collapse_stands_on_the_page_and_in_markdown(make_run, tmp_path):
+    write_page([measured(make_run(), collapsed=True)], tmp_path / "index.html")
+    for name in ("index.html", "index.md"):
+        assert "Sign of collapse: the features use few directions" in (tmp_path / name).read_text()
+    write_page([measured(make_run())], tmp_path / "index.html")
+    assert "Sign of collapse" not in (tmp_path / "index.html").read_text()
+
+
+def both(before, after, how):
+    found, said = difference_intervals(
+        (before, before.evaluations[0]), (after, after.evaluations[0])
+    )
+    assert said == how
+    return found
+
+
+def test_pairs_only_what_saw_the_same_test_images(make_run):
+    a, b = measured(make_run("a")), measured(make_run("b", boost=0.1))
+    groups, num_test = as_groups(a.data.groups), np.full(12, 40)
+    bits = [unpack_answers(r.evaluations[0].answers, num_images=480) for r in (a, b)]
+    paired = both(a, b, "paired")
+    assert paired == paired_difference(*bits, num_test, groups=groups)
+    apart = both(a, measured(make_run("b", boost=0.1), test="other"), "unpaired")
+    hits = [(np.diagonal(r.evaluations[0].confusion), num_test) for r in (a, b)]
+    assert apart == unpaired_difference(*hits, groups=groups)
+    assert both(a, make_run("b", boost=0.1), "unpaired") == apart
+    narrow, wide = (i.balanced.high - i.balanced.low for i in (paired, apart))
+    assert narrow < wide
+
+
+def test_difference_table_says_which_intervals(make_run):
+    a, b = measured(make_run("a")), measured(make_run("b", boost=0.1))
+    (found,) = compare([a, b])
+    table = difference_table(found)
+    intervals = both(a, b, "paired")
+    assert [row[0] for row in table.rows[1::2]] == ["95 %, paired"] * 2
+    few = intervals.groups[1].few
+    assert table.rows[3][4] == f"[{signed_percent(few.low)}, {signed_percent(few.high)}]"
+    assert "paired" in table.note
+    (found,) = compare([a, make_run("b")])
+    assert "unpaired" in difference_table(found).note
+
+
+def test_groups_of_other_classes_get_no_interval(make_run):
+    a, b = measured(make_run("a")), measured(make_run("b", largest=50_000))
+    (found,) = compare([a, b])
+    rows = rows_of(difference_table(found))
+    assert rows[1]["Few"] == "n/a"
+    assert rows[1]["All"].startswith("[")

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from ssl_lt.cli.commands import pretrain
+from ssl_lt.cli.config.parse import write_config
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.runs.life import find as runs
+from tests.cli.commands import TINY, call, snapshot
+
+
+def make(path, verb="pretrain", *, second=0):
+    path.mkdir(parents=True)
+    write_config(path / "config.yaml", pretrain.default("simclr", []), verb=verb, command="")
+    os.utime(path / "config.yaml", (1000 + second, 1000 + second))
+    return path
+
+
+def test_a_new_runs_name_says_what_it_is_and_is_never_taken_twice(empty):
+    first = runs.new_run_path("pretrain", "simclr", "folder:a/b")
+    assert re.fullmatch(r"runs/pretrain-simclr-folder-a-b-\d{8}-\d{6}", str(first))
+    first.mkdir(parents=True)
+    (empty / f"{first}+2").mkdir()
+    third = runs.new_run_path("pretrain", "simclr", "folder:a/b")
+    assert third == first.with_name(f"{first.name}+3") or third.name > first.name
+
+
+def test_the_newest_run_of_a_verb(empty):
+    assert runs.newest_run(["pretrain"]) is None
+    make(empty / "runs" / "z", second=1)
+    make(empty / "runs" / "a", second=2)
+    make(empty / "runs" / "f", "finetune", second=3)
+    (empty / "runs" / "report").mkdir()
+    assert runs.newest_run(["pretrain"]).path.name == "a"
+    assert runs.newest_run(["pretrain", "finetune"]).path.name == "f"
+
+
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "auto"]])
+def test_bare_resume_is_the_newest_run_of_its_verb(empty, words):
+    with pytest.raises(ConfigError, match="--resume: no pretrain run under runs/"):
+        runs.take_resume(list(words), "pretrain")
+    make(empty / "runs" / "a")
+    make(empty / "runs" / "b", "finetune", second=5)
+    left = ["--epochs", "3", *words, "--seed", "1"]
+    assert runs.take_resume(left, "pretrain").path.name == "a"
+    assert left == ["--epochs", "3", "--seed", "1"]
+
+
+def test_resume_of_a_path(empty):
+    make(empty / "here")
+    assert runs.take_resume(["--resume", "here"], "pretrain").path.name == "here"
+    assert runs.take_resume(["--seed", "1"], "pretrain") is None
+    with pytest.raises(ConfigError, match="--resume: here is a pretrain run, not a finetune run"):
+        runs.take_resume(["--resume", "here"], "finetune")
+    with pytest.raises(ConfigError, match="nowhere: not a run folder"):
+        runs.take_resume(["--resume", "nowhere"], "finetune")
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "asked", "was"),
+    [
+        ("--epochs 3", "epochs", "3", "1"),
+        ("--seed 7", "seed", "7", "0"),
+        ("--gh.clusters 9", "gh.clusters", "9", "10"),
+        ("--method simclr", "method", "simclr", "sdclr"),
+        ("--plugins gh", "plugins", "['gh']", "['bcl', 'gh']"),
+        ("--mixed-precision bf16", "mixed-precision", "bf16", "no"),
+    ],
+)
+def test_a_changed_field_is_refused_with_both_values(finished, words, field, asked, was):
+    before = snapshot(finished.pretrained)
+    outcome = call("pretrain", "--resume", finished.pretrained, *words.split())
+    assert outcome.code == 2
+    assert len(outcome.err) == 1
+    assert outcome.err[0].startswith(f"error: --{field}: {asked} was asked for")
+    assert f"was started with {was};" in outcome.err[0]
+    assert snapshot(finished.pretrained) == before
+
+
+def test_harmless_fields_and_the_same_command_again_are_allowed(finished, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("gh.clusters: 10\nplugins: [bcl, gh]\n")
+    same = ["--config", recipe, *TINY, "--method", "sdclr", "--gh.warmup-epochs", "0"]
+    harmless = "--keep-checkpoints 5 --checkpoint-every 3 --cache-mib 7 --data-root elsewhere"
+    words = ["--resume", finished.pretrained, *same, *harmless.split()]
+    outcome = call("pretrain", *words)
+    assert (outcome.code, outcome.err) == (0, [])
+    assert "nothing to do" in outcome.out
+
+
+def test_the_alias_a_run_was_started_with_may_be_repeated(empty):
+    make(empty / "run")
+    write_config(
+        empty / "run/config.yaml", pretrain.default("bcl", []), verb="pretrain", command=""
+    )
+    run = runs.open_run_folder(empty / "run")
+    assert pretrain.read_config(["--method", "bcl"], run).plugins == ("bcl",)
+    with pytest.raises(ConfigError, match="--plugins"):
+        pretrain.read_config(["--method", "gh"], run)
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_a_finished_run_has_nothing_to_do_and_is_not_touched(finished, verb, monkeypatch):
+    monkeypatch.chdir(finished.path)
+    before = snapshot(finished.path)
+    for words in (["--resume"], ["--resume", "auto"]):
+        outcome = call(verb, *words)
+        assert (outcome.code, outcome.err) == (0, [])
+        assert "is finished: nothing to do" in outcome.out
+    assert snapshot(finished.path) == before
