@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from bench_methods import in_turn, ready_task
 from bench_throughput import FixedView
+from ssl_lt.models.patch_convolution import PatchConv2d
 from torch import Tensor, nn
 
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.types import Batch
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
-from ssl_lt.models.patch_convolution import PatchConv2d
 from ssl_lt.pretrain.simclr import SimCLR
 from ssl_lt.pretrain.two_views import TwoViewTask
 

@@ -44,9 +44,9 @@ from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.data.tables.table import PixelTable
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.losses.labelled_rows import labelled_rows
-from ssl_lt.losses.registry import LOSSES
 from ssl_lt.models.backbones import create_backbone, feature_dim
 from ssl_lt.models.classifiers import linear_classifier
 

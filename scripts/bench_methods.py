@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from bench_throughput import FixedView
+from ssl_lt.engine.layout import laid_out
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +36,6 @@ from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.dataset import open_data
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
-from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.losses.sinkhorn import sinkhorn
 from ssl_lt.pretrain.two_views import TwoViewTask

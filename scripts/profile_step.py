@@ -31,6 +31,7 @@ import torch
 from accelerate import PartialState
 from bench_methods import METHODS, endless, ready_task
 from machine_rates import Alone, Rates, alone, measure_rates, summed
+from ssl_lt.engine.layout import laid_out
 from step_parts import BACKWARD, CHECK, CLEARING, PARTS, UPDATE, mark_scopes, profiled, scope
 from step_work import Layer, Work, work_of
 
@@ -39,7 +40,6 @@ from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import open_data
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
-from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.runs.build import finetuning as supervised
 from ssl_lt.runs.config import finetune as finetune_config

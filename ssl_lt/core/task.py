@@ -26,12 +26,9 @@ class TrainTask(nn.Module):
 
     Attributes:
         backbone: the network that is evaluated and exported; called only as a whole.
-        needs_whole_weights: why a step cannot do with the weights of one block of the backbone at a
-            time, as FSDP has them; empty: it can.
     """
 
     backbone: nn.Module
-    needs_whole_weights: str = ""
 
     def forward(self, batch: Batch) -> StepOutput:
         """Loss and named terms of this rank's slice of the batch."""

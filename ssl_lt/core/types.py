@@ -67,6 +67,23 @@ class StepOutput:
     losses: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a network expects of its images.
+
+    Attributes:
+        size: pixels a side.
+        mean: per channel, of pixels in 0 ... 1, that the network was trained with.
+        std: likewise.
+        crop: kept share of the resized shorter side, for larger images; None: timm's own value.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop: float | None = None
+
+
 class View(Protocol):
     """Makes augmented, normalised views (B, 3, S, S); see `ssl_lt.augment.views`."""
 

@@ -14,7 +14,7 @@ import torch
 from ssl_lt.core.distributed import first_of_each_machine
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.rank_consistency import check_ranks_agree
-from ssl_lt.core.types import Loader
+from ssl_lt.core.types import ImageSpec, Loader
 from ssl_lt.data.images.crops import Crop
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
@@ -60,6 +60,11 @@ class Data:
         return len(self.source.class_names)
 
     @property
+    def spec(self) -> ImageSpec:
+        """Size and normalisation of what a network sees."""
+        return ImageSpec(self.image_size, self.source.mean, self.source.std)
+
+    @property
     def groups(self) -> tuple[Groups, ...]:
         """Many, medium and few under both rules; by count first where that tells classes apart."""
         counts = np.asarray(self.split.counts_per_class)
@@ -79,8 +84,8 @@ class Data:
         """Images of their own to choose by, decoded where they fit; None where there are none."""
         return self._validation
 
-    def watched(self) -> PixelTable | EncodedTable | None:
-        """What is looked at between epochs: the validation images, or else the test split."""
+    def monitor_set(self) -> PixelTable | EncodedTable | None:
+        """What is measured between epochs: the validation images, or else the test split."""
         return self._test if self._validation is None else self._validation
 
     @cached_property

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import all_true, gather_objects
+from ssl_lt.core.distributed import gather_objects
 from ssl_lt.core.errors import NumericError, shortened
 from ssl_lt.core.types import Batch, StepOutput
-from ssl_lt.engine.sharding import is_sharded, own_rows, whole
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,13 @@ def not_finite(step: int, parts: Sequence[Part], model: nn.Module) -> NumericErr
 def check_weights(step: int, model: nn.Module) -> None:
     """Refuses weights that are not finite, so that no checkpoint holds them; waits for the device.
 
-    Loss and gradients of a step may be finite and its update not: the rate was far too high. Of a
-    sharded model, all processes must call this.
+    Loss and gradients of a step may be finite and its update not: the rate was far too high.
 
     Raises:
         NumericError: names the parameters.
     """
     named = dict(model.named_parameters())
-    fine = torch.stack([own_rows(weight.detach()).isfinite().all() for weight in named.values()])
-    if is_sharded(model):
-        fine = all_true(fine)
+    fine = torch.stack([weight.detach().isfinite().all() for weight in named.values()])
     bad = [name for name, is_fine in zip(named, fine.tolist(), strict=True) if not is_fine]
     if bad:
         raise NumericError(
@@ -98,7 +94,7 @@ def _bad_loss(part: Part) -> str:
 def _bad_gradients(model: nn.Module) -> str:
     """Of the parameters; each may be finite and only the sum of all squares not."""
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    names = [name for name, gradient in gradients.items() if not whole(gradient).isfinite().all()]
+    names = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
     if not names:
         return "the norm of all gradients together"
     return f"the gradient of {shortened(names)}"

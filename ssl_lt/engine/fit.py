@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,14 +23,12 @@ from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint, save_checkpo
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
 from ssl_lt.engine.finite import Part, check_weights, mean_of, not_finite
-from ssl_lt.engine.layout import laid_out
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.logs.progress_bar import ProgressBar
+from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
-from ssl_lt.engine.parallel import gradient_norm, is_shared_out, parallel
 from ssl_lt.engine.plan import EndOfEpoch, Plan
 from ssl_lt.engine.schedule import lr_multiplier
-from ssl_lt.engine.sharding import is_sharded, make_whole, whole_weights
 from ssl_lt.engine.signals import Stopped, StopRequest
 from ssl_lt.models.batch_norm import synchronised
 
@@ -101,10 +100,15 @@ class _Training:
         self.images_per_step = loader.batch_size * plan.fit.accumulate_steps
         if world_size() > 1:
             task = synchronised(task)
-        self.task = laid_out(task, accelerator.device)
+        self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
         for memory in task.memories():
             memory.to(accelerator.device)
-        self.model, self.optimizer = parallel(self.task, plan, accelerator)
+        with warnings.catch_warnings():
+            # It proposes a setting under which buffers are sent when training starts; ours are
+            # equal on all ranks.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
+            self.model = accelerator.prepare_model(self.task)
+        self.optimizer = build_optimizer(self.task, plan.optim, lr_scale=plan.lr_scale)
         self.step_module = torch.compile(self.model) if plan.fit.compile else self.model
         self.log = MetricsLog(folder, accelerator)
         self.state = TrainingState(
@@ -126,7 +130,6 @@ class _Training:
                 self._stop_if_asked(stop)
                 while self.step < self.total_steps:
                     self._epoch(end_of_epoch, bar, stop)
-                make_whole(self.task)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise out_of_memory(
@@ -156,16 +159,14 @@ class _Training:
         epoch = self._epoch_of(number)
         started_at = time.perf_counter()
         self.task.train()
-        with whole_weights(self.task):
-            self.task.on_epoch_start(epoch)
+        self.task.on_epoch_start(epoch)
         batches = self.loader.epoch(number, first_step=first * self.plan.fit.accumulate_steps)
         line: dict[str, Any] = {}
         for _ in range(first, self.steps_per_epoch):
             self._optimizer_step(batches)
             images_per_second = self._images_per_second(started_at, first)
             if self._epoch_ends():
-                with whole_weights(self.task):
-                    self.task.on_epoch_end(epoch)
+                self.task.on_epoch_end(epoch)
             if self._line_is_due():
                 line = self._write_line(epoch)
             bar.advance(self.step, line.get("loss"), images_per_second)
@@ -192,14 +193,14 @@ class _Training:
         accumulate = self.plan.fit.accumulate_steps
         parts = []
         for number in range(accumulate):
-            batch, last = next(batches), number == accumulate - 1
-            waits = not last and not is_sharded(self.task)  # gradients that wait are whole
-            with self.accelerator.no_sync(self.model) if waits else nullcontext():
+            batch, is_last = next(batches), number == accumulate - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 output = self.step_module(batch)
                 self.accelerator.backward(output.loss / accumulate)
             parts.append(Part.of(batch, output))
         loss, terms = mean_of(parts)
-        norm = gradient_norm(self.task, self.optimizer)
+        gradients = [p.grad for p in self.task.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         # The one moment of a step at which the host waits for the device.
         if not all_true(torch.isfinite(loss) & torch.isfinite(norm)):
             raise not_finite(self.step + 1, parts, self.task)
@@ -240,16 +241,12 @@ class _Training:
             return self.log.flush(line)
         except DiskError as error:
             # Rank 0 alone comes here; the others learn of it when this process ends.
-            if is_shared_out(self.task, self.optimizer):
-                why = "no process can save alone what is shared out; the newest checkpoint stays"
-                raise DiskError(f"{error}; {why}") from error
             self._write_checkpoint()
             raise DiskError(f"{error}; the state after step {self.step} is saved") from error
 
     def _measure(self, epoch: Epoch, end_of_epoch: EndOfEpoch) -> dict[str, Any]:
         """What is measured between two epochs, and logged beside the means."""
-        with whole_weights(self.task):
-            line = dict(end_of_epoch(self.task, epoch))
+        line = dict(end_of_epoch(self.task, epoch))
         if line:
             self.log.write({"step": self.step, "epoch": epoch.number, **line})
         self.accelerator.wait_for_everyone()
@@ -265,7 +262,7 @@ class _Training:
             self._save()
 
     def _save(self) -> None:
-        """A checkpoint from rank 0: every rank holds the same state, or a share of it."""
+        """A checkpoint from rank 0: every rank holds the same state."""
         if self.saved_step == self.step:
             return
         self._write_checkpoint()

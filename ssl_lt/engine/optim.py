@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.engine.sharding import is_sharded
 
 LrScale = Callable[[str], float]
 
@@ -79,14 +78,12 @@ def build_optimizer(
     """The optimiser over the module's trainable parameters."""
     groups = parameter_groups(module, options, lr_scale=lr_scale)
     if options.optimizer == "sgd":
-        fused = not is_sharded(module)  # torch has none for shards
         return torch.optim.SGD(
             groups,
             lr=options.lr,
             momentum=options.momentum,
             nesterov=options.nesterov,
-            fused=fused,
-            foreach=not fused,
+            fused=True,
         )
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr, fused=True)

@@ -12,8 +12,6 @@ from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
 from ssl_lt.engine.optim import LrScale, OptimOptions, same_rate
 from ssl_lt.engine.schedule import ScheduleOptions
-from ssl_lt.engine.sharding import Sharding
-from ssl_lt.engine.zero import Zero
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ class Plan:
         seed: of the run.
         lr_scale: name of a parameter -> factor on its learning rate.
         identity: of the run.
-        sharing: how the launcher has weights, gradients and optimiser state shared out; None:
-            whole on each process.
     """
 
     fit: FitOptions
@@ -78,7 +74,6 @@ class Plan:
     seed: int
     lr_scale: LrScale = same_rate
     identity: Identity = field(default_factory=Identity)
-    sharing: Sharding | Zero | None = None
 
 
 # (unwrapped task, epoch just ended) -> numbers to log; every rank runs it and gets the same ones.

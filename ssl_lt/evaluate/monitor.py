@@ -42,7 +42,7 @@ class Monitor:
             self.has_warned = True
             self.warn(f"warning: {' '.join(spread.warnings)}")
         found = {"feature_std": spread.feature_std, "effective_rank": spread.effective_rank}
-        watched = self.data.watched() if self.has_labels else None
+        watched = self.data.monitor_set() if self.has_labels else None
         if watched is None:
             return found
         queries = features_of(backbone, watched, self.data, precision=self.precision)

@@ -1,14 +1,12 @@
-"""Losses of `finetune.py --loss` that need a step of their own: one line each.
-
-A loss of logits alone, or a contrast of labelled rows beside one, stands in `losses/registry.py`
-and is trained by `ClassifierTask` or `ContrastTask`.
-"""
+"""The losses that `finetune.py --loss` knows: one line each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from torch import Tensor, nn
 
 from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
@@ -17,71 +15,186 @@ from ssl_lt.finetune.tasks.hybrid import HybridOptions, hybrid_psc, hybrid_sc
 from ssl_lt.finetune.tasks.parametric_contrast import gpaco, paco
 from ssl_lt.finetune.tasks.robust_task import RobustTask
 from ssl_lt.finetune.tasks.sub_class_task import SubClassTask
+from ssl_lt.losses.balanced_contrastive import BalancedContrastiveLoss, BalancedContrastiveOptions
+from ssl_lt.losses.balanced_softmax import BalancedSoftmaxOptions, balanced_softmax
+from ssl_lt.losses.class_balanced import (
+    ClassBalancedFocalOptions,
+    ClassBalancedOptions,
+    cb_focal,
+    cb_sigmoid,
+    cb_softmax,
+    one_against_all_bias,
+)
+from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
 from ssl_lt.losses.distributional_robustness import DistributionalRobustnessOptions
+from ssl_lt.losses.focal import FocalLoss, FocalOptions
+from ssl_lt.losses.ldam import LdamLoss, LdamOptions, ldam_hinge_loss
+from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
+from ssl_lt.losses.pairwise_margin import PairwiseMarginLoss, PairwiseMarginOptions
 from ssl_lt.losses.parametric_contrastive import (
     MomentumContrastiveOptions,
     SmoothedContrastiveOptions,
 )
+from ssl_lt.losses.rebalanced_contrastive import (
+    BalancedRebalancedOptions,
+    RebalancedContrastiveLoss,
+    RebalancedOptions,
+    balanced_rebalanced,
+)
 from ssl_lt.losses.subclass_contrastive import SubClassContrastiveOptions
+from ssl_lt.losses.supervised_contrastive import (
+    SupervisedContrastiveLoss,
+    SupervisedContrastiveOptions,
+)
+from ssl_lt.losses.vector_scaling import VectorScalingLoss, VectorScalingOptions
+
+# (counts_per_class (C,), options) -> module.
+Build = Callable[[Tensor, Any], nn.Module]
 
 
 @dataclass(frozen=True)
-class StepEntry:
-    """A loss with a step of its own.
+class LossEntry:
+    """What `--loss NAME` trains: a loss of logits, a contrast beside one, or a step of its own.
 
     Attributes:
-        build: (parts, options) -> task.
-        options: frozen dataclass whose fields become flags.
+        build: the classification: (B, C) logits, (B,) labels -> (B,); None of a loss with a task.
+        options: frozen dataclass whose fields become flags; `ContrastOptions` with a contrast.
         description: one line, with the source.
-        has_views: two contrastive views beside the classified one, set with `--view.*`.
-        is_balanced: it weighs classes by their images, so batches must be sampled uniformly.
+        contrast: the contrast: `LabelledRows`, (C, D) prototypes or None -> (A,); it has
+            `uses_prototypes`. None: there is no contrast.
+        task: (parts, options) -> a task whose step is more than these two; None: `ClassifierTask`
+            or `ContrastTask` trains the loss.
+        views: of an image in a step: 1, or 3 with the two that `--view.*` sets.
+        sampling: "any", or "uniform" where the loss weighs classes by their images itself.
+        initial_bias: number of classes -> what the biases of a linear classifier start at. None:
+            whatever the classifier has.
     """
 
-    build: Callable[[Parts, Any], ClassifierTask]
+    build: Build | None
     options: type[Any]
     description: str
-    has_views: bool = False
-    is_balanced: bool = False
+    contrast: Build | None = None
+    task: Callable[[Parts, Any], ClassifierTask] | None = None
+    views: Literal[1, 3] = 1
+    sampling: Literal["any", "uniform"] = "any"
+    initial_bias: Callable[[int], float] | None = None
+
+    @property
+    def is_classification(self) -> bool:
+        """A loss of logits and nothing beside it."""
+        return self.contrast is None and self.task is None
 
 
-STEPS: dict[str, StepEntry] = {
-    "elm": StepEntry(
-        ElmTask, ElmOptions, "embedding and logit margins (arXiv:2204.13208, our reading)"
+LOSSES: dict[str, LossEntry] = {
+    "ce": LossEntry(CrossEntropyLoss, CrossEntropyOptions, "cross-entropy"),
+    "la": LossEntry(
+        LogitAdjustmentLoss, LogitAdjustmentOptions, "logit adjustment (arXiv:2007.07314)"
     ),
-    "paco": StepEntry(
-        paco,
+    "balanced_softmax": LossEntry(
+        balanced_softmax, BalancedSoftmaxOptions, "balanced softmax (arXiv:2007.10740)"
+    ),
+    "pairwise": LossEntry(
+        PairwiseMarginLoss, PairwiseMarginOptions, "pairwise margins (arXiv:2007.07314, Eq. 11)"
+    ),
+    "vs": LossEntry(
+        VectorScalingLoss,
+        VectorScalingOptions,
+        "vector scaling (arXiv:2103.01550), truncated as in TLA on demand",
+    ),
+    "focal": LossEntry(FocalLoss, FocalOptions, "focal loss (arXiv:1708.02002)"),
+    "cb_softmax": LossEntry(
+        cb_softmax, ClassBalancedOptions, "class-balanced cross-entropy (arXiv:1901.05555)"
+    ),
+    "cb_sigmoid": LossEntry(
+        cb_sigmoid,
+        ClassBalancedOptions,
+        "class-balanced sigmoid loss (arXiv:1901.05555)",
+        initial_bias=one_against_all_bias,
+    ),
+    "cb_focal": LossEntry(
+        cb_focal,
+        ClassBalancedFocalOptions,
+        "class-balanced focal loss (arXiv:1901.05555)",
+        initial_bias=one_against_all_bias,
+    ),
+    "ldam": LossEntry(
+        LdamLoss, LdamOptions, "LDAM (arXiv:1906.07413); goes with --classifier cosine"
+    ),
+    "ldam_hinge": LossEntry(ldam_hinge_loss, LdamOptions, "LDAM's hinge loss (arXiv:1906.07413)"),
+    "scl": LossEntry(
+        LogitAdjustmentLoss,
+        SupervisedContrastiveOptions,
+        "supervised contrast (arXiv:2004.11362) beside logit adjustment",
+        contrast=SupervisedContrastiveLoss,
+        views=3,
+    ),
+    "bcl": LossEntry(
+        LogitAdjustmentLoss,
+        BalancedContrastiveOptions,
+        "balanced contrastive learning (CVPR 2022, arXiv:2207.09052)",
+        contrast=BalancedContrastiveLoss,
+        views=3,
+    ),
+    "rcl": LossEntry(
+        LogitAdjustmentLoss,
+        RebalancedOptions,
+        "rebalanced contrastive learning (arXiv:2312.01753, Eq. 4)",
+        contrast=RebalancedContrastiveLoss,
+        views=3,
+    ),
+    "bcl_rcl": LossEntry(
+        LogitAdjustmentLoss,
+        BalancedRebalancedOptions,
+        "balanced and rebalanced contrast (arXiv:2312.01753, Eq. 5)",
+        contrast=balanced_rebalanced,
+        views=3,
+    ),
+    "elm": LossEntry(
+        None,
+        ElmOptions,
+        "embedding and logit margins (arXiv:2204.13208, our reading)",
+        task=ElmTask,
+    ),
+    "paco": LossEntry(
+        None,
         MomentumContrastiveOptions,
         "parametric contrastive learning (arXiv:2107.12028)",
-        has_views=True,
+        task=paco,
+        views=3,
     ),
-    "gpaco": StepEntry(
-        gpaco,
+    "gpaco": LossEntry(
+        None,
         SmoothedContrastiveOptions,
         "parametric contrast without a momentum encoder (arXiv:2209.12400)",
+        task=gpaco,
     ),
-    "hybrid_sc": StepEntry(
-        hybrid_sc,
+    "hybrid_sc": LossEntry(
+        None,
         HybridOptions,
         "from supervised contrast to balanced cross-entropy (arXiv:2103.14267)",
-        has_views=True,
-        is_balanced=True,
+        task=hybrid_sc,
+        views=3,
+        sampling="uniform",
     ),
-    "hybrid_psc": StepEntry(
-        hybrid_psc,
+    "hybrid_psc": LossEntry(
+        None,
         HybridOptions,
         "from contrast with prototypes to balanced cross-entropy (arXiv:2103.14267)",
-        has_views=True,
-        is_balanced=True,
+        task=hybrid_psc,
+        views=3,
+        sampling="uniform",
     ),
-    "dro_lt": StepEntry(
-        RobustTask,
+    "dro_lt": LossEntry(
+        None,
         DistributionalRobustnessOptions,
         "features near their class's centroid, whatever shifts it (DRO-LT, arXiv:2104.03066)",
+        task=RobustTask,
     ),
-    "sbcl": StepEntry(
-        SubClassTask,
+    "sbcl": LossEntry(
+        None,
         SubClassContrastiveOptions,
         "contrast by sub-classes that balance the classes (arXiv:2306.15925)",
-        has_views=True,
+        task=SubClassTask,
+        views=3,
     ),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,36 +13,18 @@ from torch import Tensor, nn
 
 from ssl_lt.core.errors import NumericError
 from ssl_lt.core.folders import whole_folder
+from ssl_lt.core.types import ImageSpec
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.safetensors"
 # Of the same weights in the same arithmetic; a share of the largest value.
 RELOAD_TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class ImageFormat:
-    """What a network expects of its images.
-
-    Attributes:
-        size: pixels a side.
-        mean: per channel, of pixels in 0 ... 1, that the network was trained with.
-        std: likewise.
-        crop: kept share of the resized shorter side, for larger images; None: timm's own value.
-    """
-
-    size: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    crop: float | None = None
-
-
 def export_backbone(
     backbone: nn.Module,
     folder: Path,
     *,
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    images: ImageSpec,
 ) -> None:
     """Writes `model.safetensors` and `config.json`, whole or not at all.
 
@@ -53,16 +34,14 @@ def export_backbone(
     Args:
         backbone: built by `create_backbone`.
         folder: made anew; an older one is replaced.
-        image_size: pixels a side.
-        mean: per channel, of pixels in 0 ... 1, that the backbone was trained with.
-        std: likewise.
+        images: what it was trained on.
     """
     with whole_folder(folder) as temporary:
-        save_for_timm(backbone, temporary, images=ImageFormat(image_size, mean, std))
+        save_for_timm(backbone, temporary, images=images)
 
 
 def save_for_timm(
-    network: nn.Module, folder: Path, *, images: ImageFormat, class_names: Sequence[str] = ()
+    network: nn.Module, folder: Path, *, images: ImageSpec, class_names: Sequence[str] = ()
 ) -> None:
     """Writes weights and configuration into an existing folder.
 

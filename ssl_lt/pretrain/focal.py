@@ -9,23 +9,20 @@ from torch import Tensor
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.losses.focal_contrast import focal_nt_xent
 from ssl_lt.pretrain.parts import TwoViewParts, pair_keys
-from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
+from ssl_lt.pretrain.simclr import SimCLR
+from ssl_lt.pretrain.temperature import TemperatureOptions
 
 
 @dataclass(frozen=True)
-class FocalOptions(SimCLROptions):
-    """Options of the focal contrast.
-
-    Attributes:
-        gamma: how steeply easy pairs lose weight; 0, or at least 1.
-    """
+class FocalOptions:
+    """Options of the focal contrast."""
 
     gamma: float = 2.0
+    """How steeply easy pairs lose weight: 0 (not at all), or at least 1."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.gamma != 0 and not self.gamma >= 1:
-            raise ConfigError(f"--gamma: {self.gamma}, must be 0 or at least 1")
+            raise ConfigError(f"--focal.gamma: {self.gamma}, must be 0 or at least 1")
 
 
 class Focal(SimCLR):
@@ -33,12 +30,20 @@ class Focal(SimCLR):
 
     Args:
         parts: networks, view and plug-ins.
-        options: temperature and gamma.
+        temperature: constant or scheduled.
+        options: gamma.
         seed: of the run.
     """
 
-    def __init__(self, parts: TwoViewParts, *, options: FocalOptions, seed: int) -> None:
-        super().__init__(parts, options=options, seed=seed)
+    def __init__(
+        self,
+        parts: TwoViewParts,
+        *,
+        temperature: TemperatureOptions,
+        options: FocalOptions,
+        seed: int,
+    ) -> None:
+        super().__init__(parts, temperature=temperature, seed=seed)
         self.gamma = options.gamma
 
     def pair_losses(self, z1: Tensor, z2: Tensor) -> Tensor:

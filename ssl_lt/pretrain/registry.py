@@ -1,14 +1,15 @@
-"""The methods and plug-ins that `pretrain.py` knows: one line each."""
+"""The methods and plug-ins that `pretrain.py` knows: one line each, and one for their options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from ssl_lt.augment.boosted import BoostedView
 from ssl_lt.augment.views import ViewOptions
-from ssl_lt.core.types import View
+from ssl_lt.core.options import Flat
+from ssl_lt.core.types import ImageSpec, View
 from ssl_lt.pretrain.focal import Focal, FocalOptions
 from ssl_lt.pretrain.harmonization import (
     GeometricHarmonization,
@@ -16,23 +17,38 @@ from ssl_lt.pretrain.harmonization import (
     warmup_end,
 )
 from ssl_lt.pretrain.memory_boost import MemoryBoost, MemoryBoostOptions
+from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.sdclr import SDCLR, SDCLROptions
-from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
+from ssl_lt.pretrain.simclr import SimCLR
+from ssl_lt.pretrain.temperature import TemperatureOptions
 from ssl_lt.pretrain.two_views import Plugin, TwoViewTask
+
+MethodName = Literal["simclr", "focal", "sdclr", "bcl", "gh"]
+PluginName = Literal["bcl", "gh"]
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Options of the methods: those that all share, then each method's own."""
+
+    shared: Flat[TemperatureOptions] = field(default_factory=TemperatureOptions)
+    focal: FocalOptions = field(default_factory=FocalOptions)
+    sdclr: SDCLROptions = field(default_factory=SDCLROptions)
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """Options of the plug-ins."""
+
+    bcl: MemoryBoostOptions = field(default_factory=MemoryBoostOptions)
+    gh: HarmonizationOptions = field(default_factory=HarmonizationOptions)
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A pretraining method.
+    """A pretraining method: how it is built (parts, options, seed), and a line with the source."""
 
-    Attributes:
-        build: (parts, *, options, seed) -> task.
-        options: frozen dataclass whose fields become flags.
-        description: one line, with the source.
-    """
-
-    build: Callable[..., TwoViewTask]
-    options: type[Any]
+    build: Callable[[TwoViewParts, MethodOptions, int], TwoViewTask]
     description: str
 
 
@@ -53,64 +69,89 @@ class PluginSite:
     seed: int
 
 
+class BuildView(Protocol):
+    """The view that uses a plug-in's strength."""
+
+    def __call__(self, options: PluginOptions, view: ViewOptions, images: ImageSpec) -> View:
+        """Of images like these."""
+
+
 @dataclass(frozen=True)
 class PluginEntry:
     """A plug-in.
 
     Attributes:
         build: (options, site) -> plug-in; raises ConfigError where they do not go together.
-        options: frozen dataclass whose fields become flags, prefixed with the plug-in's name.
         description: one line, with the source.
-        view: (options, view options, size=, mean=, std=) -> the view that uses its strength;
-            None where it leaves the views alone.
+        view: the view that uses its strength; None where it leaves the views alone.
     """
 
-    build: Callable[[Any, PluginSite], Plugin]
-    options: type[Any]
+    build: Callable[[PluginOptions, PluginSite], Plugin]
     description: str
-    view: Callable[..., View] | None = None
+    view: BuildView | None = None
 
 
-def memory_boost(options: MemoryBoostOptions, site: PluginSite) -> Plugin:
+def simclr(parts: TwoViewParts, options: MethodOptions, seed: int) -> TwoViewTask:
+    """See `SimCLR`."""
+    return SimCLR(parts, temperature=options.shared, seed=seed)
+
+
+def focal(parts: TwoViewParts, options: MethodOptions, seed: int) -> TwoViewTask:
+    """See `Focal`."""
+    return Focal(parts, temperature=options.shared, options=options.focal, seed=seed)
+
+
+def sdclr(parts: TwoViewParts, options: MethodOptions, seed: int) -> TwoViewTask:
+    """See `SDCLR`."""
+    return SDCLR(parts, temperature=options.shared, options=options.sdclr, seed=seed)
+
+
+def memory_boost(options: PluginOptions, site: PluginSite) -> Plugin:
     """See `MemoryBoost`."""
-    return MemoryBoost(options, num_samples=site.num_samples)
+    return MemoryBoost(options.bcl, num_samples=site.num_samples)
 
 
-def boosted_view(options: MemoryBoostOptions, view: ViewOptions, **picture: Any) -> View:
-    """The view whose strength `MemoryBoost` sets; `picture` is size, mean and std."""
-    return BoostedView(view, num_ops=options.num_ops, rule=options.rule, **picture)
+def boosted_view(options: PluginOptions, view: ViewOptions, images: ImageSpec) -> View:
+    """The view whose strength `MemoryBoost` sets."""
+    boost = options.bcl
+    return BoostedView(
+        view,
+        num_ops=boost.num_ops,
+        rule=boost.rule,
+        size=images.size,
+        mean=images.mean,
+        std=images.std,
+    )
 
 
-def geometric_harmonization(options: HarmonizationOptions, site: PluginSite) -> Plugin:
+def geometric_harmonization(options: PluginOptions, site: PluginSite) -> Plugin:
     """See `GeometricHarmonization`."""
-    warmup_end(options, site.total_epochs)  # raises where the warm-up does not end in time
+    warmup_end(options.gh, site.total_epochs)  # raises where the warm-up does not end in time
     return GeometricHarmonization(
-        options, num_samples=site.num_samples, dim=site.embedding_dim, seed=site.seed
+        options.gh, num_samples=site.num_samples, dim=site.embedding_dim, seed=site.seed
     )
 
 
 METHODS: dict[str, MethodEntry] = {
-    "simclr": MethodEntry(SimCLR, SimCLROptions, "SimCLR (arXiv:2002.05709)"),
-    "focal": MethodEntry(Focal, FocalOptions, "SimCLR with a focal NT-Xent"),
-    "sdclr": MethodEntry(SDCLR, SDCLROptions, "self-damaging pruning (arXiv:2106.02990)"),
+    "simclr": MethodEntry(simclr, "SimCLR (arXiv:2002.05709)"),
+    "focal": MethodEntry(focal, "SimCLR with a focal NT-Xent"),
+    "sdclr": MethodEntry(sdclr, "self-damaging pruning (arXiv:2106.02990)"),
 }
 
 PLUGINS: dict[str, PluginEntry] = {
     "bcl": PluginEntry(
         memory_boost,
-        MemoryBoostOptions,
         "Boosted Contrastive Learning: hard-to-learn samples get stronger views (ICML 2022)",
         view=boosted_view,
     ),
     "gh": PluginEntry(
         geometric_harmonization,
-        HarmonizationOptions,
         "Geometric Harmonization: surrogate labels by Sinkhorn (arXiv:2310.17622)",
     ),
 }
 
 # What a user may also type as a method: the method and the plug-ins that it stands for.
-ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
+ALIASES: dict[str, tuple[MethodName, tuple[PluginName, ...]]] = {
     "bcl": ("simclr", ("bcl",)),
     "gh": ("simclr", ("gh",)),
 }

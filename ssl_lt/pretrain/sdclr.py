@@ -14,23 +14,20 @@ from ssl_lt.core.types import Epoch
 from ssl_lt.models.pruned_twin import PrunedTwin, magnitude_mask, prunable_weights
 from ssl_lt.pretrain.disagreement import Disagreement
 from ssl_lt.pretrain.parts import TwoViewParts
-from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
+from ssl_lt.pretrain.simclr import SimCLR
+from ssl_lt.pretrain.temperature import TemperatureOptions
 
 
 @dataclass(frozen=True)
-class SDCLROptions(SimCLROptions):
-    """Options of SDCLR.
-
-    Attributes:
-        prune_ratio: share of the convolution weights that the second branch does without.
-    """
+class SDCLROptions:
+    """Options of self-damaging contrastive learning."""
 
     prune_ratio: float = 0.9
+    """Share of the convolution weights that the second branch does without."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.prune_ratio < 1:
-            raise ConfigError(f"--prune-ratio: {self.prune_ratio}, must be in [0, 1)")
+            raise ConfigError(f"--sdclr.prune-ratio: {self.prune_ratio}, must be in [0, 1)")
 
 
 class SDCLR(SimCLR):
@@ -47,17 +44,23 @@ class SDCLR(SimCLR):
 
     Args:
         parts: networks, view and plug-ins.
-        options: temperature and prune ratio.
+        temperature: constant or scheduled.
+        options: prune ratio.
         seed: of the run.
 
     Raises:
         ConfigError: a backbone without convolutions, which leaves nothing to prune.
     """
 
-    needs_whole_weights = "--method sdclr masks the weights of all blocks in each step"
-
-    def __init__(self, parts: TwoViewParts, *, options: SDCLROptions, seed: int) -> None:
-        super().__init__(parts, options=options, seed=seed)
+    def __init__(
+        self,
+        parts: TwoViewParts,
+        *,
+        temperature: TemperatureOptions,
+        options: SDCLROptions,
+        seed: int,
+    ) -> None:
+        super().__init__(parts, temperature=temperature, seed=seed)
         weights = prunable_weights(parts.backbone)
         if not weights:
             raise ConfigError("--backbone: has no convolution that --method sdclr could prune")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,30 +11,25 @@ from ssl_lt.pretrain.temperature import TemperatureOptions, temperature_at
 from ssl_lt.pretrain.two_views import TwoViewTask
 
 
-@dataclass(frozen=True)
-class SimCLROptions(TemperatureOptions):
-    """SimCLR has no options but its temperature, constant or scheduled."""
-
-
 class SimCLR(TwoViewTask):
     """One network embeds both views in one batch, so batch norm sees 2B pictures.
 
     Args:
         parts: networks, view and plug-ins.
-        options: temperature.
+        temperature: constant or scheduled.
         seed: of the run.
     """
 
-    def __init__(self, parts: TwoViewParts, *, options: SimCLROptions, seed: int) -> None:
+    def __init__(self, parts: TwoViewParts, *, temperature: TemperatureOptions, seed: int) -> None:
         super().__init__(parts.view, parts.plugins, seed=seed)
         self.backbone = parts.backbone
         self.projector = parts.projector
-        self.options = options
+        self.schedule = temperature
 
     @property
     def temperature(self) -> float:
         """Of the epoch under way."""
-        return temperature_at(self.options, self.epoch.number)
+        return temperature_at(self.schedule, self.epoch.number)
 
     def embed(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
         """Projections (B, D) of the two views, each (B, 3, S, S)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
 from ssl_lt.evaluate.features.embed import features_of
@@ -28,19 +26,23 @@ from ssl_lt.evaluate.protocols import (
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.runs.build.finetuning import build_parts
-from ssl_lt.runs.config.options import EvaluateConfig, FinetuneConfig, PretrainConfig
+from ssl_lt.runs.config.evaluate import EvaluateConfig
+from ssl_lt.runs.config.finetune import FinetuneConfig
+from ssl_lt.runs.config.stored import TrainConfig
 from ssl_lt.runs.finetune import judge_trained
 from ssl_lt.runs.life.processes import join_processes
-from ssl_lt.runs.life.same_start import check_configuration
+from ssl_lt.runs.life.same_run import check_processes
 from ssl_lt.runs.life.saved_run import device, load_network, open_saved_run, record
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command; see `--help`."""
-    words = split_arguments(arguments)
-    config = parse(EvaluateConfig(), words, read_configs(words), prog="evaluate.py")
+def evaluate(config: EvaluateConfig) -> None:
+    """Measures a run on the test split, adds that to its results and writes its page.
+
+    Raises:
+        UserError: whatever the user can mend; see `ssl_lt.core.errors`.
+    """
     state = join_processes()
-    check_configuration(config)
+    check_processes(config)
     run = open_saved_run(
         config.run,
         data_root=config.data_root,
@@ -71,10 +73,9 @@ def main(arguments: Sequence[str]) -> int:
         bank, queries = features.bank, features.queries
         write_pictures(run.folder.report, data, bank, queries, map_images=config.map_images)
         record(run, [*found, *run.others(found)], measured)
-    return 0
 
 
-def _untrained(config: PretrainConfig | FinetuneConfig, data: Data) -> nn.Module:
+def _untrained(config: TrainConfig, data: Data) -> nn.Module:
     """The backbone as it was before training, had it started from scratch."""
     if isinstance(config, FinetuneConfig):
         return build_parts(config, data).backbone

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_run_flag
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.folders import check_replaceable, whole_folder
+from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.images.crops import CENTRE_FRACTION
 from ssl_lt.data.loading.ordered import ordered_batches
@@ -28,7 +28,6 @@ from ssl_lt.models.export import (
     CLASSIFIER,
     RELOAD_TOLERANCE,
     WEIGHTS,
-    ImageFormat,
     check_same,
     reloaded,
     save_classifier,
@@ -36,37 +35,19 @@ from ssl_lt.models.export import (
     with_classifier,
 )
 from ssl_lt.report.pages.card import ModelFacts, model_card
-from ssl_lt.runs.config.options import FinetuneConfig, PretrainConfig
-from ssl_lt.runs.config.schema import to_mapping
-from ssl_lt.runs.config.yaml_file import read_yaml
+from ssl_lt.runs.config.export import ExportConfig
+from ssl_lt.runs.config.finetune import FinetuneConfig
+from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
+from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.result import describe_data, stored_result
-from ssl_lt.runs.life.saved_run import find_run, network_of, run_config_of
+from ssl_lt.runs.life.saved_run import network_of, run_config_of
 
 _CARD = "README.md"
 _BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
-class ExportConfig:
-    """Write a run's network for others: ssl-lt export [RUN] [flags].
-
-    The folder loads with timm.create_model("local-dir:FOLDER", pretrained=True) and has a model
-    card. It is put in place after its answers on a batch of training images were found to be those
-    of the run's network.
-    """
-
-    run: str = "auto"
-    """Folder of a pretrained or fine-tuned run; auto: the newest one under runs/."""
-    output: Path | None = None
-    """Folder to write; none: exported-model/ in the run's folder. An earlier export is replaced."""
-    onnx: bool = False
-    """Also write model.onnx (needs the extra onnx)."""
-    data_root: str | None = None
-    """Where the data is now, if it has moved since the run."""
-
-
-@dataclass(frozen=True)
-class Parts:
+class ExportModules:
     """What is exported, in evaluation mode on the CPU.
 
     Attributes:
@@ -85,10 +66,12 @@ class Parts:
         return self.whole is not self.network or bool(getattr(self.network, "num_classes", 0))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command; see `--help`."""
-    words = with_run_flag(split_arguments(arguments))
-    config = parse(ExportConfig(), words, read_configs(words), prog="ssl-lt export")
+def export(config: ExportConfig) -> None:
+    """Writes a run's network as a folder that timm loads, with a model card.
+
+    Raises:
+        UserError: whatever the user can mend; see `ssl_lt.core.errors`.
+    """
     if config.onnx:
         onnx.check_installed()
     run = find_run(config.run)
@@ -111,16 +94,15 @@ def main(arguments: Sequence[str]) -> int:
             describe_data(data),
             result,
             training=_training(run_config),
-            command=str(read_yaml(run.config).get("command", "")),
+            command=read_config(run.config).command,
         )
         write_text_atomically(folder / _CARD, card)
     for line in checks:
         print(f"checked: {line}")
     print(f"exported: {output.resolve()}")
-    return 0
 
 
-def _parts(run: RunFolder, config: PretrainConfig | FinetuneConfig, data: Data) -> Parts:
+def _parts(run: RunFolder, config: TrainConfig, data: Data) -> ExportModules:
     """The network of the newest checkpoint.
 
     Raises:
@@ -129,12 +111,16 @@ def _parts(run: RunFolder, config: PretrainConfig | FinetuneConfig, data: Data) 
     saved = network_of(run, config, data)
     backbone = copy.deepcopy(saved.backbone).cpu().eval()
     # A stage that trains the contrast alone leaves the classifier as it was drawn.
-    if saved.task is None or to_mapping(config).get("classification-weight") == 0:
-        return Parts(backbone, None, backbone)
+    if saved.task is None or effective_mapping(config).get("classification-weight") == 0:
+        return ExportModules(backbone, None, backbone)
     classifier = copy.deepcopy(saved.task.classifier).cpu().eval()
     whole = nn.Sequential(backbone, classifier).eval()
     joined = with_classifier(backbone, classifier)
-    return Parts(backbone, classifier, whole) if joined is None else Parts(joined, None, whole)
+    return (
+        ExportModules(backbone, classifier, whole)
+        if joined is None
+        else ExportModules(joined, None, whole)
+    )
 
 
 def _batch(data: Data) -> Tensor:
@@ -151,7 +137,7 @@ def _batch(data: Data) -> Tensor:
 
 
 def _write_network(
-    parts: Parts, folder: Path, data: Data, batch: Tensor, expected: Tensor
+    parts: ExportModules, folder: Path, data: Data, batch: Tensor, expected: Tensor
 ) -> list[str]:
     """Weights and configuration, read again and compared; says what was found.
 
@@ -172,7 +158,7 @@ def _write_network(
     return [_check(what, difference, RELOAD_TOLERANCE, len(batch))]
 
 
-def _write_onnx(parts: Parts, folder: Path, batch: Tensor, expected: Tensor) -> str:
+def _write_onnx(parts: ExportModules, folder: Path, batch: Tensor, expected: Tensor) -> str:
     """The file, run on the batch and on a smaller one.
 
     Raises:
@@ -201,13 +187,13 @@ def _check(what: str, difference: float, tolerance: float, num_images: int) -> s
     )
 
 
-def _image_format(data: Data) -> ImageFormat:
+def _image_format(data: Data) -> ImageSpec:
     crop = 1.0 if data.source.image_size is not None else CENTRE_FRACTION
-    return ImageFormat(data.image_size, data.source.mean, data.source.std, crop)
+    return ImageSpec(data.image_size, data.source.mean, data.source.std, crop)
 
 
 def _facts(
-    run: RunFolder, parts: Parts, data: Data, checks: Sequence[str], *, with_onnx: bool
+    run: RunFolder, parts: ExportModules, data: Data, checks: Sequence[str], *, with_onnx: bool
 ) -> ModelFacts:
     from ssl_lt.models.backbones import OUR_BACKBONES
 
@@ -237,7 +223,7 @@ def _facts(
     )
 
 
-def _classifier_note(parts: Parts) -> str:
+def _classifier_note(parts: ExportModules) -> str:
     if parts.classifier is None:
         return ""
     kind = type(parts.classifier)
@@ -254,7 +240,7 @@ def _classifier_note(parts: Parts) -> str:
     )
 
 
-def _training(config: PretrainConfig | FinetuneConfig) -> str:
+def _training(config: TrainConfig) -> str:
     if isinstance(config, FinetuneConfig):
         return f"Fine-tuned with labels, loss {config.loss}, {config.fit.epochs} epochs."
     method = " + ".join((config.method, *config.plugins))

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from accelerate import Accelerator
 from torch import nn
 
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
-from ssl_lt.data.dataset import Data, train_loader, training_and_validation
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.dataset import Data, check_labels, training_and_validation
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
-from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.engine.fit import fit
-from ssl_lt.engine.parallel import check_sharing
-from ssl_lt.engine.plan import Plan
+from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.features.embed import features_of
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.judge import judge
@@ -25,110 +19,85 @@ from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
-from ssl_lt.models.export import export_backbone
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.experts import judge_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
-from ssl_lt.runs.config.options import FinetuneConfig
-from ssl_lt.runs.config.schema import to_mapping
-from ssl_lt.runs.life.find import identity
-from ssl_lt.runs.life.init_from import Origin, find_origin, load_classifier, load_weights
-from ssl_lt.runs.life.processes import launcher_sharing
-from ssl_lt.runs.life.result import describe_start, save_result
-from ssl_lt.runs.life.start import start_run
+from ssl_lt.runs.config.finetune import AnyFinetuneConfig
+from ssl_lt.runs.life.find import new_run_path
+from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, load_weights
+from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
 
 
-def run(
-    config: FinetuneConfig,
-    data: Data,
-    origin: Origin | None,
+def finetune(
+    config: AnyFinetuneConfig,
     *,
-    name: Path,
-    resumed: RunFolder | None,
-    accelerator: Accelerator,
+    source: InitSource | None = None,
+    resumed: RunFolder | None = None,
 ) -> RunFolder:
-    """Trains and judges; a run that was begun goes on.
+    """Trains a classifier.
 
     Args:
         config: of this one run.
-        data: with labels.
-        origin: the weights to start from; None: what the configuration names.
-        name: folder of a new run.
+        source: the weights to start from; None: what the configuration names.
         resumed: a run that goes on, in place of a new one.
-        accelerator: made for this run.
 
     Returns:
         The finished run.
+
+    Raises:
+        UserError: whatever the user can mend; see `ssl_lt.core.errors`.
     """
-    whole = data
-    data, held_out = training_and_validation(whole, config.hold_out)
-    plan = batch_plan(config.run, config.fit, data)
+    if resumed is not None and is_finished(resumed):
+        return resumed
+    name = new_run_path("finetune", config.loss, config.data.data)
+    with opened(config, config.run.run_dir or name, resumed) as run:
+        return finetune_opened(run, config, source)
+
+
+def finetune_opened(
+    run: OpenRun, config: AnyFinetuneConfig, source: InitSource | None
+) -> RunFolder:
+    """`finetune` for a run whose data is open."""
+    check_labels(run.data, "fine-tuning")
+    data, held_out = training_and_validation(run.data, config.hold_out)
+    batches = batch_plan(config.run, config.fit, data)
     task = build_task(config, data, held_out)
-    check_sharing(task, launcher_sharing(), config.optim, config.fit)
-    plan = sampled_plan(plan, task, config, data)
-    if resumed is None or not any(resumed.checkpoints.glob("step-*")):
-        origin = origin or find_origin(config.init_from)
-        report = load_weights(task.backbone, origin)
+    batches = sampled_plan(batches, task, config, data)
+    if run.resumed is None or not any(run.resumed.checkpoints.glob("step-*")):
+        source = source or find_source(config.init_from)
+        report = load_weights(task.backbone, source)
         if config.init_classifier:
-            load_classifier(task.classifier, origin)
-        accelerator.print(origin.note + (f": {report}" if report else ""))
-    data.test()  # decodes it: a damaged image is found before the run begins
-    folder = resumed or start_run(name, config, whole, accelerator, verb="finetune")
-    with run_lock(folder):
-        train(task, config, data, plan, folder=folder, accelerator=accelerator)
-    return folder
+            load_classifier(task.classifier, source)
+        run.accelerator.print(source.note + (f": {report}" if report else ""))
+    test = data.test()  # decodes it: a damaged image is found before the run begins
+    training = Training(
+        "finetune",
+        config,
+        data,
+        task,
+        batches,
+        crop=worker_crop(config),
+        end_of_epoch=lambda folder: _end_of_epoch(config, data),
+        evaluate=lambda: () if test is None else judge_trained(task, test, data, config),
+        lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.lr),
+    )
+    return train(run, training)
 
 
-def train(
-    task: ClassifierTask,
-    config: FinetuneConfig,
-    data: Data,
-    batches: BatchPlan,
-    *,
-    folder: RunFolder,
-    accelerator: Accelerator,
-) -> None:
-    """Fits, exports, and writes the last epoch's accuracy on the test split."""
-    accelerator.print(describe_start(folder, data, config.run.batch_size, accelerator), flush=True)
-    loader = train_loader(data, batches, worker_crop(config), device=accelerator.device)
-    test, watched = data.test(), data.watched()
+def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
+    monitored = data.monitor_set()
 
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, ClassifierTask)
-        if watched is None or not epoch.is_due(config.eval_every):
+        if monitored is None or not epoch.is_due(config.eval_every):
             return {}
-        return {"accuracy": judge_classifier(task, watched, data, config).accuracy.balanced}
+        return {"accuracy": judge_classifier(task, monitored, data, config).accuracy.balanced}
 
-    fit(
-        task,
-        loader,
-        Plan(
-            config.fit,
-            config.optim,
-            config.schedule,
-            config.run.seed,
-            lr_scales(task.backbone, config.rates, lr=config.optim.lr),
-            identity(config, data_sha256=data.sha256),
-            launcher_sharing(),
-        ),
-        accelerator=accelerator,
-        folder=folder,
-        end_of_epoch=end_of_epoch,
-    )
-    evaluations = () if test is None else judge_trained(task, test, data, config)
-    if accelerator.is_main_process:
-        save_result(folder, data, to_mapping(config), verb="finetune", evaluations=evaluations)
-        source, size = data.source, data.image_size
-        # Last: a run that has it is finished.
-        export_backbone(
-            task.backbone, folder.exported, image_size=size, mean=source.mean, std=source.std
-        )
-        print(f"finished: {folder.path}")
-    accelerator.end_training()
+    return end_of_epoch
 
 
 def judge_trained(
-    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
+    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: AnyFinetuneConfig
 ) -> tuple[Evaluation, ...]:
     """All that a trained network has to say of the test split."""
     found = judge_classifier(task, test, data, config)
@@ -138,7 +107,7 @@ def judge_trained(
 
 
 def judge_classifier(
-    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
+    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: AnyFinetuneConfig
 ) -> Evaluation:
     """The network's own predictions on the test split, or on what is watched while it trains."""
     network = nn.Sequential(task.backbone, task.classifier)

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_run_flag
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.embed import features_of
@@ -28,7 +27,7 @@ from ssl_lt.report.tables.table import Table, to_rich
 from ssl_lt.runs.config.retrain import RetrainConfig
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.life.processes import join_processes
-from ssl_lt.runs.life.same_start import check_configuration
+from ssl_lt.runs.life.same_run import check_processes
 from ssl_lt.runs.life.saved_run import (
     SavedNetwork,
     SavedRun,
@@ -47,12 +46,14 @@ class Retrained:
     seconds: float
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command; see `--help`."""
-    words = with_run_flag(split_arguments(arguments))
-    config = parse(RetrainConfig(), words, read_configs(words), prog="ssl-lt retrain")
+def retrain(config: RetrainConfig) -> None:
+    """Fits other classifiers to the frozen features of a run and adds them to its results.
+
+    Raises:
+        UserError: whatever the user can mend; see `ssl_lt.core.errors`.
+    """
     state = join_processes()
-    check_configuration(config)
+    check_processes(config)
     run = open_saved_run(
         config.run,
         data_root=config.data_root,
@@ -67,12 +68,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     cached, labels = _cache(run, load_network(run), config, costs)
     if not state.is_main_process:
-        return 0
+        return
     found = [_judged(name, cached, labels, run, config) for name in _possible(cached, config)]
     evaluations = [each.evaluation for each in found]
     record(run, [*run.others(evaluations), *evaluations])
     Console().print(to_rich(_seconds_table(found)))
-    return 0
 
 
 def read_costs(path: Path, num_classes: int) -> Tensor:

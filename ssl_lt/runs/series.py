@@ -7,32 +7,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accelerate import Accelerator
 from rich.console import Console
 
+from ssl_lt.core.distributed import wait_for_everyone
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.plain import to_plain
-from ssl_lt.data.dataset import Data
+from ssl_lt.data.dataset import check_labels
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.scores.evaluation import leading_groups
-from ssl_lt.finetune.registry import StepEntry
-from ssl_lt.losses.registry import LossEntry
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
 from ssl_lt.report.tables.table import to_markdown, to_rich
-from ssl_lt.runs.config.finetune import ENTRIES, default
-from ssl_lt.runs.config.options import FinetuneConfig, SeriesOptions, Stage
-from ssl_lt.runs.config.schema import flat_fields, to_mapping, with_values
-from ssl_lt.runs.finetune import run
-from ssl_lt.runs.life.find import shared_path
+from ssl_lt.runs.config.finetune import AnyFinetuneConfig, default_config
+from ssl_lt.runs.config.parse import from_mapping
+from ssl_lt.runs.config.schema import flags, to_mapping
+from ssl_lt.runs.config.series import SeriesOptions, Stage
+from ssl_lt.runs.config.stored import SERIES
+from ssl_lt.runs.finetune import finetune_opened
+from ssl_lt.runs.life.find import new_run_path, shared_path
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.start import write_run_folder
-
-# What config.yaml of the folder that holds the runs calls itself.
-SERIES = "finetune-series"
+from ssl_lt.runs.life.training import OpenRun, opened
 
 
 @dataclass(frozen=True)
@@ -48,54 +46,48 @@ class Member:
 
     name: str
     start: str
-    config: FinetuneConfig
+    config: AnyFinetuneConfig
     is_last: bool
 
 
-def run_series(
-    config: FinetuneConfig,
-    data: Data,
-    *,
-    name: Path,
-    resumed: RunFolder | None,
-    accelerator: Accelerator,
-) -> None:
+def run_series(config: AnyFinetuneConfig, *, resumed: RunFolder | None = None) -> RunFolder:
     """Trains what is not finished yet, one run after the other, and compares them.
 
     Args:
         config: with `series`.
-        data: of all runs.
-        name: folder of a new series.
         resumed: a series that goes on.
-        accelerator: made for the series.
+
+    Returns:
+        The folder of the series.
 
     Raises:
         ConfigError: a stage that the loss does not have, or nothing to compare with.
     """
-    folder = shared_path(name) if resumed is None else resumed.path
-    members = tuple(series_members(config, folder))
-    if resumed is None:
-        write_run_folder(folder, config, data, accelerator, verb=SERIES)
-    with run_lock(RunFolder(folder)):
-        for number, member in enumerate(members, start=1):
-            child = RunFolder(folder / member.name)
-            if child.is_finished:
-                continue
-            accelerator.print(f"\nrun {number} of {len(members)}: {member.name}")
-            run(
-                member.config,
-                data,
-                None,
-                name=child.path,
-                resumed=child if child.config.is_file() else None,
-                accelerator=build_accelerator(member.config.fit, child.path),
-            )
-        if accelerator.is_main_process:
-            _compare(folder, members)
-        accelerator.wait_for_everyone()
+    name = new_run_path("finetune", config.loss, config.data.data)
+    with opened(config, config.run.run_dir or name, resumed) as series:
+        check_labels(series.data, "fine-tuning")
+        folder = RunFolder(shared_path(series.path if resumed is None else resumed.path))
+        members = tuple(series_members(config, folder.path))
+        if resumed is None:
+            write_run_folder(folder.path, config, series.data, series.accelerator, verb=SERIES)
+        with run_lock(folder if resumed is None else None):
+            for number, member in enumerate(members, start=1):
+                child = RunFolder(folder.path / member.name)
+                if child.is_finished:
+                    continue
+                series.accelerator.print(f"\nrun {number} of {len(members)}: {member.name}")
+                accelerator = build_accelerator(member.config.fit, child.path)
+                goes_on = child if child.config.is_file() else None
+                with run_lock(goes_on):
+                    run = OpenRun(child.path, goes_on, series.data, accelerator)
+                    finetune_opened(run, member.config, None)
+            if series.accelerator.is_main_process:
+                _compare(folder.path, members)
+            wait_for_everyone()
+    return folder
 
 
-def series_members(config: FinetuneConfig, folder: Path) -> Iterator[Member]:
+def series_members(config: AnyFinetuneConfig, folder: Path) -> Iterator[Member]:
     """The runs, in the order in which they are trained; a later stage starts from the one before.
 
     Raises:
@@ -124,7 +116,7 @@ def series_members(config: FinetuneConfig, folder: Path) -> Iterator[Member]:
 
 
 def _stages(
-    config: FinetuneConfig, series: SeriesOptions, folder: Path, start: str, name: str
+    config: AnyFinetuneConfig, series: SeriesOptions, folder: Path, start: str, name: str
 ) -> Iterator[Member]:
     """One run, or one a stage."""
     if not series.stages:
@@ -144,7 +136,7 @@ def _stages(
         )
 
 
-def stage_config(config: FinetuneConfig, stage: Stage, *, epochs: int) -> FinetuneConfig:
+def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int) -> AnyFinetuneConfig:
     """What one stage trains.
 
     Raises:
@@ -154,29 +146,28 @@ def stage_config(config: FinetuneConfig, stage: Stage, *, epochs: int) -> Finetu
     if stage != "classifier" and config.sampling.sampler == "meta":
         # It learns on a frozen backbone, so it waits for the stage that has one.
         config = replace(config, sampling=replace(config.sampling, sampler="instance"))
-    entry = ENTRIES[config.loss]
     if stage == "contrast":
-        if not isinstance(entry, LossEntry) or entry.contrast is None:
+        if config.entry.contrast is None:
             raise ConfigError(f"--stages: --loss {config.loss} has no contrast to begin with")
-        return with_values(config, {"classification-weight": 0.0}, origin="--stages")
+        return replace(config, options=replace(config.options, classification_weight=0.0))
     if stage == "classifier":
-        if isinstance(entry, StepEntry) or entry.contrast is not None:
+        if not config.entry.is_classification:
             config = _with_loss(config, "la")
         return replace(config, freeze_backbone=True)
     return config
 
 
-def _with_loss(config: FinetuneConfig, loss: str) -> FinetuneConfig:
+def _with_loss(config: AnyFinetuneConfig, loss: str) -> AnyFinetuneConfig:
     """The same configuration with another loss; options that both have keep their values."""
-    chosen = default(loss)
-    known = {name for name, _, _ in flat_fields(chosen)} - {"loss"}
-    values = {name: value for name, value in to_mapping(config).items() if name in known}
-    return with_values(chosen, values, origin="--stages")
+    chosen = default_config(loss)
+    known = {flag.name for flag in flags(chosen.options)}
+    shared = {k: v for k, v in to_mapping(config.options).items() if k in known}
+    options = from_mapping(type(chosen.options), shared, default=chosen.options)
+    return replace(config, loss=loss, options=options, view=chosen.view)
 
 
-def _kept_in(config: FinetuneConfig, path: Path) -> FinetuneConfig:
-    # The folder of the series is mirrored with all that is in it.
-    return replace(config, run=replace(config.run, run_dir=path, mirror=None))
+def _kept_in(config: AnyFinetuneConfig, path: Path) -> AnyFinetuneConfig:
+    return replace(config, run=replace(config.run, run_dir=path))
 
 
 def _compare(folder: Path, members: Sequence[Member]) -> None:

@@ -7,13 +7,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_run_flag
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.folders import check_replaceable, whole_folder
@@ -43,40 +41,13 @@ from ssl_lt.report.pages.tail import (
 )
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.table import Table, to_rich
-from ssl_lt.runs.life.saved_run import find_run, run_config_of
+from ssl_lt.runs.config.tail import TailConfig
+from ssl_lt.runs.life.find import find_run
+from ssl_lt.runs.life.saved_run import run_config_of
 from ssl_lt.runs.life.scores import file_of_epoch, read_scores, score_files
 
 _LIST, _PAGE, _SHEET, _NUMBERS = "tail.csv", "index.html", "sheet.png", "tail.json"
 _PRECISION_AT = (100, 500, 1000)
-
-
-@dataclass(frozen=True)
-class TailConfig:
-    """Rank training images by what a pretraining kept of each: ssl-lt tail [RUN] [flags].
-
-    Writes a list to label first (tail.csv, rarest first), a page and a sheet with both of its ends,
-    and, where the classes are known, how well the list finds the rare ones.
-    """
-
-    run: str = "auto"
-    """Folder of a pretraining run; auto: the newest run under runs/."""
-    score: Literal["memorisation", "disagreement", "cluster", "combined"] = "combined"
-    """memorisation (--plugins bcl), disagreement (--method sdclr), cluster: samples in its cluster
-    (--plugins gh), or the mean of the ranks under those that the run kept."""
-    top: int = 64
-    """Images shown of each end of the list."""
-    epoch: int | None = None
-    """Whose scores; none: the last."""
-    output: Path | None = None
-    """Folder to write; none: tail/ in the run's folder."""
-    data_root: str | None = None
-    """Where the data is now, if it has moved since the run."""
-
-    def __post_init__(self) -> None:
-        if self.top < 1:
-            raise ConfigError(f"--top: {self.top}, must be at least 1")
-        if self.epoch is not None and self.epoch < 1:
-            raise ConfigError(f"--epoch: {self.epoch}, the first is 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +72,12 @@ class Ranked:
         return self.order[: int(np.isfinite(self.rarities[self.score]).sum())]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command; see `--help`."""
-    words = with_run_flag(split_arguments(arguments))
-    config = parse(TailConfig(), words, read_configs(words), prog="ssl-lt tail")
+def tail(config: TailConfig) -> None:
+    """Ranks the training images of a run by how rare they look, and writes list and page.
+
+    Raises:
+        UserError: whatever the user can mend; see `ssl_lt.core.errors`.
+    """
     run = find_run(config.run)
     output = config.output or run.tail
     check_replaceable(output, marker=_LIST, flag="--output")
@@ -136,7 +109,6 @@ def main(arguments: Sequence[str]) -> int:
     for table in report.tables:
         console.print(to_rich(table))
     print(f"{report.lead}\nlist: {(output / _LIST).resolve()}\npage: {(output / _PAGE).resolve()}")
-    return 0
 
 
 def _rank(run: RunFolder, config: TailConfig) -> Ranked:

@@ -9,8 +9,8 @@ import shlex
 
 import pytest
 from safetensors.torch import load_file
-
 from ssl_lt.engine.mirror import fetch_run
+
 from tests.cli.commands import succeed
 from tests.distributed.nodes import Nodes, accelerate_launch, torchrun
 from tests.distributed.test_training import WORDS, assert_same_training

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import pytest
+from ssl_lt.cli.config.help_pages import COMMANDS, made_page
+from ssl_lt.cli.config.parse import parse
 
 from ssl_lt.cli import main as console
 from ssl_lt.cli.commands import pretrain
 from ssl_lt.cli.commands.tail import TailConfig
-from ssl_lt.cli.config.help_pages import COMMANDS, made_page
-from ssl_lt.cli.config.parse import parse
 from ssl_lt.core.errors import EXIT_CODES, ConfigError, UserError
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import ENTRIES
 from ssl_lt.runs.config.finetune import default as finetune_default
-from ssl_lt.runs.config.options import EvaluateConfig
 from ssl_lt.runs.config.retrain import RetrainConfig
 from ssl_lt.runs.config.schema import flat_fields, to_mapping, with_values
 from ssl_lt.runs.config.yaml_file import read_yaml

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from ssl_lt.cli.config.parse import write_config
 
 from ssl_lt.cli.commands import pretrain
-from ssl_lt.cli.config.parse import write_config
 from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, create_run_folder

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ssl_lt.data.dataset import open_data
-from ssl_lt.losses.registry import LOSSES
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.finetune import default
 from tests.cli.commands import TINY, call, succeed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_lt.losses.registry import LOSSES
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.runs.config.finetune import read_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"

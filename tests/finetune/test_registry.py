@@ -10,8 +10,8 @@ from torch import nn
 
 from ssl_lt.core.task import EpochAware
 from ssl_lt.core.types import Epoch
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.cross_entropy import cross_entropy
-from ssl_lt.losses.registry import LOSSES
 from tests.losses.logits import batch
 
 PLAIN = [name for name, entry in LOSSES.items() if entry.contrast is None]

@@ -7,9 +7,9 @@ from torch import nn
 
 from ssl_lt.core.random import draw_id, uniform
 from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.contrast_task import Contrast, ContrastTask
 from ssl_lt.finetune.tasks.weak_classes import WeakClasses
-from ssl_lt.losses.registry import LOSSES
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
 from ssl_lt.models.heads import contrast_head, prototype_head
 

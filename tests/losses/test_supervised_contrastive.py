@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.balanced_contrastive import balanced_contrastive
 from ssl_lt.losses.feature_compression import compressed, factors_of_weak_classes
 from ssl_lt.losses.labelled_rows import LabelledRows, labelled_rows
@@ -18,7 +19,6 @@ from ssl_lt.losses.rebalanced_contrastive import (
     class_averaged_rebalanced_contrastive,
     rebalanced_contrastive,
 )
-from ssl_lt.losses.registry import LOSSES
 from ssl_lt.losses.supervised_contrastive import supervised_contrastive
 from tests.distributed.pool import NUM_RANKS, run_on_two
 from tests.losses.contrast_oracle import contrast as oracle

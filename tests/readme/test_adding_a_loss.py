@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_lt.losses.registry import LOSSES, LossEntry
+from ssl_lt.finetune.registry import LOSSES, LossEntry
 from ssl_lt.report.records.results import read_results
 from ssl_lt.runs.config import finetune as finetune_config
 from tests.cli.commands import TINY, call, succeed

@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-
 from ssl_lt.cli.config.parse import parse, split_arguments
+
 from ssl_lt.evaluate.protocol_options import ProtocolOptions
-from ssl_lt.runs.config.options import EvaluateConfig
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.schema import flat_fields
 
 TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")

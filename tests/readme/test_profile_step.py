@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
 from ssl_lt.models.patch_convolution import patchwise
+from torch import nn
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALLEST = {"backbone": "resnet20_cifar", "width": 2, "batch-size": 8, "imbalance": "none"}

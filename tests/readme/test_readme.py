@@ -7,11 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from ssl_lt.cli.config.parse import parse, read_configs, split_arguments
 
 from ssl_lt.cli.commands import pretrain
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments
 from ssl_lt.runs.config import finetune as finetune_config
-from ssl_lt.runs.config.options import EvaluateConfig
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.life.find import take_resume
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_flags
+from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.folders import check_replaceable, whole_folder
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
 from ssl_lt.data.curate.opened import OpenSource, look_at_all, open_whole
@@ -22,6 +22,8 @@ from ssl_lt.report.tables.table import to_rich
 
 _PAGE, _NUMBERS = "index.html", "index.json"
 _MOST_PICTURES = 12
+
+_USAGE = "ssl-lt data inspect SOURCE [OPTIONS]"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class InspectConfig(SourceFlags):
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    words = with_flags(split_arguments(arguments), "--data")
-    config = parse(InspectConfig(), words, read_configs(words), prog="ssl-lt data inspect")
+    config = read_simple(arguments, InspectConfig(), usage=_USAGE, positional=("--data",))
+    if config is None:
+        return 0
     opened = open_whole(config)
     output = config.output or Path("inspections") / opened.file_name
     check_replaceable(output, marker=_NUMBERS, flag="--output")

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_flags
+from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.progress import watched
 from ssl_lt.data.curate.opened import open_whole
 from ssl_lt.data.curate.pack import INDEX, Shard, digest, open_output, pack, plan_shards
 from ssl_lt.data.curate.pack_writers import Sample
 from ssl_lt.data.options import SourceFlags
+
+_USAGE = "ssl-lt data pack SOURCE OUT [OPTIONS]"
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class PackConfig(SourceFlags):
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    words = with_flags(split_arguments(arguments), "--data", "--output")
-    config = parse(PackConfig(), words, read_configs(words), prog="ssl-lt data pack")
+    config = read_simple(arguments, PackConfig(), usage=_USAGE, positional=("--data", "--output"))
+    if config is None:
+        return 0
     output = config.output
     if output is None:
         raise ConfigError("--output: no folder given; ssl-lt data pack SOURCE OUT")

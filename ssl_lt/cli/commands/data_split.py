@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments, with_flags
+from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.folders import new_folder
 from ssl_lt.data.curate.inspection import Look
@@ -22,9 +22,11 @@ from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, tra
 from ssl_lt.data.splits.split import Recipe, Split, Withheld, write_split
 from ssl_lt.data.splits.train_split import make_split, thinning
 from ssl_lt.report.tables.table import Table, to_rich
-from ssl_lt.runs.config.schema import flat_fields, to_mapping
+from ssl_lt.runs.config.schema import flags, to_mapping
 
 TRAIN, TEST = "train.json", "test.json"
+
+_USAGE = "ssl-lt data split SOURCE [OPTIONS]"
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class _Plan:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    words = with_flags(split_arguments(arguments), "--data")
-    config = parse(SplitConfig(), words, read_configs(words), prog="ssl-lt data split")
+    config = read_simple(arguments, SplitConfig(), usage=_USAGE, positional=("--data",))
+    if config is None:
+        return 0
     opened = open_whole(config)
     output = config.output or Path("splits") / opened.file_name
     if output.exists():
@@ -172,7 +175,7 @@ def _table(train: Split, test: Split, tested_part: str) -> Table:
 def _flags(config: SplitConfig, output: Path) -> str:
     """With which the other commands use the files."""
     given = to_mapping(config)
-    names = [name for name, _, _ in flat_fields(SourceFlags()) if given[name] is not None]
+    names = [flag.name for flag in flags(SourceFlags()) if given[flag.name] is not None]
     said = [f"--{name}={given[name]}" for name in names if name not in ("data", "download")]
     files = ["--split", str(output / TRAIN), "--test-split", str(output / TEST)]
     return shlex.join(["--data", config.data, *said, *files])

@@ -3,40 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ssl_lt.cli.config.parse import split_arguments
-from ssl_lt.data.dataset import check_labels, open_data
-from ssl_lt.engine.checkpoints.lock import run_lock
-from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
-from ssl_lt.runs.config.finetune import read_config
-from ssl_lt.runs.finetune import run
-from ssl_lt.runs.life.find import new_run_path, take_resume
-from ssl_lt.runs.life.mirrored import mirrored
-from ssl_lt.runs.life.processes import build_accelerator
-from ssl_lt.runs.life.same_start import check_configuration
-from ssl_lt.runs.series import SERIES, run_series
+from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
+from ssl_lt.core.distributed import rank
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.runs.config.finetune import (
+    AnyFinetuneConfig,
+    FinetuneConfig,
+    default_config,
+    kind_of,
+    owners_of_other_losses,
+)
+from ssl_lt.runs.config.parse import parse_known
+from ssl_lt.runs.config.stored import SERIES, stored_finetuning
+from ssl_lt.runs.config.yaml_file import as_words
+from ssl_lt.runs.finetune import finetune
+from ssl_lt.runs.life.find import run_to_resume
+from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.same_run import check_resumed
+from ssl_lt.runs.series import run_series
+
+_USAGE = "finetune.py [--loss LOSS] [--init-from RUN] [OPTIONS]"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides which other options there are, and their defaults."""
+
+    loss: str = FinetuneConfig.loss
+    init_from: str = FinetuneConfig.init_from
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    words = split_arguments(arguments)
-    resumed = take_resume(words, "finetune", SERIES)
-    config, origin = read_config(words, resumed)
-    if resumed is not None and resumed.is_finished:
-        with mirrored(resumed, config.run.mirror):  # what could not be copied at the end
-            print(f"{resumed.path} is finished: nothing to do")
+    loss = parse_known(Choice, arguments, default=Choice()).config.loss
+    if show_help(arguments, usage=_USAGE, default=default_config(loss), files=RunFiles()):
         return 0
-    name = config.run.run_dir or new_run_path("finetune", config.loss, config.data.data)
-    if resumed is None:
-        check_is_new(name)  # before minutes are spent on data
-    accelerator = build_accelerator(config.fit, name)
-    check_configuration(config, resumed)
-    with run_lock(resumed), mirrored(resumed or RunFolder(name), config.run.mirror):
-        data = open_data(config.data, stored=None if resumed is None else resumed.split_files)
-        check_labels(data, "fine-tuning")
-        if config.series.asked:
-            run_series(config, data, name=name, resumed=resumed, accelerator=accelerator)
-            return 0
-        folder = run(config, data, origin, name=name, resumed=resumed, accelerator=accelerator)
-    accelerator.print(f"next: evaluate.py --run {folder.path}")
+    words = read_words(arguments, RunFiles())
+    resumed = run_to_resume(words.files.resume, "finetune", SERIES)
+    config, source = _new(words) if resumed is None else (_resumed(words, resumed), None)
+    if config.series.asked:
+        run_series(config, resumed=resumed)
+        return 0
+    folder = finetune(config, source=source, resumed=resumed)
+    if rank() == 0:
+        print(f"next: evaluate.py --run {folder.path}")
     return 0
+
+
+def _new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
+    """The configuration of a new run, with the data and the network of what it starts from."""
+    choice = parse_known(Choice, words.all, default=Choice()).config
+    source = find_source(choice.init_from)
+    from_source = ((Path(source.name), tuple(as_words(source.values))),)
+    words = replace(words, from_files=(*from_source, *words.from_files))
+    config: AnyFinetuneConfig = read_config(
+        kind_of(choice.loss),
+        words,
+        default=default_config(choice.loss),
+        elsewhere=owners_of_other_losses(choice.loss),
+    )
+    return replace(config, init_from=source.name), source
+
+
+def _resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:
+    """The run's own configuration, with what may differ when it goes on.
+
+    `--init-from auto` was resolved to a path when the run started; that path is in config.yaml.
+    """
+    stored = stored_finetuning(run.config)
+    asked: AnyFinetuneConfig = read_config(
+        kind_of(stored.loss),
+        words,
+        default=stored,
+        elsewhere=owners_of_other_losses(stored.loss),
+    )
+    if asked.init_from == "auto":
+        asked = replace(asked, init_from=stored.init_from)
+    check_resumed(run, stored, asked)
+    return asked

@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from ssl_lt.cli.config.parse import split_arguments, take_values
-from ssl_lt.core.errors import EXIT_CODES, ConfigError, DataError, UserError
+from ssl_lt.cli.config.command_line import Files, show_help
+from ssl_lt.core.errors import ConfigError, DataError, UserError
 from ssl_lt.evaluate.picture_records import Pictures, read_pictures
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import to_rich
+from ssl_lt.runs.config.parse import parse_known, refuse_unknown
 
-_USAGE = f"""usage: ssl-lt report RUN [RUN ...] [--output FILE.html]
+_USAGE = "ssl-lt report RUN [RUN ...] [--output FILE.html]"
 
-Compares runs that evaluate.py has judged: folders, or results.json files. The page is written to
-runs/report/index.html, with the same as Markdown and JSON beside it. A run that cannot be read is
-named and left out; the exit code is then that of its error.
 
-{EXIT_CODES}"""
+@dataclass(frozen=True)
+class ReportConfig:
+    """Compare runs that evaluate.py has judged: folders, or results.json files.
+
+    A run that cannot be read is named and left out; the exit code is then that of its error.
+    """
+
+    output: Path = Path("runs/report/index.html")
+    """Page to write, with the same as Markdown and JSON beside it."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    words = split_arguments(arguments)
-    if "--help" in words or "-h" in words:
-        print(_USAGE, end="")
+    if show_help(arguments, usage=_USAGE, default=ReportConfig(), files=Files()):
         return 0
-    output = take_values(words, "--output")
-    unknown = [word for word in words if word.startswith("--")]
-    if unknown:
-        raise ConfigError(f"unknown flag {unknown[0]}; report knows --output")
-    if not words:
+    parsed = parse_known(ReportConfig, arguments, default=ReportConfig())
+    paths, page = [word for word in parsed.rest if not word.startswith("-")], parsed.config.output
+    refuse_unknown([word for word in parsed.rest if word.startswith("-")], known=["output"])
+    if not paths:
         raise ConfigError("report: no run given; ssl-lt report runs/a runs/b")
-    page = Path(output[0]) if output else Path("runs/report/index.html")
     if page.suffix != ".html":
         raise ConfigError(f"--output: {page} does not end in .html")
-    results, pictures, code = _read_all([Path(word) for word in words])
+    results, pictures, code = _read_all([Path(path) for path in paths])
     if not results:
         return code
     write_page(results, page, pictures=pictures)

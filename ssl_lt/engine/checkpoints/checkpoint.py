@@ -25,8 +25,6 @@ from torch import Tensor
 from ssl_lt import __version__
 from ssl_lt.core.errors import CheckpointError, DiskError
 from ssl_lt.core.files import file_sha256, sync_path
-from ssl_lt.engine.sharding import laid_like
-from ssl_lt.engine.zero import AnyOptimizer
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
@@ -146,7 +144,7 @@ def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
     return None
 
 
-def optimizer_state(optimizer: AnyOptimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state as tensors by name and plain numbers."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -161,12 +159,12 @@ def optimizer_state(optimizer: AnyOptimizer) -> tuple[dict[str, Tensor], dict[st
 
 
 def load_optimizer_state(
-    optimizer: AnyOptimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
     """Puts a saved state back.
 
     The groups' settings stay: they follow from the configuration. Each tensor takes the memory
-    format and the sharding of its parameter, as it had before it was saved.
+    format of its parameter, as it had before it was saved.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     entries: dict[int, dict[str, Any]] = {}
@@ -174,11 +172,16 @@ def load_optimizer_state(
         index, name = key.split(".", 1)
         parameter = parameters[int(index)]
         if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value = laid_like(value, parameter)
+            value = like_layout(value, parameter)
         entries.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(
         {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
     )
+
+
+def like_layout(tensor: Tensor, own: Tensor) -> Tensor:
+    """The tensor in the memory format of `own`: sums over it keep their order."""
+    return torch.empty_like(own, dtype=tensor.dtype).copy_(tensor)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -12,11 +12,14 @@ from torch import Tensor
 from ssl_lt.core.distributed import gather_objects, world_size
 from ssl_lt.core.errors import CheckpointError, DataError, DistributedError, shortened
 from ssl_lt.core.task import TrainTask
-from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
+from ssl_lt.engine.checkpoints.checkpoint import (
+    Checkpoint,
+    like_layout,
+    load_optimizer_state,
+    optimizer_state,
+)
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.plan import Identity
-from ssl_lt.engine.sharding import gathered, laid_like
-from ssl_lt.engine.zero import AnyOptimizer
 
 _STATE = {"optimizer", "summed_steps", "total_steps"}
 _TENSORS = {"model", "optimizer", "memory", "sums"}
@@ -27,16 +30,13 @@ class TrainingState:
     """What a checkpoint holds, where it lives while training."""
 
     task: TrainTask
-    optimizer: AnyOptimizer
+    optimizer: torch.optim.Optimizer
     log: MetricsLog
     total_steps: int
     identity: Identity = field(default_factory=Identity)
 
     def at(self, step: int) -> Checkpoint:
-        """The state after `step` optimiser steps, as a checkpoint.
-
-        Of a sharded task, all processes must call it, and what rank 0 gets is whole.
-        """
+        """The state after `step` optimiser steps, as a checkpoint."""
         tensors, numbers = optimizer_state(self.optimizer)
         return Checkpoint(
             step=step,
@@ -49,8 +49,8 @@ class TrainingState:
                 "threads": torch.get_num_threads(),
             },
             tensors={
-                "model": gathered(self.task.state_dict()),
-                "optimizer": gathered(tensors),
+                "model": self.task.state_dict(),
+                "optimizer": tensors,
                 "memory": self._memories(),
                 "sums": self.log.sums,
             },
@@ -79,7 +79,10 @@ class TrainingState:
         check_tensors(tensors["optimizer"], self._slots(tensors["optimizer"]), of="optimiser")
         own_state = self.task.state_dict()
         self.task.load_state_dict(
-            {name: laid_like(tensor, own_state[name]) for name, tensor in tensors["model"].items()}
+            {
+                name: like_layout(tensor, own_state[name])
+                for name, tensor in tensors["model"].items()
+            }
         )
         for memory in self.task.memories():
             start = f"{memory.name}."

@@ -77,10 +77,6 @@ class ParametricContrastTask(ClassifierTask):
         self.head, self.queue = head, queue
         self.key_encoder = None if momentum_keys is None else momentum_keys.encoder
         self.key_view = None if momentum_keys is None else momentum_keys.view
-        if momentum_keys is not None:
-            self.needs_whole_weights = (
-                "--loss paco lets a second encoder follow the weights of all blocks in each step"
-            )
 
     def forward(self, batch: Batch) -> StepOutput:
         """View, logits, query; keys; mean loss."""

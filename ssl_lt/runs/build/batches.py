@@ -7,7 +7,7 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.loading.shard_plan import epoch_plan
 from ssl_lt.engine.plan import FitOptions
-from ssl_lt.runs.config.options import RunOptions
+from ssl_lt.runs.config.run import RunOptions
 
 
 def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:

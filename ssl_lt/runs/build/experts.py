@@ -14,12 +14,10 @@ from ssl_lt.evaluate.scores.judge import judge
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.experts.router import RouterOptions, routed, train_router
 from ssl_lt.finetune.experts.task import ExpertTask
-from ssl_lt.finetune.registry import STEPS
-from ssl_lt.losses.registry import LOSSES
-from ssl_lt.runs.config.options import FinetuneConfig
+from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
 
-def check_experts(config: FinetuneConfig) -> None:
+def check_experts(config: AnyFinetuneConfig) -> None:
     """Refuses what does not go with several experts.
 
     Raises:
@@ -29,7 +27,7 @@ def check_experts(config: FinetuneConfig) -> None:
     options = config.ensemble
     if options.experts == "none":
         return
-    if config.loss in STEPS or LOSSES[config.loss].contrast is not None:
+    if not config.entry.is_classification:
         raise ConfigError(
             f"--experts {options.experts}: --loss {config.loss} is more than a classification, and "
             "only a classification can be given to each expert"
@@ -44,7 +42,7 @@ def check_experts(config: FinetuneConfig) -> None:
         )
 
 
-def build_experts(config: FinetuneConfig) -> tuple[nn.Module, int]:
+def build_experts(config: AnyFinetuneConfig) -> tuple[nn.Module, int]:
     """The network of `--experts` and the width of all experts' features; weights by the seed.
 
     Raises:
@@ -64,7 +62,7 @@ def build_experts(config: FinetuneConfig) -> tuple[nn.Module, int]:
 
 
 def judge_routed(
-    task: ExpertTask, test: PixelTable | EncodedTable, data: Data, config: FinetuneConfig
+    task: ExpertTask, test: PixelTable | EncodedTable, data: Data, config: AnyFinetuneConfig
 ) -> Evaluation:
     """Predictions on the test split where each picture is shown to as many experts as it needs.
 

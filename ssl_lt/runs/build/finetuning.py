@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.augment.classifier_view import ClassifierView
-from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, ViewOptions, WeakView, WorkerCrop
+from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, WeakView, WorkerCrop
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.data.dataset import Data
@@ -21,23 +21,22 @@ from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss
 from ssl_lt.finetune.experts.task import ExpertTask, expert_classifier, expert_loss
 from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.registry import STEPS
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
-from ssl_lt.losses.registry import LOSSES
+from ssl_lt.losses.supervised_contrastive import ContrastOptions
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
 from ssl_lt.models.expert_classifiers import ExpertClassifiers
 from ssl_lt.runs.build.experts import build_experts, check_experts
-from ssl_lt.runs.config.options import FinetuneConfig
+from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
 # Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
 _LARGEST_SMALL_PICTURE = 96
 
 
 def build_task(
-    config: FinetuneConfig, data: Data, held_out: PixelTable | EncodedTable | None = None
+    config: AnyFinetuneConfig, data: Data, held_out: PixelTable | EncodedTable | None = None
 ) -> ClassifierTask:
     """Networks, loss and views; initial weights follow from the seed.
 
@@ -55,10 +54,9 @@ def build_task(
     if held_out is not None:
         accuracy = accuracy_on(held_out, data, precision=config.fit.mixed_precision)
         parts = replace(parts, held_out_accuracy=accuracy)
-    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
-    if config.loss in STEPS:
-        return STEPS[config.loss].build(parts, options)
-    entry = LOSSES[config.loss]
+    options, entry = config.options, config.entry
+    if entry.task is not None:
+        return entry.task(parts, options)
     build_loss = partial(_classification_loss, config)
     if entry.initial_bias is not None:
         set_biases(parts.classifier, entry.initial_bias(data.num_classes))
@@ -90,26 +88,25 @@ def build_task(
     )
 
 
-def _check_combination(config: FinetuneConfig) -> None:
-    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
-    has_views = getattr(config, "view", None) is not None
-    if config.freeze_backbone and (has_views or config.loss in STEPS):
-        raise ConfigError(f"--freeze-backbone: --loss {config.loss} trains the backbone")
-    if config.sampling.sampler == "meta" and (has_views or config.loss in STEPS):
-        raise ConfigError(f"--sampler meta: --loss {config.loss} is more than a classification")
-    step = STEPS.get(config.loss)
-    if step is not None and step.is_balanced and config.sampling.sampler != "instance":
-        raise ConfigError(f"--sampler: --loss {config.loss} balances its classifier by itself")
-    if config.hold_out and getattr(options, "compression", 1.0) == 1:
+def _check_combination(config: AnyFinetuneConfig) -> None:
+    entry, loss = config.entry, f"--loss {config.loss}"
+    if config.freeze_backbone and not entry.is_classification:
+        raise ConfigError(f"--freeze-backbone: {loss} trains the backbone")
+    if config.sampling.sampler == "meta" and not entry.is_classification:
+        raise ConfigError(f"--sampler meta: {loss} is more than a classification")
+    if entry.sampling == "uniform" and config.sampling.sampler != "instance":
+        raise ConfigError(f"--sampler: {loss} balances its classifier by itself")
+    compresses = isinstance(config.options, ContrastOptions) and config.options.compression != 1
+    if config.hold_out and not compresses:
         raise ConfigError("--hold-out: only --compression looks at what is held out")
-    if config.loss in STEPS and config.weights.reweight != "none":
-        raise ConfigError(f"--reweight: --loss {config.loss} takes no class weights in its step")
+    if entry.task is not None and config.weights.reweight != "none":
+        raise ConfigError(f"--reweight: {loss} takes no class weights in its step")
 
 
-def _classification_loss(config: FinetuneConfig, counts_per_class: Tensor) -> nn.Module:
+def _classification_loss(config: AnyFinetuneConfig, counts_per_class: Tensor) -> nn.Module:
     """The loss of logits, with class weights where they are asked for."""
-    options = getattr(config, "options")  # noqa: B009  (of the chosen loss)
-    loss = LOSSES[config.loss].build(counts_per_class, options)
+    assert config.entry.build is not None
+    loss = config.entry.build(counts_per_class, config.options)
     if config.weights.reweight == "none":
         return loss
     return ReweightedLoss(loss, counts_per_class, config.weights)
@@ -122,7 +119,7 @@ def set_biases(classifier: nn.Module, value: float) -> None:
             nn.init.constant_(layer.bias, value)
 
 
-def build_parts(config: FinetuneConfig, data: Data) -> Parts:
+def build_parts(config: AnyFinetuneConfig, data: Data) -> Parts:
     """What the task is made of."""
     size, source = data.image_size, data.source
     counts_per_class = torch.tensor(data.split.counts_per_class)
@@ -138,7 +135,6 @@ def build_parts(config: FinetuneConfig, data: Data) -> Parts:
             for _ in range(num_experts)
         ]
         classifier = expert_classifier(heads, counts_per_class, config.ensemble)
-    options: ViewOptions | None = getattr(config, "view", None)
     precision = config.fit.mixed_precision
 
     def train_features(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -151,8 +147,8 @@ def build_parts(config: FinetuneConfig, data: Data) -> Parts:
         classifier=classifier,
         view=classified_view(config, data),
         contrastive_view=None
-        if options is None
-        else ContrastiveView(options, size=size, mean=source.mean, std=source.std),
+        if config.entry.views == 1
+        else ContrastiveView(config.view, size=size, mean=source.mean, std=source.std),
         counts_per_class=counts_per_class,
         trained="classifier" if config.freeze_backbone else "all",
         train_features=train_features,
@@ -161,7 +157,7 @@ def build_parts(config: FinetuneConfig, data: Data) -> Parts:
 
 
 def sampled_plan(
-    plan: BatchPlan, task: ClassifierTask, config: FinetuneConfig, data: Data
+    plan: BatchPlan, task: ClassifierTask, config: AnyFinetuneConfig, data: Data
 ) -> BatchPlan:
     """The plan with the rows that `--sampler` draws.
 
@@ -185,7 +181,7 @@ def sampled_plan(
 
 
 def classified_view(
-    config: FinetuneConfig, data: Data
+    config: AnyFinetuneConfig, data: Data
 ) -> ClassifierView | WeakView | ContrastiveView:
     """The view that `--augment` names."""
     if config.augment == "weak":
@@ -200,12 +196,11 @@ def classified_view(
     )
 
 
-def worker_crop(config: FinetuneConfig) -> WorkerCrop:
+def worker_crop(config: AnyFinetuneConfig) -> WorkerCrop:
     """What loader workers cut where pictures do not fit into memory: one view, or all three."""
-    view = getattr(config, "view", None)
-    if view is None:
+    if config.entry.views == 1:
         return WorkerCrop(CROP_AND_FLIP, seed=config.run.seed, num_views=1)
-    return WorkerCrop(view, seed=config.run.seed, num_views=3)
+    return WorkerCrop(config.view, seed=config.run.seed, num_views=3)
 
 
 def weak_view(data: Data) -> WeakView | ContrastiveView:

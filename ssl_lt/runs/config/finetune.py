@@ -1,82 +1,129 @@
-"""The configuration of a fine-tuning: what a loss adds to it, and what a resumed run keeps."""
+"""The typed configuration of `finetune.py`."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
 
 from ssl_lt.augment.views import ViewOptions
-from ssl_lt.cli.config.parse import parse, peek_values, read_configs, take_values
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.finetune.registry import STEPS, StepEntry
-from ssl_lt.losses.registry import LOSSES, LossEntry
-from ssl_lt.runs.config.options import FinetuneConfig
-from ssl_lt.runs.config.schema import coerce, extended, flat, flat_fields, nearest, one_of
-from ssl_lt.runs.life.find import resumed_config, stored_values
-from ssl_lt.runs.life.init_from import Origin, find_origin
+from ssl_lt.core.options import Effect, Flat, option
+from ssl_lt.data.options import DataOptions
+from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.plan import FitOptions
+from ssl_lt.engine.schedule import ScheduleOptions
+from ssl_lt.finetune.balance.class_rates import SamplerOptions
+from ssl_lt.finetune.balance.meta_sampler import MetaSamplerOptions
+from ssl_lt.finetune.balance.reweighting import ReweightOptions
+from ssl_lt.finetune.experts.options import ExpertOptions
+from ssl_lt.finetune.learning_rates import RateOptions
+from ssl_lt.finetune.registry import LOSSES, LossEntry
+from ssl_lt.models.options import ModelOptions
+from ssl_lt.runs.config.run import RunOptions
+from ssl_lt.runs.config.schema import nearest
+from ssl_lt.runs.config.series import SeriesOptions
 
-ENTRIES: dict[str, LossEntry | StepEntry] = {**LOSSES, **STEPS}
+# Options of the chosen loss, such as `RebalancedOptions`.
+LossOptions = TypeVar("LossOptions")
 
 
-def default(loss: str) -> FinetuneConfig:
-    """The default configuration with the options of one loss in it.
+@dataclass(frozen=True)
+class FinetuneConfig(Generic[LossOptions]):
+    """Train a classifier, from a pretrained run or from scratch.
+
+    --loss bcl is Balanced Contrastive Learning (CVPR 2022). Boosted Contrastive Learning
+    (ICML 2022) needs no labels: pretrain.py --plugins bcl.
+    """
+
+    options: Flat[LossOptions]
+    loss: str = option("la", group="loss")
+    """The classification loss, or one with a contrast beside it (scl, bcl, rcl, bcl_rcl ...)."""
+    init_from: str = option("auto", effect=Effect.START, group="start")
+    """auto (the newest pretraining run under runs/), scratch, a run, an exported folder or a file
+    of weights."""
+    init_classifier: bool = option(default=False, effect=Effect.START, page="all", group="start")
+    """Also take over the classifier of the fine-tuned run that --init-from names."""
+    freeze_backbone: bool = option(default=False, group="start")
+    """Train the classifier alone. The backbone keeps its weights and running statistics."""
+    classifier: Literal["linear", "cosine"] = option("linear", group="network")
+    """The layer on top of the backbone."""
+    data: Flat[DataOptions] = field(default_factory=DataOptions)
+    model: Flat[ModelOptions] = field(default_factory=ModelOptions)
+    augment: Literal["weak", "autoaugment"] = option("weak", group="views")
+    """Augmentation of the classified image: weak (crop and flip), or autoaugment (also Cutout on
+    small images). Compare only runs that are augmented alike."""
+    view: ViewOptions = field(default_factory=ViewOptions)
+    fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=20))
+    optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.1))
+    rates: Flat[RateOptions] = field(default_factory=RateOptions)
+    schedule: Flat[ScheduleOptions] = field(default_factory=ScheduleOptions)
+    weights: Flat[ReweightOptions] = field(default_factory=ReweightOptions)
+    sampling: Flat[SamplerOptions] = field(default_factory=SamplerOptions)
+    meta: MetaSamplerOptions = field(default_factory=MetaSamplerOptions)
+    ensemble: Flat[ExpertOptions] = field(default_factory=ExpertOptions)
+    series: Flat[SeriesOptions] = field(default_factory=SeriesOptions)
+    hold_out: float = option(0.0, page="all", group="data")
+    """Fraction of each class held out from training and used only by --compression to find
+    under-performing classes. 0: the validation images (--val-data), otherwise the training
+    images."""
+    eval_every: int = option(5, group="monitoring")
+    """Measure accuracy every N epochs (0 = off), on the validation set, otherwise on the test
+    set."""
+    run: Flat[RunOptions] = field(default_factory=RunOptions)
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+        if not 0 <= self.hold_out < 1:
+            raise ConfigError(f"--hold-out: {self.hold_out} is outside [0, 1)")
+        check_at_least(self, {"eval_every": 0})
+
+    @property
+    def entry(self) -> LossEntry:
+        """Of the loss."""
+        return LOSSES[self.loss]
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        found = {}
+        if self.entry.views == 1:
+            found["view."] = "a loss with contrastive views, such as --loss rcl"
+        if self.sampling.sampler != "meta":
+            found["meta."] = "--sampler meta"
+        return found
+
+
+AnyFinetuneConfig = FinetuneConfig[Any]
+
+
+def check_loss(loss: str) -> None:
+    """Raises ConfigError for a loss that is not registered."""
+    if loss not in LOSSES:
+        raise ConfigError(f"--loss: unknown name {loss!r}{nearest(loss, LOSSES)}")
+
+
+def kind_of(loss: str) -> Any:
+    """`FinetuneConfig` with the type of a loss's options."""
+    check_loss(loss)
+    generic: Any = FinetuneConfig
+    return generic[LOSSES[loss].options]
+
+
+def default_config(loss: str) -> AnyFinetuneConfig:
+    """Everything as it is where only `--loss` is given.
 
     Raises:
         ConfigError: an unknown loss.
     """
-    if loss not in ENTRIES:
-        raise ConfigError(f"--loss: unknown name {loss!r}{nearest(loss, ENTRIES)}")
-    entry = ENTRIES[loss]
-    fields: list[tuple[str, Any, Any]] = [
-        ("loss", one_of(ENTRIES), loss),
-        ("options", flat(entry.options), entry.options),
-    ]
-    if entry.has_views:
-        fields.append(("view", ViewOptions, ViewOptions))
-    return extended(FinetuneConfig, fields)
+    check_loss(loss)
+    return FinetuneConfig(LOSSES[loss].options(), loss)
 
 
-def read_config(
-    words: list[str], resumed: RunFolder | None
-) -> tuple[FinetuneConfig, Origin | None]:
-    """The configuration of a new run and what it starts from, or that of a run that goes on."""
-    values = read_configs(words)
-    if resumed is not None:
-        if peek_values(words, "--init-from") == ["auto"]:
-            take_values(words, "--init-from")  # what it meant was written down at the start
-        loss = str(stored_values(resumed)["loss"])
-        return resumed_config(default(loss), words, values, resumed), None
-    chosen = default(_one(words, values, "loss", FinetuneConfig.loss))
-    init_from = _one(words, values, "init-from", FinetuneConfig.init_from)
-    # A stranger may ask for help before anything has been trained.
-    origin = find_origin("scratch" if {"--help", "-h"} & {*words} else init_from)
-    config = parse(
-        chosen,
-        words,
-        {**origin.values, **values},
-        prog="finetune.py",
-        elsewhere=_other_flags(chosen),
-    )
-    return replace(config, init_from=origin.name), origin
-
-
-def _one(words: list[str], values: Mapping[str, Any], name: str, otherwise: str) -> str:
-    """What a flag says, or else a YAML value."""
-    value: str = coerce(values.get(name, otherwise), str, where=f"--config: {name}")
-    return (peek_values(words, f"--{name}") or [value])[0]
-
-
-def _other_flags(chosen: FinetuneConfig) -> dict[str, str]:
-    """Flags of the losses that were not chosen, and whose they are."""
-    own = {name for name, _, _ in flat_fields(chosen)}
-    views = [f"view.{name}" for name, _, _ in flat_fields(ViewOptions())]
-    flags = dict.fromkeys(views, "the losses with contrastive views, such as --loss rcl")
-    flags |= {
-        option.name.replace("_", "-"): f"--loss {loss}"
-        for loss, entry in ENTRIES.items()
-        for option in dataclasses.fields(entry.options)
-    }
-    return {flag: owner for flag, owner in flags.items() if flag not in own}
+def owners_of_other_losses(loss: str) -> dict[str, str]:
+    """Options of the losses that were not chosen -> the first loss that has them."""
+    found: dict[str, str] = {}
+    for name, entry in LOSSES.items():
+        for option_name in entry.options.__dataclass_fields__:
+            found.setdefault(option_name.replace("_", "-"), f"--loss {name}")
+    own = {name.replace("_", "-") for name in LOSSES[loss].options.__dataclass_fields__}
+    return {name: owner for name, owner in found.items() if name not in own}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import Flat
 from ssl_lt.finetune.retraining.linear import SGDOptions
 from ssl_lt.finetune.retraining.registry import RETRAINING, RetrainingOptions
-from ssl_lt.runs.config.schema import Flat, nearest
+from ssl_lt.runs.config.schema import nearest
 
 
 @dataclass(frozen=True)

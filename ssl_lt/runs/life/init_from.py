@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
-from ssl_lt.runs.config.schema import flat_fields
-from ssl_lt.runs.life.find import RUNS, newest_run, stored_values
+from ssl_lt.runs.config.schema import flags
+from ssl_lt.runs.config.stored import read_config
+from ssl_lt.runs.life.find import RUNS, newest_run
 
 
 @dataclass(frozen=True)
-class Origin:
+class InitSource:
     """What a fine-tuning starts from.
 
     Attributes:
@@ -37,7 +37,7 @@ class Origin:
     note: str
 
 
-def find_origin(init_from: str) -> Origin:
+def find_source(init_from: str) -> InitSource:
     """Resolves `--init-from`.
 
     Raises:
@@ -45,12 +45,12 @@ def find_origin(init_from: str) -> Origin:
         CheckpointError: a run without a valid checkpoint.
     """
     if init_from == "scratch":
-        return Origin("scratch", None, {}, "from scratch")
+        return InitSource("scratch", None, {}, "from scratch")
     if init_from == "auto":
         run = newest_run(["pretrain"])
         if run is None:
             note = f"no pretraining run under {RUNS}/: training from scratch"
-            return Origin("scratch", None, {}, note)
+            return InitSource("scratch", None, {}, note)
         return _of_run(run)
     path = Path(init_from)
     if (path / "config.yaml").is_file():
@@ -59,7 +59,7 @@ def find_origin(init_from: str) -> Origin:
         path = path / "model.safetensors"
     if not path.is_file():
         raise ConfigError(f"--init-from: {init_from} is no run, exported folder or weights file")
-    return Origin(init_from, path, {}, f"from {path}")
+    return InitSource(init_from, path, {}, f"from {path}")
 
 
 def checkpoint_weights(run: RunFolder) -> tuple[Path, int]:
@@ -75,7 +75,7 @@ def checkpoint_weights(run: RunFolder) -> tuple[Path, int]:
     return folder / "model.safetensors", checkpoint.step
 
 
-def load_weights(backbone: nn.Module, origin: Origin) -> WeightsReport | None:
+def load_weights(backbone: nn.Module, source: InitSource) -> WeightsReport | None:
     """Loads the backbone in place; None from scratch.
 
     Experts that start from a plain network take from it what they share.
@@ -84,49 +84,46 @@ def load_weights(backbone: nn.Module, origin: Origin) -> WeightsReport | None:
         CheckpointError: too few tensors match, or some have another shape.
         ConfigError: experts of a plain network would stay as they were drawn.
     """
-    if origin.weights is None:
+    if source.weights is None:
         return None
     try:
-        return load_backbone_weights(backbone, origin.weights)
+        return load_backbone_weights(backbone, source.weights)
     except CheckpointError:
         shared = getattr(backbone, "shared_part", None)
         if shared is None:
             raise
-    report = load_backbone_weights(shared(), origin.weights)
+    report = load_backbone_weights(shared(), source.weights)
     if not any(parameter.requires_grad for parameter in backbone.parameters()):
-        raise ConfigError(f"--freeze-backbone: {origin.name} has no experts that could be frozen")
+        raise ConfigError(f"--freeze-backbone: {source.name} has no experts that could be frozen")
     return report
 
 
-def load_classifier(classifier: nn.Module, origin: Origin) -> None:
+def load_classifier(classifier: nn.Module, source: InitSource) -> None:
     """Loads the classifier of a fine-tuned run in place.
 
     Raises:
         ConfigError: what one starts from is no run.
         CheckpointError: it has no classifier, or one of another shape.
     """
-    if origin.weights is None or not (Path(origin.name) / "config.yaml").is_file():
-        raise ConfigError(f"--init-classifier: {origin.name} is no fine-tuned run")
+    if source.weights is None or not (Path(source.name) / "config.yaml").is_file():
+        raise ConfigError(f"--init-classifier: {source.name} is no fine-tuned run")
     start = "classifier."
     found = {
         name.removeprefix(start): tensor
-        for name, tensor in load_file(origin.weights).items()
+        for name, tensor in load_file(source.weights).items()
         if name.startswith(start)
     }
     own = classifier.state_dict()
     if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
         raise CheckpointError(
-            f"--init-classifier: {origin.name} has no classifier of the same kind and classes"
+            f"--init-classifier: {source.name} has no classifier of the same kind and classes"
         )
     classifier.load_state_dict(found)
 
 
-def _of_run(run: RunFolder) -> Origin:
+def _of_run(run: RunFolder) -> InitSource:
     weights, step = checkpoint_weights(run)
-    taken = [*_names(DataOptions()), *_names(ModelOptions())]
-    values = {name: value for name, value in stored_values(run).items() if name in taken}
-    return Origin(str(run.path), weights, values, f"from {run.path}, step {step}")
-
-
-def _names(options: Any) -> Sequence[str]:
-    return [name for name, _, _ in flat_fields(options)]
+    taken = {flag.name for options in (DataOptions(), ModelOptions()) for flag in flags(options)}
+    stored = read_config(run.config).values
+    values = {name: value for name, value in stored.items() if name in taken}
+    return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}")

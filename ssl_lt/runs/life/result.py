@@ -26,8 +26,7 @@ from ssl_lt.report.records.results import (
     read_results,
     write_results,
 )
-from ssl_lt.runs.config.yaml_file import read_yaml
-from ssl_lt.runs.life.processes import launcher_sharing
+from ssl_lt.runs.config.stored import read_config
 
 _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu", "faiss-cpu")
 
@@ -42,8 +41,6 @@ def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: 
     share = f"{batch_size} images a step"
     if processes > 1:
         share += f", {batch_size // processes} on each of {processes} processes"
-        if (sharing := launcher_sharing()) is not None:
-            share += f", {sharing}"
     device = str(accelerator.device)
     if accelerator.device.type == "cpu":
         device += f" with {torch.get_num_threads()} threads"
@@ -107,13 +104,12 @@ def save_result(
     representations: Sequence[Representation] = (),
 ) -> RunResult:
     """Writes `results.json` from what the folder holds and what was measured."""
-    about = read_yaml(folder.config)
     result = RunResult(
         name=folder.path.name,
         verb=verb,
         method=configuration["method" if verb == "pretrain" else "loss"],
         plugins=_added(configuration),
-        command=about.get("command", ""),
+        command=read_config(folder.config).command,
         data=describe_data(data),
         configuration=configuration,
         environment=environment(),

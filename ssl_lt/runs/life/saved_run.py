@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from ssl_lt.cli.commands import pretrain
-from ssl_lt.cli.config.parse import parse
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.errors import DataError
 from ssl_lt.data.dataset import Data, check_labels, open_data
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
-from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import load_model_state
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.picture_records import read_pictures
@@ -28,14 +25,12 @@ from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.build.finetuning import build_task
-from ssl_lt.runs.config.finetune import default as finetune_default
-from ssl_lt.runs.config.options import FinetuneConfig, PretrainConfig
-from ssl_lt.runs.config.schema import to_mapping
-from ssl_lt.runs.life.find import RUNS, newest_run, run_verb_of, stored_values
+from ssl_lt.runs.config.finetune import FinetuneConfig
+from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
+from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.init_from import checkpoint_weights
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import save_result, stored_result
-from ssl_lt.runs.series import SERIES
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class SavedRun:
     """
 
     folder: RunFolder
-    config: PretrainConfig | FinetuneConfig
+    config: TrainConfig
     data: Data
     test: PixelTable | EncodedTable
     evaluations: tuple[Evaluation, ...]
@@ -120,8 +115,8 @@ def record(
     result = save_result(
         run.folder,
         run.data,
-        to_mapping(run.config),
-        verb=run_verb_of(run.folder),
+        effective_mapping(run.config),
+        verb=read_config(run.folder.config).verb,
         evaluations=evaluations,
         representations=[
             *representations,
@@ -140,35 +135,9 @@ def record(
     print(f"report: {page.resolve()}")
 
 
-def find_run(run: str) -> RunFolder:
-    """Resolves `--run`: a folder, or "auto" for the newest.
-
-    Raises:
-        ConfigError: there is none, or it holds several runs.
-    """
-    if run != "auto":
-        folder = open_run_folder(Path(run))
-        if run_verb_of(folder) == SERIES:
-            members = ", ".join(p.parent.name for p in sorted(folder.path.glob("*/config.yaml")))
-            raise ConfigError(f"--run: {run} holds several runs, judge one of them: {members}")
-        return folder
-    newest = newest_run(["pretrain", "finetune"])
-    if newest is None:
-        raise ConfigError(f"--run: no run under {RUNS}/; pretrain.py makes one")
-    return newest
-
-
-def run_config_of(
-    folder: RunFolder, *, data_root: str | None, num_workers: int
-) -> PretrainConfig | FinetuneConfig:
+def run_config_of(folder: RunFolder, *, data_root: str | None, num_workers: int) -> TrainConfig:
     """The configuration the run was started with; its data may have moved since."""
-    values = stored_values(folder)
-    run_config: PretrainConfig | FinetuneConfig
-    if run_verb_of(folder) == "pretrain":
-        chosen = pretrain.default(values["method"], values["plugins"])
-        run_config = parse(chosen, [], values, prog="")
-    else:
-        run_config = parse(finetune_default(values["loss"]), [], values, prog="")
+    run_config = read_config(folder.config).config
     options = replace(run_config.data, num_workers=num_workers)
     if data_root is not None:
         options = replace(options, data_root=data_root)
@@ -184,9 +153,7 @@ def load_network(run: SavedRun) -> SavedNetwork:
     return network_of(run.folder, run.config, run.data)
 
 
-def network_of(
-    folder: RunFolder, config: PretrainConfig | FinetuneConfig, data: Data
-) -> SavedNetwork:
+def network_of(folder: RunFolder, config: TrainConfig, data: Data) -> SavedNetwork:
     """`load_network` for a run that need not have labels or a test split."""
     weights, step = checkpoint_weights(folder)
     if not folder.is_finished:

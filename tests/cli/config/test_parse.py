@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ssl_lt.cli.config.parse import parse, peek_values, read_configs, split_arguments, write_config
 
 from ssl_lt.cli.commands import pretrain
-from ssl_lt.cli.config.parse import parse, peek_values, read_configs, split_arguments, write_config
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
 from ssl_lt.runs.config import finetune as finetune_config
-from ssl_lt.runs.config.options import EvaluateConfig
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.yaml_file import read_yaml
 

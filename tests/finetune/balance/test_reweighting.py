@@ -9,10 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss, ReweightOptions, class_weights
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions, cross_entropy
 from ssl_lt.losses.effective_number import effective_number_weights
 from ssl_lt.losses.inverse_frequency import inverse_frequency_weights
-from ssl_lt.losses.registry import LOSSES
 from tests.distributed.pool import run_on_two
 from tests.finetune import toy
 

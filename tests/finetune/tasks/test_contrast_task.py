@@ -8,10 +8,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.types import Batch
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.weak_classes import WeakClasses
 from ssl_lt.losses.labelled_rows import labelled_rows
 from ssl_lt.losses.logit_adjustment import logit_adjusted_cross_entropy
-from ssl_lt.losses.registry import LOSSES
 from ssl_lt.models.batch_norm import synchronised
 from tests.distributed.pool import run_on_two
 from tests.finetune import toy

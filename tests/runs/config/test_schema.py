@@ -9,7 +9,7 @@ from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
 from ssl_lt.runs.config import finetune as finetune_config
-from ssl_lt.runs.config.options import EvaluateConfig
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.schema import coerce, flat_fields, nearest, to_mapping, with_values
 
 ALL = [pretrain.default(method, list(PLUGINS)) for method in METHODS]

@@ -4,9 +4,9 @@ import os
 import re
 
 import pytest
+from ssl_lt.cli.config.parse import write_config
 
 from ssl_lt.cli.commands import pretrain
-from ssl_lt.cli.config.parse import write_config
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.runs.life import find as runs
 from tests.cli.commands import TINY, call, snapshot

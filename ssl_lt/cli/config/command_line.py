@@ -1,0 +1,160 @@
+"""From what a user typed to a typed configuration: positional words, YAML files, flags."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tyro
+
+from ssl_lt.cli.config.help import help_page
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import Page, option
+from ssl_lt.runs.config.parse import parse_known, refuse_unknown
+from ssl_lt.runs.config.schema import flags
+from ssl_lt.runs.config.stored import option_values, without_effect
+from ssl_lt.runs.config.yaml_file import as_words, read_yaml
+
+C = TypeVar("C")
+F = TypeVar("F", bound="Files")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Options from a file."""
+
+    config: tyro.conf.UseAppendAction[tuple[Path, ...]] = option((), group="files")
+    """YAML file of options, named like the flags. May be given again: later files win over earlier
+    ones, and flags over files."""
+
+
+@dataclass(frozen=True)
+class RunFiles(Files):
+    """Options from a file, and a run that goes on."""
+
+    resume: tuple[str, ...] | None = option(None, group="files")
+    """Continue a run, with its own configuration: a path, or nothing for the newest one."""
+
+
+@dataclass(frozen=True)
+class Words(Generic[F]):
+    """What was typed, apart.
+
+    Attributes:
+        files: the flags that name files.
+        from_files: words that stand for what the YAML files say, file by file.
+        typed: all other words of the command line.
+    """
+
+    files: F
+    from_files: tuple[tuple[Path, tuple[str, ...]], ...]
+    typed: tuple[str, ...]
+
+    @property
+    def all(self) -> list[str]:
+        """Files first, so that flags win."""
+        return [word for _, words in self.from_files for word in words] + list(self.typed)
+
+
+def read_words(arguments: Sequence[str], files: F, *, positional: Sequence[str] = ()) -> Words[F]:
+    """Reads the YAML files that are named.
+
+    Args:
+        arguments: of the command line.
+        files: the defaults of the flags that name files.
+        positional: flags that the words before the first flag are the values of, in order.
+
+    Raises:
+        ConfigError: a file that cannot be read; a positional word that is given as a flag, too.
+    """
+    named = _named(arguments, positional)
+    found = parse_known(type(files), named, default=files)
+    from_files = tuple(
+        (path, tuple(as_words(option_values(read_yaml(path))))) for path in found.config.config
+    )
+    return Words(found.config, from_files, found.rest)
+
+
+def read_config(
+    kind: Any, words: Words[Any], *, default: C, elsewhere: Mapping[str, str] | None = None
+) -> C:
+    """The configuration: `default`, then the files, then what was typed.
+
+    Args:
+        kind: the class of `default`, with its parameters.
+        words: of `read_words`.
+        default: what is not given.
+        elsewhere: flags that exist for another choice -> that choice.
+
+    Raises:
+        ConfigError: names the flag, and the file where it stands in one.
+    """
+    try:
+        return _understood(kind, words.all, default, elsewhere or {})
+    except ConfigError as error:
+        for path, said in words.from_files:
+            try:
+                _understood(kind, said, default, elsewhere or {})
+            except ConfigError as same:
+                if str(same) == str(error):
+                    raise ConfigError(f"{path}: {error}") from error
+        raise
+
+
+def show_help(arguments: Sequence[str], *, usage: str, default: Any, files: Files) -> bool:
+    """Prints the page that `--help` or `--help-all` asks for; False where neither is there."""
+    if not {"--help", "--help-all", "-h"} & {*arguments}:
+        return False
+    page: Page = "all" if "--help-all" in arguments else "short"
+    sys.stdout.write(help_page(default, files, usage=usage, page=page))
+    return True
+
+
+def _understood(kind: Any, words: Sequence[str], default: C, elsewhere: Mapping[str, str]) -> C:
+    parsed = parse_known(kind, words, default=default)
+    for word in parsed.rest:
+        name = word.removeprefix("--").split("=")[0].replace("_", "-")
+        if word.startswith("--") and name in elsewhere:
+            raise ConfigError(f"--{name} belongs to {elsewhere[name]}, which was not chosen")
+    refuse_unknown(parsed.rest, known=[flag.name for flag in flags(default)])
+    for start, choice in without_effect(parsed.config).items():
+        for name in sorted(parsed.given):
+            if name.startswith(start):
+                raise ConfigError(f"--{name} has no effect without {choice}")
+    return parsed.config
+
+
+def _named(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:
+    """`A B --others` as `--first A --second B --others`."""
+    rest = list(arguments)
+    named: list[str] = []
+    for flag in positional:
+        if not rest or rest[0].startswith("--"):
+            break
+        if flag in rest:
+            raise ConfigError(f"{flag}: {rest[0]} is the {flag.removeprefix('--')} already")
+        named += [flag, rest.pop(0)]
+    return [*named, *rest]
+
+
+def read_simple(
+    arguments: Sequence[str], default: C, *, usage: str, positional: Sequence[str] = ()
+) -> C | None:
+    """The configuration of a command that has nothing to resume; None: its help was printed.
+
+    Args:
+        arguments: of the command line.
+        default: what is not given.
+        usage: for the help.
+        positional: as in `read_words`.
+
+    Raises:
+        ConfigError: as `read_words` and `read_config`.
+    """
+    if show_help(arguments, usage=usage, default=default, files=Files()):
+        return None
+    words = read_words(arguments, Files(), positional=positional)
+    return read_config(type(default), words, default=default)

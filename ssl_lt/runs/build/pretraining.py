@@ -1,0 +1,47 @@
+"""From a pretraining configuration to its networks, view, plug-ins and method."""
+
+from __future__ import annotations
+
+from ssl_lt.augment.views import ContrastiveView
+from ssl_lt.core.types import View
+from ssl_lt.data.dataset import Data
+from ssl_lt.models.backbones import build_backbone
+from ssl_lt.models.heads import projector
+from ssl_lt.pretrain.parts import TwoViewParts
+from ssl_lt.pretrain.registry import METHODS, PLUGINS, PluginSite
+from ssl_lt.pretrain.two_views import TwoViewTask
+from ssl_lt.runs.config.pretrain import PretrainConfig
+
+
+def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
+    """The task; initial weights follow from the seed.
+
+    Raises:
+        ConfigError: a backbone or a plug-in that does not go with the rest.
+    """
+    backbone, num_features = build_backbone(
+        config.model, image_size=data.image_size, seed=config.run.seed
+    )
+    site = PluginSite(
+        num_samples=len(data.train),
+        embedding_dim=config.projector.output_dim,
+        total_epochs=config.fit.epochs,
+        seed=config.run.seed,
+    )
+    parts = TwoViewParts(
+        backbone,
+        projector(num_features, config.projector),
+        build_view(config, data),
+        [PLUGINS[name].build(config.options, site) for name in config.plugins],
+        num_samples=len(data.train),
+    )
+    return METHODS[config.method].build(parts, config.methods, config.run.seed)
+
+
+def build_view(config: PretrainConfig, data: Data) -> View:
+    """SimCLR's view, or that of the plug-in that sets its strength."""
+    for name in config.plugins:
+        if (boosted := PLUGINS[name].view) is not None:
+            return boosted(config.options, config.view, data.spec)
+    images = data.spec
+    return ContrastiveView(config.view, size=images.size, mean=images.mean, std=images.std)

@@ -1,0 +1,80 @@
+"""The typed configuration of `pretrain.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ssl_lt.augment.views import ViewOptions
+from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import Flat, option
+from ssl_lt.data.options import DataOptions
+from ssl_lt.engine.optim import OptimOptions
+from ssl_lt.engine.plan import FitOptions
+from ssl_lt.engine.schedule import ScheduleOptions
+from ssl_lt.models.heads import ProjectorOptions
+from ssl_lt.models.options import ModelOptions
+from ssl_lt.pretrain.registry import (
+    ALIASES,
+    MethodName,
+    MethodOptions,
+    PluginName,
+    PluginOptions,
+)
+from ssl_lt.runs.config.run import RunOptions
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Learn a representation without labels, from two views of each image.
+
+    --plugins bcl is Boosted Contrastive Learning (ICML 2022). Balanced Contrastive Learning
+    (CVPR 2022) needs labels: finetune.py --loss bcl.
+    """
+
+    method: MethodName = option("simclr", group="method")
+    """How two views are embedded and compared. bcl and gh stand for simclr with that plug-in."""
+    plugins: tuple[PluginName, ...] = option((), group="method")
+    """Plug-ins that join the method, any with any: bcl (boosted memory), gh (harmonization)."""
+    methods: Flat[MethodOptions] = field(default_factory=MethodOptions)
+    options: Flat[PluginOptions] = field(default_factory=PluginOptions)
+    data: Flat[DataOptions] = field(default_factory=DataOptions)
+    model: Flat[ModelOptions] = field(default_factory=ModelOptions)
+    projector: ProjectorOptions = field(default_factory=ProjectorOptions)
+    view: ViewOptions = field(default_factory=ViewOptions)
+    fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=40))
+    optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.3))
+    schedule: Flat[ScheduleOptions] = field(
+        default_factory=lambda: ScheduleOptions(warmup_epochs=3)
+    )
+    knn_every: int = option(5, group="monitoring")
+    """Run the online check every N epochs (0 = off): the spread of the features, which detects
+    collapse, and kNN accuracy if there are labels (on the validation set, otherwise on the test
+    set)."""
+    run: Flat[RunOptions] = field(default_factory=RunOptions)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, {"knn_every": 0})
+        for plugin in self.plugins:
+            if self.plugins.count(plugin) > 1:
+                raise ConfigError(f"--plugins: {plugin} is given twice")
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        methods = [name for name in ("focal", "sdclr") if name != self.method]
+        plugins = [name for name in ("bcl", "gh") if name not in self.plugins]
+        return {f"{name}.": f"--method {name}" for name in methods} | {
+            f"{name}.": f"--plugins {name}" for name in plugins
+        }
+
+
+def spelled_out(config: PretrainConfig) -> PretrainConfig:
+    """`--method bcl` and the like as what they stand for.
+
+    Raises:
+        ConfigError: the plug-in that the alias stands for is given, too.
+    """
+    if config.method not in ALIASES:
+        return config
+    method, implied = ALIASES[config.method]
+    return replace(config, method=method, plugins=(*implied, *config.plugins))

@@ -1,0 +1,141 @@
+"""The one life of a run that trains: open, build, fit, evaluate, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from ssl_lt.core.task import TrainTask
+from ssl_lt.data.dataset import Data, open_data, train_loader
+from ssl_lt.data.images.crops import Crop
+from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.engine.checkpoints.lock import run_lock
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
+from ssl_lt.engine.fit import fit
+from ssl_lt.engine.optim import LrScale, same_rate
+from ssl_lt.engine.plan import EndOfEpoch, Plan
+from ssl_lt.evaluate.scores.evaluation import Evaluation
+from ssl_lt.models.export import export_backbone
+from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
+from ssl_lt.runs.life.processes import build_accelerator
+from ssl_lt.runs.life.result import describe_start, save_result
+from ssl_lt.runs.life.same_run import check_processes, identity
+from ssl_lt.runs.life.start import start_run
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is about to be built, new or resumed.
+
+    Attributes:
+        path: of its folder, which a new run does not have yet.
+        resumed: a run that goes on; None: a new one.
+        data: what it is trained on.
+        accelerator: made for it.
+    """
+
+    path: Path
+    resumed: RunFolder | None
+    data: Data
+    accelerator: Accelerator
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a verb trains.
+
+    Attributes:
+        verb: "pretrain" or "finetune".
+        config: of the run.
+        data: the images to learn from.
+        task: the step.
+        batches: which images are in which step.
+        crop: what loader workers cut where images do not fit into memory.
+        end_of_epoch: what is measured between epochs.
+        evaluate: the last epoch on the test split, for `results.json`.
+        lr_scale: factors on the learning rate, by name of the parameter.
+    """
+
+    verb: str
+    config: TrainConfig
+    data: Data
+    task: TrainTask
+    batches: BatchPlan
+    crop: Crop
+    end_of_epoch: Callable[[RunFolder], EndOfEpoch]
+    evaluate: Callable[[], Sequence[Evaluation]]
+    lr_scale: LrScale = same_rate
+
+
+def is_finished(resumed: RunFolder) -> bool:
+    """Says so where a run that should go on has nothing left to do."""
+    if resumed.is_finished:
+        print(f"{resumed.path} is finished: nothing to do")
+    return resumed.is_finished
+
+
+@contextmanager
+def opened(config: TrainConfig, path: Path, resumed: RunFolder | None) -> Iterator[OpenRun]:
+    """Checks, processes and data, in the order in which faults are cheapest to find.
+
+    Args:
+        config: of the run.
+        path: of a new run's folder.
+        resumed: a run that goes on; it is locked meanwhile.
+
+    Raises:
+        ConfigError: the folder exists, or a flag does not fit.
+        DataError, DistributedError: as `open_data` and `check_processes` say.
+    """
+    if resumed is None:
+        check_is_new(path)  # before minutes are spent on data
+    accelerator = build_accelerator(config.fit, path)
+    check_processes(config, resumed)
+    with run_lock(resumed):
+        data = open_data(config.data, stored=None if resumed is None else resumed.split_files)
+        yield OpenRun(path, resumed, data, accelerator)
+
+
+def train(run: OpenRun, training: Training) -> RunFolder:
+    """Fits, exports, evaluates the last epoch and writes the results.
+
+    Args:
+        run: opened; its data is what the folder of a new run records.
+        training: built for it.
+
+    Returns:
+        The finished run.
+    """
+    config, accelerator, data = training.config, run.accelerator, training.data
+    folder = run.resumed or start_run(run.path, config, run.data, accelerator, verb=training.verb)
+    with nullcontext() if run.resumed else run_lock(folder):  # `opened` holds that of a resumed one
+        start = describe_start(folder, data, config.run.batch_size, accelerator)
+        accelerator.print(start, flush=True)
+        fit(
+            training.task,
+            train_loader(data, training.batches, training.crop, device=accelerator.device),
+            Plan(
+                config.fit,
+                config.optim,
+                config.schedule,
+                config.run.seed,
+                lr_scale=training.lr_scale,
+                identity=identity(config, data_sha256=data.sha256),
+            ),
+            accelerator=accelerator,
+            folder=folder,
+            end_of_epoch=training.end_of_epoch(folder),
+        )
+        evaluations = training.evaluate()
+        if accelerator.is_main_process:
+            mapping = effective_mapping(config)
+            save_result(folder, data, mapping, verb=training.verb, evaluations=evaluations)
+            # Last: a run that has it is finished.
+            export_backbone(training.task.backbone, folder.exported, images=data.spec)
+            print(f"finished: {folder.path}")
+        accelerator.end_training()
+    return folder

@@ -1,0 +1,82 @@
+"""One pretraining run, from its configuration to its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from ssl_lt.augment.views import WorkerCrop
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.task import TrainTask
+from ssl_lt.core.types import Epoch
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.engine.plan import EndOfEpoch
+from ssl_lt.evaluate.monitor import Monitor
+from ssl_lt.pretrain.two_views import TwoViewTask
+from ssl_lt.runs.build.batches import batch_plan
+from ssl_lt.runs.build.pretraining import build_task
+from ssl_lt.runs.config.pretrain import PretrainConfig
+from ssl_lt.runs.life.find import new_run_path
+from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
+
+
+def pretrain(config: PretrainConfig, *, resumed: RunFolder | None = None) -> RunFolder:
+    """Trains a backbone without labels.
+
+    Args:
+        config: of the run.
+        resumed: a run that goes on, in place of a new one.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: whatever the user can mend; see `ssl_lt.core.errors`.
+    """
+    if resumed is not None and is_finished(resumed):
+        return resumed
+    name = new_run_path("pretrain", config.method, *config.plugins, config.data.data)
+    with opened(config, config.run.run_dir or name, resumed) as run:
+        data = run.data
+        batches = batch_plan(config.run, config.fit, data)
+        if config.run.batch_size < 2:
+            raise ConfigError(
+                f"--batch-size {config.run.batch_size}: contrast needs 2 images or more"
+            )
+        task = build_task(config, data)
+        if config.knn_every:
+            data.monitor_set()  # decodes it: a damaged image is found before the run begins
+        training = Training(
+            "pretrain",
+            config,
+            data,
+            task,
+            batches,
+            crop=WorkerCrop(config.view, seed=config.run.seed, num_views=2),
+            end_of_epoch=lambda folder: _end_of_epoch(config, run, folder),
+            evaluate=tuple,
+        )
+        return train(run, training)
+
+
+def _end_of_epoch(config: PretrainConfig, run: OpenRun, folder: RunFolder) -> EndOfEpoch:
+    monitor = Monitor(run.data, config.fit.mixed_precision, warn=run.accelerator.print)
+
+    def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
+        assert isinstance(task, TwoViewTask)
+        save_scores(task, folder, epoch, run.accelerator)
+        return monitor(task.backbone) if epoch.is_due(config.knn_every) else {}
+
+    return end_of_epoch
+
+
+def save_scores(
+    task: TwoViewTask, folder: RunFolder, epoch: Epoch, accelerator: Accelerator
+) -> None:
+    """What the plug-ins know of each sample after an epoch: `scores/epoch-0001.safetensors`."""
+    scores = {name: score.cpu().contiguous() for name, score in task.scores().items()}
+    if scores and accelerator.is_main_process:
+        folder.scores.mkdir(exist_ok=True)
+        save_file(scores, folder.scores / f"epoch-{epoch.number + 1:04d}.safetensors")
