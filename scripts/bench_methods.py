@@ -71,7 +71,7 @@ def ready_task(name: str, common: Mapping[str, Any]) -> tuple[TwoViewTask, Train
             memory.tables["prior"] = long_tail(len(memory.tables["prior"])).to(device)
     task.train()
     task.on_epoch_start(Epoch(number=config.fit.epochs - 1, total=config.fit.epochs, steps=1))
-    plan = BatchPlan(len(data.train), config.run.batch_size, seed=0)
+    plan = BatchPlan(len(data.train), config.fit.batch_size, seed=0)
     return task, TrainLoader(data.train, plan, device=device)
 
 

@@ -41,9 +41,9 @@ from ssl_lt.data.dataset import open_data
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
-from ssl_lt.runs.build import finetuning as supervised
 from ssl_lt.runs.config import finetune as finetune_config
 from ssl_lt.runs.config.schema import with_values
+from tests.configs import finetuning as supervised
 
 # Name in the table -> loss, and what is set beside the defaults.
 RECIPES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -83,7 +83,7 @@ def ready(name: str, common: Mapping[str, Any]) -> tuple[TrainTask, TrainLoader]
     device = PartialState().device
     task = laid_out(supervised.build_task(config, data), device)
     task.train()
-    plan = BatchPlan(len(data.train), config.run.batch_size, seed=0)
+    plan = BatchPlan(len(data.train), config.fit.batch_size, seed=0)
     return task, TrainLoader(data.train, plan, device=device)
 
 

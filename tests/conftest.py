@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest_plugins = ["tests.run_fixtures"]
 SHARED = Path(os.environ.get("SSL_LT_SHARED", Path(__file__).parents[2] / "shared"))
 
 

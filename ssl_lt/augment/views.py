@@ -25,6 +25,7 @@ from ssl_lt.augment.geometric import (
 )
 from ssl_lt.augment.resampling import Interpolation, on_host
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 from ssl_lt.core.random import draw_id, sample_keys, uniform
 
 _GRAY = draw_id("grayscale")
@@ -47,25 +48,25 @@ class ViewOptions:
 
     min_scale: float = 0.1
     """Smallest share of the image's area that a crop keeps; the largest is 1."""
-    interpolation: Interpolation = "bicubic"
+    interpolation: Interpolation = option("bicubic", page="all")
     """How a crop is resized."""
-    jitter_probability: float = 0.8
+    jitter_probability: float = option(0.8, page="all")
     """Share of views whose colours are jittered."""
-    brightness: float = 0.4
+    brightness: float = option(0.4, page="all")
     """Brightness is multiplied by 1 - this to 1 + this."""
-    contrast: float = 0.4
+    contrast: float = option(0.4, page="all")
     """Contrast is multiplied by 1 - this to 1 + this."""
-    saturation: float = 0.4
+    saturation: float = option(0.4, page="all")
     """Saturation is multiplied by 1 - this to 1 + this."""
-    hue: float = 0.1
+    hue: float = option(0.1, page="all")
     """Hue is turned by up to this share of the colour circle, either way."""
-    gray_probability: float = 0.2
+    gray_probability: float = option(0.2, page="all")
     """Share of views without colour."""
     blur_probability: float = 0.0
     """Share of views that are blurred; 0 leaves the blur out."""
-    min_sigma: float = 0.1
+    min_sigma: float = option(0.1, page="all")
     """Smallest standard deviation of the blur in pixels."""
-    max_sigma: float = 2.0
+    max_sigma: float = option(2.0, page="all")
     """Largest standard deviation of the blur in pixels."""
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import Field, field
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
@@ -34,9 +35,19 @@ def option(
         default: an immutable value.
         effect: what depends on the option.
         page: "short": on the page of `--help`; "all": only on that of `--help-all`.
-        group: title of its box on that page; "": the box of its dataclass.
+        group: title of its box on that page; "": that of the section it stands in.
     """
     return field(default=default, metadata={"effect": effect, "page": page, "group": group})
+
+
+def section(title: str, default: Callable[[], Any]) -> Any:
+    """A field of a configuration that is a dataclass of options.
+
+    Args:
+        title: of its box on the pages of help.
+        default: makes the options.
+    """
+    return field(default_factory=default, metadata={"group": title})
 
 
 def effect_of(declared: Field[Any]) -> Effect:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import Effect, option
 from ssl_lt.core.urls import local_path
 from ssl_lt.data.loading.workers import Workers
 
@@ -72,28 +73,28 @@ class SourceFlags:
     """What to choose by and look at between epochs, named like --data; not given: the data's own
     validation set, or else training images that are kept aside for a choice."""
 
-    image_column: str | None = None
+    image_column: str | None = option(None, page="all")
     """Column of csv: or hf: with the images, or suffix of those in wds:; not given: it is found by
     its name."""
 
-    label_column: str | None = None
+    label_column: str | None = option(None, page="all")
     """Column of csv: or hf: with the labels, or suffix of those in wds: (cls); none: any data of
     your own without its labels."""
 
-    data_root: str | None = None
+    data_root: str | None = option(None, effect=Effect.MACHINE)
     """Folder with the data: torchvision's layout or the hub's parquet files; not given: data/.
     Paths in csv: and list: are relative to it, which may be a URL then; not given: to the folder of
     that file."""
 
-    download: bool = False
+    download: bool = option(default=False, effect=Effect.RUN)
     """Download the data set into the data root if it is not there."""
 
-    shard_cache: Path | None = None
+    shard_cache: Path | None = option(None, effect=Effect.MACHINE, page="all")
     """Folder where wds: keeps what it found out about shards, and copies of what lies in an object
     store, shards and single images; all processes of a machine share it. Not given: ssl_lt in
     ~/.cache."""
 
-    shard_cache_mib: int = SourceOptions.shard_cache_mib
+    shard_cache_mib: int = option(SourceOptions.shard_cache_mib, effect=Effect.MACHINE, page="all")
     """MiB of the copies of shards, of which the ones used longest ago go first, and of those of
     single images; of a larger set a share of the images is kept. 0: no limit."""
 
@@ -132,38 +133,38 @@ class DataOptions(SourceFlags):
     """File with the training rows, instead of a profile: a split.json, or a list in .npy or .txt.
     """
 
-    test_split: Path | None = None
+    test_split: Path | None = option(None, page="all")
     """File with the rows to test on, made by ssl-lt data split: of the test set, or of the training
     set, of which nothing else is then held out. Goes with the --split made beside it."""
 
-    split_seed: int = 0
+    split_seed: int = option(0, page="all")
     """Which images of each class stay; 0 gives the published choice (LDAM)."""
 
     image_size: int = 224
     """Side of the images a folder is trained on, in pixels; digits and CIFAR are 32."""
 
-    num_workers: int = 4
+    num_workers: int = option(4, effect=Effect.MACHINE, page="all")
     """Processes that decode a folder too large for memory; 0: decode in the main process."""
 
-    worker_timeout: int = Workers.timeout_seconds
+    worker_timeout: int = option(Workers.timeout_seconds, effect=Effect.RUN, page="all")
     """Seconds that a batch of such a process is waited for; 0: for ever."""
 
-    cache_mib: int = 1024
+    cache_mib: int = option(1024, effect=Effect.RUN, page="all")
     """A folder that needs no more MiB than this is decoded once and kept in memory; 0: never."""
 
-    shard_window: int = 16_384
+    shard_window: int = option(16_384, page="all")
     """Images that wds: shuffles among each other: it reads shards one after another, in an order
     that every epoch draws anew. 0: shuffled over the whole set, read from anywhere."""
 
-    shard_streams: int | None = None
+    shard_streams: int | None = option(None, page="all")
     """Shards that are read at a time, each process its share: a multiple of their number, and a
     divisor of the batch. Not given: the largest one up to 16."""
 
-    bad_images: Literal["stop", "skip"] = "stop"
+    bad_images: Literal["stop", "skip"] = option("stop", page="all")
     """What to do about an image of your own that cannot be read: stop and name it; or look at every
     image before training, leave such ones out and list them in the run's bad_images.csv."""
 
-    max_bad_images: int = 100
+    max_bad_images: int = option(100, page="all")
     """Images that --bad-images skip may leave out; one more ends the run."""
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 
 LrScale = Callable[[str], float]
 
@@ -19,19 +20,19 @@ class OptimOptions:
     """How the weights are moved. The learning rate is used as given: nothing rescales it."""
 
     optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
-    """sgd with momentum, adamw, or lars (large batches)."""
+    """The optimiser: sgd (with momentum), adamw, or lars (for large batches)."""
     lr: float = 0.1
     """Peak learning rate."""
-    momentum: float = 0.9
-    """Of sgd and lars."""
+    momentum: float = option(0.9, page="all")
+    """Momentum of sgd and lars."""
     weight_decay: float = 5e-4
-    """L2 penalty (decoupled for adamw)."""
-    decay: Literal["all", "weights"] = "all"
-    """Which parameters decay: all (the long-tail papers), or weights without norms and biases."""
-    nesterov: bool = False
-    """Nesterov momentum for sgd."""
-    clip_grad_norm: float | None = None
-    """Largest gradient norm; none: gradients are not clipped."""
+    """Weight decay: an L2 penalty for sgd and lars, decoupled for adamw."""
+    decay: Literal["all", "weights"] = option("all", page="all")
+    """Parameters that decay: all (as in the long-tail papers), or weights (no norms, no biases)."""
+    nesterov: bool = option(default=False, page="all")
+    """Use Nesterov momentum with sgd."""
+    clip_grad_norm: float | None = option(None, page="all")
+    """Clip the norm of the gradient to this value. Default: no clipping."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < float("inf"):

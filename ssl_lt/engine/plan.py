@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.options import Effect, option
 from ssl_lt.core.precision import Precision
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
@@ -16,28 +17,33 @@ from ssl_lt.engine.schedule import ScheduleOptions
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How long, how precisely, and what is kept."""
+    """How long and how precisely to train, and what to keep."""
 
     epochs: int = 20
     """Passes over the training set."""
-    accumulate_steps: int = 1
-    """Batches whose gradients add up to one optimiser step."""
-    mixed_precision: Precision = "auto"
-    """auto: bf16 where the device computes in it, fp32 elsewhere."""
-    compile: bool = False
-    """Compile the step: a minute or two of warm-up, then faster."""
-    log_every: int = 10
-    """Steps between two lines of metrics.jsonl, which hold the means since the one before; there is
-    also one at the end of each epoch."""
-    checkpoint_every: int = 0
-    """Steps between two checkpoints beside the one at the end of each epoch; 0: none."""
-    keep_checkpoints: int = 2
-    """How many are kept, at least 2."""
-    dist_timeout: int = 600
-    """Seconds that processes wait for each other before they give up; the first may be waited for
-    while it downloads."""
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Also log to tensorboard and/or wandb."""
+    batch_size: int = 128
+    """Images in a batch, over all processes together."""
+    accumulate_steps: int = option(1, page="all")
+    """Number of batches whose gradients are added up for one optimiser step."""
+    mixed_precision: Precision = option("auto", page="all")
+    """Arithmetic of the forward pass: bf16, no (fp32), or auto (bf16 if the device has it in
+    hardware)."""
+    compile: bool = option(default=False, effect=Effect.RUN, page="all")
+    """Compile the training step with torch.compile. The first step takes a minute or two."""
+    log_every: int = option(10, page="all", group="monitoring")
+    """Write a line of metrics.jsonl every N steps, with the averages since the line before, and at
+    the end of each epoch."""
+    checkpoint_every: int = option(0, effect=Effect.RUN, page="all", group="run")
+    """Also save a checkpoint every N steps (0 = only at the end of each epoch)."""
+    keep_checkpoints: int = option(2, effect=Effect.RUN, page="all", group="run")
+    """Number of checkpoints to keep, at least 2."""
+    dist_timeout: int = option(600, effect=Effect.RUN, page="all", group="run")
+    """Seconds that the processes of a run wait for each other, for example while the first one
+    downloads data."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = option(
+        (), effect=Effect.RUN, group="monitoring"
+    )
+    """Also log to these experiment trackers."""
 
     def __post_init__(self) -> None:
         leasts = {"epochs": 1, "accumulate_steps": 1, "log_every": 1, "keep_checkpoints": 2}

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 
 
 @dataclass(frozen=True)
 class ScheduleOptions:
     """Linear warm-up, then cosine or steps."""
 
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """What the learning rate does after the warm-up."""
+    schedule: Literal["cosine", "step", "constant"] = option("cosine", page="all")
+    """Course of the learning rate after the warm-up."""
     warmup_epochs: float = 1.0
-    """Length of the linear warm-up, from 0 to the peak."""
-    final_lr_fraction: float = 0.0
-    """Where the cosine ends, as a fraction of the peak."""
-    milestones: tuple[float, ...] = (0.8, 0.9)
-    """Fractions of the training at which `step` multiplies the rate."""
-    step_factor: float = 0.1
-    """What `step` multiplies by at each milestone."""
+    """Epochs over which the learning rate rises linearly from 0 to its peak."""
+    final_lr_fraction: float = option(0.0, page="all")
+    """Learning rate at the end of the cosine, as a fraction of the peak."""
+    milestones: tuple[float, ...] = option((0.8, 0.9), page="all")
+    """Fractions of the training at which the step schedule multiplies the learning rate."""
+    step_factor: float = option(0.1, page="all")
+    """Factor of the step schedule at each milestone."""
 
     def __post_init__(self) -> None:
         if self.warmup_epochs < 0:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 
 
 @dataclass(frozen=True)
 class RateOptions:
     """Learning rates beside that of the optimiser."""
 
-    head_lr: float | None = None
+    head_lr: float | None = option(None, page="all")
     """Peak learning rate of what stands on the backbone; none: --lr, as for the backbone."""
-    layer_decay: float = 1.0
+    layer_decay: float = option(1.0, page="all")
     """The learning rate of a layer of the backbone is that of the layer above it times this; the
     topmost has --lr."""
 

@@ -50,13 +50,10 @@ def logit_adjusted_cross_entropy(
 
 @dataclass(frozen=True)
 class LogitAdjustmentOptions:
-    """Options of logit adjustment.
-
-    Attributes:
-        tau: how much of the log-prior is added to the logits.
-    """
+    """Options of logit adjustment."""
 
     tau: float = 1.0
+    """Strength of the adjustment: tau times the log-prior is added to the logits."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau < float("inf"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.losses.logit_adjustment import LogitAdjustmentOptions
 
@@ -63,13 +64,13 @@ class ContrastOptions(LogitAdjustmentOptions):
     """Weight of the logit-adjusted cross-entropy, lambda in the papers."""
     contrast_weight: float = 1.0
     """Weight of the contrast, mu in the papers."""
-    hidden_dim: int = 512
+    hidden_dim: int = option(512, page="all")
     """Width of the hidden layer of the projection."""
-    output_dim: int = 128
+    output_dim: int = option(128, page="all")
     """Width of the projection."""
-    compression: float = 1.0
+    compression: float = option(1.0, page="all")
     """Factor on the embeddings of weak classes in the contrast; 1: off."""
-    compression_start: float = 0.8
+    compression_start: float = option(0.8, page="all")
     """Share of the epochs after which weak classes are compressed."""
 
     def __post_init__(self) -> None:

@@ -8,21 +8,19 @@ from typing import cast
 from torch import nn
 
 from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.options import option
 
 
 @dataclass(frozen=True)
 class ProjectorOptions:
-    """Options of the projector.
+    """The network between the backbone and the contrastive loss."""
 
-    Attributes:
-        num_layers: linear layers; SimCLR uses 2, SDCLR's released code 3.
-        hidden_dim: width of the hidden layers; None means that of the backbone's features.
-        output_dim: width of the projections.
-    """
-
-    num_layers: int = 2
-    hidden_dim: int | None = None
+    num_layers: int = option(2, page="all")
+    """Number of linear layers (SimCLR 2, the released code of SDCLR 3)."""
+    hidden_dim: int | None = option(None, page="all")
+    """Width of the hidden layers. Default: the width of the backbone\'s features."""
     output_dim: int = 128
+    """Width of the projections."""
 
     def __post_init__(self) -> None:
         leasts = {"num_layers": 1, "hidden_dim": 1, "output_dim": 1}

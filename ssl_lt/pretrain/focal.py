@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 from ssl_lt.losses.focal_contrast import focal_nt_xent
 from ssl_lt.pretrain.parts import TwoViewParts, pair_keys
 from ssl_lt.pretrain.simclr import SimCLR
@@ -17,7 +18,7 @@ from ssl_lt.pretrain.temperature import TemperatureOptions
 class FocalOptions:
     """Options of the focal contrast."""
 
-    gamma: float = 2.0
+    gamma: float = option(2.0, page="all")
     """How steeply easy pairs lose weight: 0 (not at all), or at least 1."""
 
     def __post_init__(self) -> None:

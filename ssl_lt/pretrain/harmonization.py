@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.options import option
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.geometric_structure import simplex_etf
 from ssl_lt.losses.sinkhorn import sinkhorn
@@ -37,31 +38,32 @@ class HarmonizationOptions:
     """
 
     clusters: int = 100
-    """Fixed directions; not the number of classes (100 in all published runs)."""
+    """Number of cluster directions (100 in all published runs, whatever the number of classes)."""
     weight: float = 1.0
-    """Factor of the term in the loss, once its ramp is over."""
+    """Weight of the harmonization loss after its ramp."""
     warmup_epochs: int | None = None
-    """Epochs without the term (published: 500 of 1000, 400 of 500); by default half of all."""
-    ramp_epochs: int = 10
-    """Epochs over which the weight then grows linearly (30 on ImageNet and Places)."""
-    temperature: float = 0.1
-    """Of the predicted assignment."""
-    epsilon: float = 0.05
-    """Entropy's weight in Sinkhorn: the smaller, the harder the assignment."""
-    sinkhorn_iterations: int = 300
-    """At most so many iterations of Sinkhorn a step."""
-    prior: PriorKind = "per-sample"
-    """Clusters' shares: from N x K averages as published, or from K numbers for any N."""
-    prior_period: int = 20
-    """Epochs between renewals of the shares."""
-    prior_momentum: float = 0.9
-    """Share that a sample's average logits keep each epoch before the warm-up ends."""
-    prior_momentum_after: float = 0.999
-    """The same, after it; both are for the per-sample prior."""
-    pseudo_count: float = 0.0
+    """Epochs without the harmonization loss (published: 500 of 1000, 400 of 500). Default: half of
+    all epochs."""
+    ramp_epochs: int = option(10, page="all")
+    """Epochs over which its weight then grows linearly (30 on ImageNet and Places)."""
+    temperature: float = option(0.1, page="all")
+    """Temperature of the predicted assignment."""
+    epsilon: float = option(0.05, page="all")
+    """Weight of the entropy in Sinkhorn. Smaller values give harder assignments."""
+    sinkhorn_iterations: int = option(300, page="all")
+    """Largest number of Sinkhorn iterations in a step."""
+    prior: PriorKind = option("per-sample", page="all")
+    """Prior of the clusters: per-sample (N x K averages, as published) or streaming (K numbers)."""
+    prior_period: int = option(20, page="all")
+    """Epochs between two updates of the prior."""
+    prior_momentum: float = option(0.9, page="all")
+    """Momentum of each sample's average logits, per epoch, during the warm-up."""
+    prior_momentum_after: float = option(0.999, page="all")
+    """The same after the warm-up. Both belong to the per-sample prior."""
+    pseudo_count: float = option(0.0, page="all")
     """Samples added to each cluster (100 on ImageNet and Places)."""
-    empty_clusters: EmptyClusters = "keep"
-    """A cluster without samples stays empty (keep), or counts as one sample (floor)."""
+    empty_clusters: EmptyClusters = option("keep", page="all")
+    """A cluster without samples keeps a prior of 0 (keep), or counts as one sample (floor)."""
 
     def __post_init__(self) -> None:
         for name, least in _AT_LEAST.items():

@@ -21,6 +21,7 @@ from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.distributed import gather_rows
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.options import option
 from ssl_lt.core.random import slots
 from ssl_lt.core.types import Epoch
 from ssl_lt.pretrain.two_views import PairStep, Plugin
@@ -35,14 +36,14 @@ class MemoryBoostOptions:
     """
 
     beta: float = 0.97
-    """Share of its old value that a sample's average loss keeps each epoch."""
+    """Momentum of each sample's average loss, per epoch."""
     num_ops: int = 1
-    """Operations drawn a view: 1 with SimCLR (BCL-I), 2 with SDCLR (BCL-D)."""
-    rule: StrengthRule = "released"
-    """How a weight becomes a magnitude; see `ssl_lt.augment.boosted.magnitudes`."""
-    slots: int = 0
-    """Averages that are kept; 0: one an image. Of N images in M slots about 1 - exp(-N/M) share an
-    average with others."""
+    """RandAugment operations per view: 1 with SimCLR (BCL-I), 2 with SDCLR (BCL-D)."""
+    rule: StrengthRule = option("released", page="all")
+    """How a sample's weight sets the magnitude: as in the released code or as in the paper."""
+    slots: int = option(0, page="all")
+    """Number of averages in the memory (0 = one per image). With N images in M slots, a fraction of
+    about 1 - exp(-N/M) shares its average with others."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta < 1:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class TemperatureOptions:
     """
 
     temperature: float = 0.2
-    """Temperature; with a schedule, its minimum (0.1 in the paper)."""
+    """Temperature of the contrastive loss. With a schedule: its minimum (0.1 in the paper)."""
     temperature_max: float | None = None
-    """Maximum of a cosine schedule (1.0 in the paper); without it the temperature is constant."""
-    temperature_period: float = 400.0
-    """Epochs from one maximum to the next."""
+    """Maximum of a cosine schedule (1.0 in the paper). Default: a constant temperature."""
+    temperature_period: float = option(400.0, page="all")
+    """Epochs from one maximum of the schedule to the next."""
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:

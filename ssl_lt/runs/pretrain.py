@@ -11,6 +11,7 @@ from ssl_lt.augment.views import WorkerCrop
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
+from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.monitor import Monitor
@@ -41,24 +42,30 @@ def pretrain(config: PretrainConfig, *, resumed: RunFolder | None = None) -> Run
     with opened(config, config.run.run_dir or name, resumed) as run:
         data = run.data
         batches = batch_plan(config.run, config.fit, data)
-        if config.run.batch_size < 2:
+        if config.fit.batch_size < 2:
             raise ConfigError(
-                f"--batch-size {config.run.batch_size}: contrast needs 2 images or more"
+                f"--batch-size {config.fit.batch_size}: contrast needs 2 images or more"
             )
         task = build_task(config, data)
         if config.knn_every:
             data.monitor_set()  # decodes it: a damaged image is found before the run begins
-        training = Training(
-            "pretrain",
-            config,
-            data,
-            task,
-            batches,
-            crop=WorkerCrop(config.view, seed=config.run.seed, num_views=2),
-            end_of_epoch=lambda folder: _end_of_epoch(config, run, folder),
-            evaluate=tuple,
-        )
-        return train(run, training)
+        return train(run, training_of(run, config, task, batches))
+
+
+def training_of(
+    run: OpenRun, config: PretrainConfig, task: TwoViewTask, batches: BatchPlan
+) -> Training:
+    """What an open run trains."""
+    return Training(
+        "pretrain",
+        config,
+        run.data,
+        task,
+        batches,
+        crop=WorkerCrop(config.view, seed=config.run.seed, num_views=2),
+        end_of_epoch=lambda folder: _end_of_epoch(config, run, folder),
+        evaluate=tuple,
+    )
 
 
 def _end_of_epoch(config: PretrainConfig, run: OpenRun, folder: RunFolder) -> EndOfEpoch:

@@ -11,9 +11,9 @@ import pytest
 from safetensors.torch import load_file
 from ssl_lt.engine.mirror import fetch_run
 
-from tests.cli.commands import succeed
 from tests.distributed.nodes import Nodes, accelerate_launch, torchrun
 from tests.distributed.test_training import WORDS, assert_same_training
+from tests.toolbox import succeed
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 

@@ -16,7 +16,6 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from ssl_lt.cli.commands import pretrain
-from ssl_lt.runs.life.find import take_resume
 from tests.distributed.nodes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +106,7 @@ def test_a_new_job_starts_one_launcher_a_node_and_a_new_run(tmp_path):
     assert (asked.rdzv_backend, asked.rdzv_id) == ("c10d", f"{JOB}-0")
     assert asked.rdzv_endpoint == f"127.0.0.1:{20000 + JOB}"
     assert asked.training_script == "pretrain.py"
-    config = pretrain.read_config(asked.training_script_args, None)
+    config, _ = pretrain.read(asked.training_script_args)
     assert (config.method, config.data.data) == ("sdclr", "folder:my photos")
     assert config.run.run_dir == tmp_path / "run"
     assert job.calls("scontrol") == [["show", "hostnames", "node-[a-b]"]]
@@ -120,11 +119,10 @@ def test_a_job_that_was_queued_again_goes_on(tmp_path):
     assert job.wait() == (0, "")
     asked = launched(job)
     assert asked.rdzv_id == f"{JOB}-1"  # nothing of the first attempt is met
-    words = asked.training_script_args
-    resumed = take_resume(words, "pretrain")
+    config, resumed = pretrain.read(asked.training_script_args)
     assert resumed is not None
     assert resumed.path == tmp_path / "run"
-    assert pretrain.read_config(words, resumed).method == "simclr"
+    assert config.method == "simclr"
 
 
 def test_a_run_that_fails_is_not_queued_again(tmp_path):

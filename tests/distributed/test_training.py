@@ -21,8 +21,8 @@ from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.models.heads import ProjectorOptions, projector
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
-from tests.cli.commands import succeed
 from tests.distributed.pool import NUM_RANKS, run_on_two
+from tests.toolbox import succeed
 
 ROOT = Path(__file__).parents[2]
 # Layer norms: torch's own batch norm on a CPU, in fp32 with few channels, is off by up to 1e-2 in

@@ -15,7 +15,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.options import DataOptions
@@ -23,12 +22,13 @@ from ssl_lt.data.tables.table import PixelTable
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
 from ssl_lt.losses.sinkhorn import sinkhorn
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
-from ssl_lt.runs.build import finetuning as supervised
-from ssl_lt.runs.config import finetune as finetune_config
-from ssl_lt.runs.config.schema import with_values
+from ssl_lt.runs.build.finetuning import build_task as finetuning_task
+from ssl_lt.runs.build.pretraining import build_task as pretraining_task
+from tests.configs import finetuning, pretraining
 from tests.engine.device_counter import META, HostCopyError, KernelCounter, on_device, step_kernels
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 
@@ -43,7 +43,7 @@ PRETRAINING |= {
     "bcl, two operations": ("simclr", ("bcl",), {"bcl.num-ops": 2, "bcl.rule": "paper"}),
 }
 # Name -> loss and what is not the default.
-FINETUNING = {name: (name, {}) for name in finetune_config.ENTRIES} | {
+FINETUNING = {name: (name, {}) for name in LOSSES} | {
     "la, autoaugment": ("la", {"augment": "autoaugment"}),
     "la, cosine": ("la", {"classifier": "cosine"}),
     "la, frozen": ("la", {"freeze-backbone": True}),
@@ -75,16 +75,16 @@ def data(num_classes):
 def pretraining_kernels(name, monkeypatch, *, batch_size):
     method, plugins, own = PRETRAINING[name]
     few = {key: value for key, value in FEW.items() if key.partition(".")[0] in plugins}
-    config = with_values(pretrain.default(method, plugins), TINY | few | own, origin="test")
-    return kernels(pretrain.build_task(config, data(8)), data(8), monkeypatch, batch_size)
+    config = pretraining(method, plugins, TINY | few | own)
+    return kernels(pretraining_task(config, data(8)), data(8), monkeypatch, batch_size)
 
 
 def finetuning_kernels(name, monkeypatch, *, batch_size, num_classes):
     loss, own = FINETUNING[name]
     values = TINY | {"batch-size": batch_size} | own
-    config = with_values(finetune_config.default(loss), values, origin="test")
+    config = finetuning(loss, values)
     chosen = data(num_classes)
-    return kernels(supervised.build_task(config, chosen), chosen, monkeypatch, batch_size)
+    return kernels(finetuning_task(config, chosen), chosen, monkeypatch, batch_size)
 
 
 def kernels(task, data, monkeypatch, batch_size):

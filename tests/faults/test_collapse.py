@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lt.cli.commands.pretrain import build_task
 from ssl_lt.core.errors import NumericError
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.evaluate.geometry.collapse import measure_spread
 from ssl_lt.evaluate.monitor import Monitor
-from tests.cli.commands import TINY, call
+from ssl_lt.runs.build.pretraining import build_task
 from tests.finetune import every_loss
 from tests.pretrain.test_combinations import CASES, config_of, digits
+from tests.toolbox import TINY, call
 
 
 def test_the_spread_of_features():
@@ -86,7 +86,7 @@ def test_pretraining_that_collapses_says_so_and_goes_on(tmp_path, monkeypatch):
                 parameter.zero_()
         return task
 
-    monkeypatch.setattr("ssl_lt.cli.commands.pretrain.build_task", collapsed)
+    monkeypatch.setattr("ssl_lt.runs.pretrain.build_task", collapsed)
     monkeypatch.chdir(tmp_path)
     outcome = call("pretrain", *TINY, "--epochs", "2", "--knn-every", "1", "--run-dir", "run")
     assert outcome.code == 0, outcome.err

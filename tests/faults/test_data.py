@@ -18,8 +18,8 @@ from ssl_lt.data.splits.split import read_split, write_split
 from ssl_lt.data.tables.content import content_sha256
 from ssl_lt.data.tables.parquet import open_packed
 from ssl_lt.data.tables.table import FileTable, PixelTable
-from tests.cli.commands import TINY, call, refuses, snapshot, succeed
 from tests.faults.hostile import bomb_png
+from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
 DATA, CHECKPOINT = 3, 4
 WORDS = [*TINY, "--batch-size", "4", "--image-size", "32", "--data", "folder:photos"]

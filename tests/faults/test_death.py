@@ -23,7 +23,7 @@ from ssl_lt.engine.checkpoints.run_folder import create_run_folder, new_run_fold
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.runs import finetune as finetune_run
 from ssl_lt.runs.life import find as runs
-from tests.cli.commands import TINY, call, snapshot, succeed
+from ssl_lt.runs.life import training
 from tests.engine.tiny import TinyTask
 from tests.faults.process import Child, Command
 from tests.faults.tiny_runs import (
@@ -36,6 +36,7 @@ from tests.faults.tiny_runs import (
     measured,
     train,
 )
+from tests.toolbox import TINY, call, snapshot, succeed
 
 
 @pytest.fixture(autouse=True)
@@ -249,11 +250,11 @@ def killed_judging(*words):
 
 
 def killed_exporting(*words):
-    die_instead_of(finetune_run, "export_backbone", "finetune", *words)
+    die_instead_of(training, "export_backbone", "finetune", *words)
 
 
 def killed_evaluating(*words):
-    from ssl_lt.cli.commands import evaluate
+    from ssl_lt.runs import evaluate
 
     die_instead_of(evaluate, "record", "evaluate", *words)
 

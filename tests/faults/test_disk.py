@@ -19,8 +19,8 @@ from ssl_lt.engine.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from ssl_lt.engine.checkpoints.run_folder import trim_lines
-from tests.cli.commands import TINY, call, snapshot, succeed
 from tests.faults.tiny_runs import assert_same_run, measured, train
+from tests.toolbox import TINY, call, snapshot, succeed
 
 DISK = 7
 SHAPES = {"model": (100, 1), "optimizer": (100, 10), "memory": (100, 100)}
@@ -107,10 +107,8 @@ def test_a_run_that_found_the_disk_full_goes_on_when_there_is_room(tmp_path):
 def test_a_place_that_cannot_be_written_is_found_before_the_first_step(
     tmp_path, monkeypatch, run_dir, code, says
 ):
-    from ssl_lt.cli.commands import pretrain
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pretrain, "train", lambda *_, **__: pytest.fail("it began"))
+    monkeypatch.setattr("ssl_lt.runs.life.training.fit", lambda *_, **__: pytest.fail("it began"))
     (tmp_path / "file").write_text("in the way")
     before = snapshot(tmp_path)
     outcome = call("pretrain", *TINY, "--run-dir", run_dir)

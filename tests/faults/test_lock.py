@@ -10,22 +10,22 @@ import time
 from pathlib import Path
 
 import pytest
-from ssl_lt.cli.config.parse import write_config
 
-from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, create_run_folder
-from tests.cli.commands import TINY, call, snapshot
+from ssl_lt.runs.config.pretrain import PretrainConfig
+from ssl_lt.runs.config.stored import write_config
 from tests.distributed.pool import run_on_two
 from tests.faults.process import PATIENCE_SECONDS, Child
+from tests.toolbox import TINY, call, snapshot
 
 
 @pytest.fixture
 def folder(tmp_path) -> RunFolder:
     """Of a run that could be resumed."""
     folder = create_run_folder(tmp_path / "run")
-    write_config(folder.config, pretrain.default("simclr", []), verb="pretrain", command="")
+    write_config(folder.config, PretrainConfig(), verb="pretrain", command="")
     return folder
 
 
@@ -65,7 +65,9 @@ def holder(folder):
 
 
 def test_a_second_run_fails_at_once_and_names_the_holder(folder, holder, monkeypatch):
-    monkeypatch.setattr(pretrain, "open_data", lambda *_, **__: pytest.fail("it went on"))
+    monkeypatch.setattr(
+        "ssl_lt.runs.life.training.open_data", lambda *_, **__: pytest.fail("it went on")
+    )
     child = holder()
     before = snapshot(folder.path)
     outcome = call("pretrain", "--resume", folder.path)
@@ -110,8 +112,6 @@ def test_the_holder_may_take_it_again_and_gives_it_back_at_the_end(folder, holde
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_new_run_holds_its_folder_while_it_trains(tmp_path, monkeypatch, verb):
-    from ssl_lt.runs import finetune as finetune_run
-
     codes = []
 
     def another(*arguments, folder, **options):
@@ -119,7 +119,7 @@ def test_a_new_run_holds_its_folder_while_it_trains(tmp_path, monkeypatch, verb)
         codes.append(child.wait())
         assert "is at work in this run" in child.said
 
-    monkeypatch.setattr(pretrain if verb == "pretrain" else finetune_run, "train", another)
+    monkeypatch.setattr("ssl_lt.runs.life.training.fit", another)
     words = ["--init-from", "scratch"] if verb == "finetune" else []
     outcome = call(verb, *TINY, *words, "--run-dir", tmp_path / "new")
     assert outcome.code == 0, outcome.err

@@ -18,8 +18,8 @@ from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.finite import Part, not_finite
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.pretrain.two_views import TwoViewTask
-from tests.cli.commands import TINY, call
 from tests.engine.tiny import TinyLoader, TinyTask, plan
+from tests.toolbox import TINY, call
 
 NAN = float("nan")
 

@@ -17,10 +17,10 @@ import pytest
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from tests.cli.commands import succeed
 from tests.faults import rank_faults
 from tests.faults.ranks import Ranks
 from tests.faults.tiny_runs import assert_same_run
+from tests.toolbox import succeed
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 

@@ -15,9 +15,9 @@ from ssl_lt.data.loading.shard_plan import ShardPlan
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
 from ssl_lt.pretrain.two_views import TwoViewTask
-from tests.cli.commands import succeed
 from tests.faults.process import Child
 from tests.faults.tiny_runs import assert_same_run
+from tests.toolbox import succeed
 
 WORDS = shlex.split(
     "--data wds:packed --shard-cache cache --cache-mib 0 --shard-streams 4 --shard-window 64 "

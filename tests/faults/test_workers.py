@@ -24,7 +24,7 @@ from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.out_of_memory import is_out_of_memory
 from ssl_lt.runs.life.failure import as_user_error
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 CPU = torch.device("cpu")
 NUM_FILES, BATCH_SIZE = 12, 4

@@ -13,11 +13,12 @@ import torch
 
 from ssl_lt.core.types import Batch
 from ssl_lt.data.dataset import open_data
+from ssl_lt.data.options import DataOptions
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.runs.build.finetuning import build_task
-from ssl_lt.runs.config.finetune import ENTRIES, default
-from ssl_lt.runs.config.schema import with_values
+from tests.configs import finetuning
 
-NAMES = list(ENTRIES)
+NAMES = list(LOSSES)
 BATCH_SIZE = 24
 _VALUES = {
     "init-from": "scratch",
@@ -31,7 +32,7 @@ _VALUES = {
 @cache
 def digits():
     """101 of the digits, of every class: no number of processes divides it."""
-    data = open_data(default("ce").data)
+    data = open_data(DataOptions())
     labels = data.train.labels.numpy()
     rows = np.concatenate([np.flatnonzero(labels == c)[: 15 - c] for c in range(10)])[:101]
     counts = tuple(np.bincount(labels[rows], minlength=10).tolist())
@@ -45,7 +46,7 @@ LAYER_NORMS = {"backbone": "test_convnext"}
 
 
 def task(loss, *, backbone):
-    config = with_values(default(loss), {**_VALUES, **backbone}, origin="test")
+    config = finetuning(loss, {**_VALUES, **backbone})
     return build_task(config, digits())
 
 

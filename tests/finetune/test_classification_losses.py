@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from ssl_lt.data.dataset import open_data
+from ssl_lt.data.options import DataOptions
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.runs.build.finetuning import build_task
-from ssl_lt.runs.config.finetune import default
-from tests.cli.commands import TINY, call, succeed
+from tests.configs import finetuning
+from tests.toolbox import TINY, call, succeed
 
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
 
@@ -62,12 +63,12 @@ def test_bad_input_ends_with_one_line(here, words, said):
 
 @pytest.fixture(scope="module")
 def digits():
-    return open_data(default("ce").data)
+    return open_data(DataOptions())
 
 
 @pytest.mark.parametrize("loss", ["ce", "cb_softmax", "cb_sigmoid", "cb_focal"])
 def test_one_against_all_losses_start_at_the_bias_of_their_paper(digits, loss):
-    classifier = build_task(default(loss), digits).classifier
+    classifier = build_task(finetuning(loss), digits).classifier
     assert isinstance(classifier, nn.Linear)
     wanted = torch.full((10,), -math.log(9))
     assert torch.allclose(classifier.bias, wanted) == (LOSSES[loss].initial_bias is not None)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.report.records.results import read_results
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 CONTRASTS = ["scl", "bcl", "rcl", "bcl_rcl"]
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from ssl_lt.report.records.results import read_results
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 SMALL = [*TINY, "--imbalance-factor", "100", "--eval-every", "0"]
 SCRATCH = ["--init-from", "scratch"]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ssl_lt.report.records.results import read_results
 from ssl_lt.runs.config.finetune import read_config
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 RECIPES = Path(__file__).parents[2] / "configs/finetune/laptop"
 FEW = [*TINY, "--init-from", "scratch", "--imbalance-factor", "50", "--eval-every", "0"]

@@ -47,7 +47,7 @@ def test_cifar_recipes_combine(data, loss, factor, epochs):
     names += [f"{folder}/epochs_400"] * (epochs == 400)
     config = read(*names)
     assert (config.data.data, config.data.imbalance_factor) == (data, factor)
-    assert (config.fit.epochs, config.run.batch_size) == (epochs, 256)
+    assert (config.fit.epochs, config.fit.batch_size) == (epochs, 256)
     assert config.model.backbone == "resnet32_cifar"
     assert [m * epochs for m in config.schedule.milestones] == pytest.approx(
         [160, 180] if epochs == 200 else [360, 380]

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from ssl_lt.core.types import Batch
 from ssl_lt.engine.fit import fit
 from ssl_lt.evaluate.features.extract import extract_features
-from ssl_lt.finetune.registry import STEPS
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.models.classifiers import linear_classifier
 from tests.engine.tiny import TinyLoader, plan
 from tests.finetune import toy_steps
@@ -45,7 +45,7 @@ def task(name, **options):
         counts_per_class=loader.counts,
         train_features=loader.features,
     )
-    return STEPS[name].build(parts, STEPS[name].options(**options)).double()
+    return LOSSES[name].task(parts, LOSSES[name].options(**options)).double()
 
 
 def batches(number):

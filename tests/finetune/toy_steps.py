@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.registry import STEPS
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.models.classifiers import linear_classifier
 from tests.finetune import toy
 
@@ -38,8 +38,8 @@ def parts():
 
 
 def task(name, **options):
-    chosen = STEPS[name].options(**{"hidden_dim": 7, "output_dim": 6, **options})
-    return STEPS[name].build(parts(), chosen).double()
+    chosen = LOSSES[name].options(**{"hidden_dim": 7, "output_dim": 6, **options})
+    return LOSSES[name].task(parts(), chosen).double()
 
 
 def sgd(task):

@@ -18,16 +18,19 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_lt.cli.commands.pretrain import build_task, default, train
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.dataset import open_data
 from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
-from ssl_lt.runs.config.schema import with_values
+from ssl_lt.runs.build.pretraining import build_task
 from ssl_lt.runs.life.start import start_run
+from ssl_lt.runs.life.training import OpenRun, train
+from ssl_lt.runs.pretrain import training_of
+from tests.configs import pretraining
 from tests.distributed.pool import NUM_RANKS, run_on_two
 
 SETS = [(), *((name,) for name in PLUGINS), tuple(PLUGINS)]
@@ -53,7 +56,7 @@ STEPS = 3
 @cache
 def digits():
     """96 of the digits, three steps an epoch."""
-    data = open_data(default("simclr", ()).data)
+    data = open_data(DataOptions())
     rows = np.arange(0, len(data.train), len(data.train) // (32 * STEPS))[: 32 * STEPS]
     return replace(data, train=data.train.take(rows))
 
@@ -61,7 +64,7 @@ def digits():
 def config_of(method, plugins):
     values = {k: v for k, v in TINY.items() if "." not in k or k[: k.index(".")] in
               ("projector", *plugins)}  # fmt: skip
-    return with_values(default(method, plugins), values, origin="test")
+    return pretraining(method, plugins, values)
 
 
 def batches(number, steps):
@@ -129,8 +132,9 @@ def test_interrupted_inside_an_epoch_and_resumed_is_the_same_bit_for_bit(tmp_pat
     config, accelerator = config_of(method, plugins), Accelerator(cpu=True, mixed_precision="no")
 
     def run(folder, task):
-        plan = BatchPlan(len(digits().train), config.run.batch_size, config.run.seed)
-        train(task, config, digits(), plan, folder=folder, accelerator=accelerator)
+        plan = BatchPlan(len(digits().train), config.fit.batch_size, config.run.seed)
+        opened = OpenRun(folder.path, folder, digits(), accelerator)
+        train(opened, training_of(opened, config, task, plan))
         return newest_checkpoint(folder.checkpoints)
 
     def start(name):

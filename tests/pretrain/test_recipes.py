@@ -48,7 +48,7 @@ def test_a_recipe_is_what_its_name_says(data, name, method, plugins):
     assert (config.options.temperature_max is not None) == (name == "ts")
     large = not data.startswith("cifar")
     assert config.model.backbone == ("resnet50" if large else "resnet18_cifar")
-    assert (config.run.batch_size, config.optim.lr) == ((256, 0.5) if large else (512, 0.5))
+    assert (config.fit.batch_size, config.optim.lr) == ((256, 0.5) if large else (512, 0.5))
     assert (config.view.min_scale, config.view.blur_probability) == (
         (0.08, 0.5) if large else (0.1, 0.0)
     )

@@ -14,7 +14,7 @@ import torch
 from ssl_lt.finetune.registry import LOSSES, LossEntry
 from ssl_lt.report.records.results import read_results
 from ssl_lt.runs.config import finetune as finetune_config
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_a_loss.md"
 FILE, LINE = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), flags=re.S)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_lt.runs.config.finetune import ENTRIES
+from ssl_lt.finetune.registry import ENTRIES
 
 ROOT = Path(__file__).parents[2]
 TINY = {"backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64, "knn-every": 0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,19 @@ from safetensors.torch import load_file
 
 from ssl_lt.data.dataset import open_data
 from ssl_lt.report.records.results import read_results
-from ssl_lt.runs import finetune as finetune_run
 from ssl_lt.runs.build.finetuning import build_task
-from ssl_lt.runs.config.finetune import default
-from ssl_lt.runs.config.schema import to_mapping, with_values
+from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.yaml_file import read_yaml
+from ssl_lt.runs.life import training
 from ssl_lt.runs.series import series_members
-from tests.cli.commands import TINY, call, snapshot, succeed
+from tests.configs import finetuning
+from tests.toolbox import TINY, call, snapshot, succeed
 
 SCRATCH = [*TINY, "--imbalance-factor", "20", "--eval-every", "0", "--init-from", "scratch"]
 
 
 def members(loss, **values):
-    config = with_values(default(loss), values, origin="test")
+    config = finetuning(loss, values)
     return list(series_members(config, Path("runs/s")))
 
 
@@ -116,7 +115,7 @@ def test_a_series_that_was_stopped_goes_on(here, monkeypatch):
     succeed("finetune", *words)
     whole = {n: weights(here / "s" / f"seed{n}") for n in (0, 1, 2)}
 
-    real, calls = finetune_run.export_backbone, []
+    real, calls = training.export_backbone, []
 
     def killed_in_the_second(*arguments, **options):
         calls.append(1)
@@ -124,10 +123,10 @@ def test_a_series_that_was_stopped_goes_on(here, monkeypatch):
             raise RuntimeError
         return real(*arguments, **options)
 
-    monkeypatch.setattr(finetune_run, "export_backbone", killed_in_the_second)
+    monkeypatch.setattr(training, "export_backbone", killed_in_the_second)
     with pytest.raises(RuntimeError):
         call("finetune", *SCRATCH, "--seeds", "0", "1", "2", "--run-dir", "t")
-    monkeypatch.setattr(finetune_run, "export_backbone", real)
+    monkeypatch.setattr(training, "export_backbone", real)
     first = snapshot(here / "t" / "seed0")
     succeed("finetune", "--resume", "t")
     assert snapshot(here / "t" / "seed0") == first
@@ -188,8 +187,7 @@ def test_a_classifier_of_other_classes_is_refused(here):
 
 
 def test_rates_reach_the_optimiser(here):
-    config = default("la")
-    config = replace(config, model=replace(config.model, width=4), init_from="scratch")
+    config = finetuning("la", {"width": 4, "init-from": "scratch"})
     fresh = build_task(config, open_data(config.data)).state_dict()
     succeed("finetune", *SCRATCH, "--head-lr", "1e-12", "--run-dir", "still")
     succeed("finetune", *SCRATCH, "--layer-decay", "0.01", "--run-dir", "low")

@@ -18,7 +18,6 @@ from ssl_lt.runs.config.finetune import (
 )
 from ssl_lt.runs.config.parse import parse_known
 from ssl_lt.runs.config.stored import SERIES, stored_finetuning
-from ssl_lt.runs.config.yaml_file import as_words
 from ssl_lt.runs.finetune import finetune
 from ssl_lt.runs.life.find import run_to_resume
 from ssl_lt.runs.life.init_from import InitSource, find_source
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     words = read_words(arguments, RunFiles())
     resumed = run_to_resume(words.files.resume, "finetune", SERIES)
-    config, source = _new(words) if resumed is None else (_resumed(words, resumed), None)
+    config, source = read_new(words) if resumed is None else (read_resumed(words, resumed), None)
     if config.series.asked:
         run_series(config, resumed=resumed)
         return 0
@@ -53,12 +52,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
+def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
     """The configuration of a new run, with the data and the network of what it starts from."""
     choice = parse_known(Choice, words.all, default=Choice()).config
     source = find_source(choice.init_from)
-    from_source = ((Path(source.name), tuple(as_words(source.values))),)
-    words = replace(words, from_files=(*from_source, *words.from_files))
+    words = replace(words, values=((Path(source.name), source.values), *words.values))
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),
         words,
@@ -68,7 +66,7 @@ def _new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
     return replace(config, init_from=source.name), source
 
 
-def _resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:
+def read_resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:
     """The run's own configuration, with what may differ when it goes on.
 
     `--init-from auto` was resolved to a path when the run started; that path is in config.yaml.

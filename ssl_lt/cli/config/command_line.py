@@ -14,7 +14,7 @@ from ssl_lt.cli.config.help import help_page
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Page, option
 from ssl_lt.runs.config.parse import parse_known, refuse_unknown
-from ssl_lt.runs.config.schema import flags
+from ssl_lt.runs.config.schema import flags, nearest
 from ssl_lt.runs.config.stored import option_values, without_effect
 from ssl_lt.runs.config.yaml_file import as_words, read_yaml
 
@@ -45,18 +45,18 @@ class Words(Generic[F]):
 
     Attributes:
         files: the flags that name files.
-        from_files: words that stand for what the YAML files say, file by file.
+        values: what the YAML files say, file by file: flag name -> value.
         typed: all other words of the command line.
     """
 
     files: F
-    from_files: tuple[tuple[Path, tuple[str, ...]], ...]
+    values: tuple[tuple[Path, Mapping[str, Any]], ...]
     typed: tuple[str, ...]
 
     @property
     def all(self) -> list[str]:
         """Files first, so that flags win."""
-        return [word for _, words in self.from_files for word in words] + list(self.typed)
+        return [word for _, values in self.values for word in as_words(values)] + list(self.typed)
 
 
 def read_words(arguments: Sequence[str], files: F, *, positional: Sequence[str] = ()) -> Words[F]:
@@ -72,10 +72,8 @@ def read_words(arguments: Sequence[str], files: F, *, positional: Sequence[str] 
     """
     named = _named(arguments, positional)
     found = parse_known(type(files), named, default=files)
-    from_files = tuple(
-        (path, tuple(as_words(option_values(read_yaml(path))))) for path in found.config.config
-    )
-    return Words(found.config, from_files, found.rest)
+    values = tuple((path, option_values(read_yaml(path))) for path in found.config.config)
+    return Words(found.config, values, found.rest)
 
 
 def read_config(
@@ -92,12 +90,20 @@ def read_config(
     Raises:
         ConfigError: names the flag, and the file where it stands in one.
     """
+    elsewhere = elsewhere or {}
+    known = [flag.name for flag in flags(default)]
+    for path, values in words.values:
+        for key in values:
+            if key in elsewhere:
+                raise ConfigError(f"{path}: {key} belongs to {elsewhere[key]}")
+            if key not in known:
+                raise ConfigError(f"{path}: unknown key {key!r}{nearest(key, known)}")
     try:
-        return _understood(kind, words.all, default, elsewhere or {})
+        return _understood(kind, words.all, default, elsewhere)
     except ConfigError as error:
-        for path, said in words.from_files:
+        for path, values in words.values:
             try:
-                _understood(kind, said, default, elsewhere or {})
+                _understood(kind, as_words(values), default, elsewhere)
             except ConfigError as same:
                 if str(same) == str(error):
                     raise ConfigError(f"{path}: {error}") from error

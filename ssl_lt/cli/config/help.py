@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from ssl_lt.core.options import Page, group_of, page_of
+from ssl_lt.core.options import Page, page_of
 from ssl_lt.runs.config.schema import Flag, flags
 
 _COLUMN = 30  # where sentences begin
@@ -31,9 +31,9 @@ def help_page(config: Any, files: Any, *, usage: str, page: Page) -> str:
     lines = [f"usage: {usage}", "", inspect.cleandoc(type(config).__doc__ or ""), ""]
     found = [*flags(config), *flags(files)]
     shown = [flag for flag in found if page == "all" or page_of(flag.declared) == "short"]
-    titles = dict.fromkeys(_title(flag) for flag in shown)
+    titles = dict.fromkeys(flag.group for flag in shown)
     for title in titles:
-        lines += [title, *_lines([f for f in shown if _title(f) == title], width), ""]
+        lines += [title, *_lines([f for f in shown if f.group == title], width), ""]
     if hidden := len(found) - len(shown):
         lines.append(f"--help-all shows {hidden} more flags.")
     lines.append("Exit codes are in docs/reliability.md.")
@@ -49,16 +49,6 @@ def _lines(group: Iterable[Flag], width: int) -> list[str]:
             head, told = head.ljust(_COLUMN) + (told or [""])[0], told[1:]
         lines += [head, *(" " * _COLUMN + line for line in told)]
     return lines
-
-
-def _title(flag: Flag) -> str:
-    """What the option asks for, else the prefix of its name, else the group of its class."""
-    if asked := group_of(flag.declared):
-        return asked
-    if "." in flag.name:
-        return f"  {flag.name.partition('.')[0]}"
-    title: str = getattr(flag.owner, "group", "")
-    return title or "options"
 
 
 def _values(kind: Any) -> str:

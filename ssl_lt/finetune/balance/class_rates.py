@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.effective_number import effective_number_weights
 
@@ -25,9 +26,9 @@ class SamplerOptions:
     """instance: every image once. Others draw as many images an epoch, by class: all classes alike;
     by the root of their counts; from instance to class_balanced over the epochs (all three
     arXiv:1910.09217); by inverse effective number; or learned (meta, arXiv:2007.10740)."""
-    sampler_beta: float = 0.9999
+    sampler_beta: float = option(0.9999, page="all")
     """Of the effective number; towards 1 the sampler becomes class_balanced."""
-    sampler_after: float = 0.0
+    sampler_after: float = option(0.0, page="all")
     """Share of the epochs before which every image comes once; 0.8 in the papers that defer."""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.options import option
 from ssl_lt.core.random import draw_id, integers, sample_keys, seed_of, uniform
 from ssl_lt.losses.cross_entropy import cross_entropy
 
@@ -31,9 +32,9 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8  # of Adam
 class MetaSamplerOptions:
     """Learning rates of the meta sampler."""
 
-    lr: float = 0.01
+    lr: float = option(0.01, page="all")
     """Adam's rate on the logits of the classes."""
-    inner_lr: float = 0.1
+    inner_lr: float = option(0.1, page="all")
     """Rate of the step that the sampler tries on the classifier."""
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lt.core.distributed import mean_over_ranks
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 from ssl_lt.core.task import EpochAware
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.effective_number import effective_number_weights
@@ -23,11 +24,11 @@ class ReweightOptions:
     reweight: Literal["none", "inverse", "effective", "adrw"] = "none"
     """Class weights on the classification loss: inverse frequency, inverse effective number
     (arXiv:1901.05555), or ADRW's power of the inverse frequency (arXiv:2310.04752)."""
-    reweight_beta: float = 0.9999
+    reweight_beta: float = option(0.9999, page="all")
     """Of the effective number; towards 1 it becomes the number of images."""
-    reweight_power: float = 0.25
+    reweight_power: float = option(0.25, page="all")
     """ADRW's nu: weights are the inverse frequency to this power."""
-    reweight_after: float = 0.0
+    reweight_after: float = option(0.0, page="all")
     """Share of the epochs before which all classes weigh the same; 0.8 in the papers that defer."""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 
 _OWNERS = {
     "diversity_weight": ("ride",),
@@ -26,25 +27,25 @@ class ExpertOptions:
     experts: Literal["none", "ride", "ace"] = "none"
     """ride: all learn every class and differ (arXiv:2010.01809); ace: on all, on rarer and on the
     rarest classes (arXiv:2108.02385)."""
-    num_experts: int = 3
+    num_experts: int = option(3, page="all")
     """How many."""
-    expert_width: float = 0.75
+    expert_width: float = option(0.75, page="all")
     """Channels of the experts' own stages, as a share of the network's."""
-    diversity_weight: float = -0.2
+    diversity_weight: float = option(-0.2, page="all")
     """Weight of the divergence between an expert and the mean of all; negative: they are pushed
     apart. ride only."""
-    diversity_temperature: float = 1.0
+    diversity_temperature: float = option(1.0, page="all")
     """Logits are divided by it in the divergence. ride only."""
-    class_temperature: float = 0.05
+    class_temperature: float = option(0.05, page="all")
     """How far the temperatures of the classes follow their training images; 0: not. ride only."""
-    class_temperature_start: float = 0.8
+    class_temperature_start: float = option(0.8, page="all")
     """Share of the epochs after which classes have temperatures of their own. ride only."""
-    expert_groups: Literal["thirds", "counts"] = "thirds"
+    expert_groups: Literal["thirds", "counts"] = option("thirds", page="all")
     """How classes are shared out: in equal parts (as many as experts), or by more than 100, 20 to
     100, fewer than 20 training images (three experts). ace only."""
-    expert_rates: Literal["counts", "equal"] = "counts"
+    expert_rates: Literal["counts", "equal"] = option("counts", page="all")
     """How fast an expert learns: as its share of the training images, or all alike. ace only."""
-    interference_weight: float = 1.0
+    interference_weight: float = option(1.0, page="all")
     """Weight of the squared logits of classes that are not an expert's. ace only."""
 
     def __post_init__(self) -> None:

@@ -17,10 +17,10 @@ def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:
         ConfigError: an epoch has no whole batch, or not as many as an optimiser step adds up.
     """
     rows, options = data.split.indices, data.options
-    plan = epoch_plan(data.whole, rows, options, batch_size=run.batch_size, seed=run.seed)
+    plan = epoch_plan(data.whole, rows, options, batch_size=fit.batch_size, seed=run.seed)
     if fit.accumulate_steps > plan.steps_per_epoch:
         raise ConfigError(
-            f"--accumulate-steps: {fit.accumulate_steps} batches of {run.batch_size} are more "
+            f"--accumulate-steps: {fit.accumulate_steps} batches of {fit.batch_size} are more "
             f"than an epoch has ({plan.steps_per_epoch})"
         )
     return plan

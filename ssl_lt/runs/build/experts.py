@@ -88,7 +88,7 @@ def judge_routed(
         logits, num_asked = routed(expert_logits, router(features, expert_logits))
         return *softmax_answers(logits), num_asked.cpu()
 
-    batches = torch.split(queries.features, config.run.batch_size)
+    batches = torch.split(queries.features, config.fit.batch_size)
     parts = [answers(x.to(device)) for x in batches]
     classes, confidence, num_asked = (torch.cat(part) for part in zip(*parts, strict=True))
     of = config.ensemble.num_experts

@@ -82,7 +82,7 @@ def build_task(
             seed=parts.seed,
         )
     if config.sampling.sampler == "meta":
-        return MetaSampledTask(parts, loss, config.meta, batch_size=config.run.batch_size)
+        return MetaSampledTask(parts, loss, config.meta, batch_size=config.fit.batch_size)
     return ClassifierTask(
         parts.backbone, parts.classifier, loss, parts.view, trained=parts.trained, seed=parts.seed
     )

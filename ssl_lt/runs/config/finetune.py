@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.options import Effect, Flat, option
+from ssl_lt.core.options import Effect, Flat, option, section
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.engine.plan import FitOptions
@@ -36,7 +36,7 @@ class FinetuneConfig(Generic[LossOptions]):
     (ICML 2022) needs no labels: pretrain.py --plugins bcl.
     """
 
-    options: Flat[LossOptions]
+    options: Flat[LossOptions] = field(metadata={"group": "loss"})
     loss: str = option("la", group="loss")
     """The classification loss, or one with a contrast beside it (scl, bcl, rcl, bcl_rcl ...)."""
     init_from: str = option("auto", effect=Effect.START, group="start")
@@ -48,21 +48,21 @@ class FinetuneConfig(Generic[LossOptions]):
     """Train the classifier alone. The backbone keeps its weights and running statistics."""
     classifier: Literal["linear", "cosine"] = option("linear", group="network")
     """The layer on top of the backbone."""
-    data: Flat[DataOptions] = field(default_factory=DataOptions)
-    model: Flat[ModelOptions] = field(default_factory=ModelOptions)
+    data: Flat[DataOptions] = section("data", DataOptions)
+    model: Flat[ModelOptions] = section("network", ModelOptions)
     augment: Literal["weak", "autoaugment"] = option("weak", group="views")
     """Augmentation of the classified image: weak (crop and flip), or autoaugment (also Cutout on
     small images). Compare only runs that are augmented alike."""
-    view: ViewOptions = field(default_factory=ViewOptions)
-    fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=20))
-    optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.1))
-    rates: Flat[RateOptions] = field(default_factory=RateOptions)
-    schedule: Flat[ScheduleOptions] = field(default_factory=ScheduleOptions)
-    weights: Flat[ReweightOptions] = field(default_factory=ReweightOptions)
-    sampling: Flat[SamplerOptions] = field(default_factory=SamplerOptions)
-    meta: MetaSamplerOptions = field(default_factory=MetaSamplerOptions)
-    ensemble: Flat[ExpertOptions] = field(default_factory=ExpertOptions)
-    series: Flat[SeriesOptions] = field(default_factory=SeriesOptions)
+    view: ViewOptions = section("views", ViewOptions)
+    fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=20))
+    optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=0.1))
+    rates: Flat[RateOptions] = section("training", RateOptions)
+    schedule: Flat[ScheduleOptions] = section("training", ScheduleOptions)
+    weights: Flat[ReweightOptions] = section("class balance", ReweightOptions)
+    sampling: Flat[SamplerOptions] = section("class balance", SamplerOptions)
+    meta: MetaSamplerOptions = section("class balance", MetaSamplerOptions)
+    ensemble: Flat[ExpertOptions] = section("experts", ExpertOptions)
+    series: Flat[SeriesOptions] = section("several runs", SeriesOptions)
     hold_out: float = option(0.0, page="all", group="data")
     """Fraction of each class held out from training and used only by --compression to find
     under-performing classes. 0: the validation images (--val-data), otherwise the training
@@ -70,7 +70,7 @@ class FinetuneConfig(Generic[LossOptions]):
     eval_every: int = option(5, group="monitoring")
     """Measure accuracy every N epochs (0 = off), on the validation set, otherwise on the test
     set."""
-    run: Flat[RunOptions] = field(default_factory=RunOptions)
+    run: Flat[RunOptions] = section("run", RunOptions)
 
     def __post_init__(self) -> None:
         check_loss(self.loss)

@@ -68,10 +68,18 @@ def parse_known(kind: Any, words: Sequence[str], *, default: C) -> Parsed[C]:
     except SystemExit:
         raise ConfigError(_one_line(message.getvalue())) from None
     _check_numbers(to_mapping(config))
-    typed = {word.removeprefix("--").split("=")[0].replace("_", "-") for word in words}
-    known = {flag.name for flag in flags(default)}
-    given = {name for name in known if {name, f"no-{name}"} & typed}
+    values = dict(_name_and_value(word) for word in words if word.startswith("--"))
+    known = {flag.name: flag for flag in flags(default)}
+    given = {name for name in known if {name, f"no-{name}"} & values.keys()}
+    for name in given:
+        if known[name].kind is bool and values.get(name):  # which tyro ignores
+            raise ConfigError(f"--{name}: takes no value; it is --{name} or --no-{name}")
     return Parsed(config, frozenset(given), tuple(rest))
+
+
+def _name_and_value(word: str) -> tuple[str, str]:
+    name, _, value = word.removeprefix("--").partition("=")
+    return name.replace("_", "-"), value
 
 
 def refuse_unknown(rest: Sequence[str], *, known: Iterable[str]) -> None:

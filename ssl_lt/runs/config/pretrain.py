@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.options import Flat, option
+from ssl_lt.core.options import Flat, option, section
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.engine.plan import FitOptions
@@ -36,22 +36,20 @@ class PretrainConfig:
     """How two views are embedded and compared. bcl and gh stand for simclr with that plug-in."""
     plugins: tuple[PluginName, ...] = option((), group="method")
     """Plug-ins that join the method, any with any: bcl (boosted memory), gh (harmonization)."""
-    methods: Flat[MethodOptions] = field(default_factory=MethodOptions)
-    options: Flat[PluginOptions] = field(default_factory=PluginOptions)
-    data: Flat[DataOptions] = field(default_factory=DataOptions)
-    model: Flat[ModelOptions] = field(default_factory=ModelOptions)
-    projector: ProjectorOptions = field(default_factory=ProjectorOptions)
-    view: ViewOptions = field(default_factory=ViewOptions)
-    fit: Flat[FitOptions] = field(default_factory=lambda: FitOptions(epochs=40))
-    optim: Flat[OptimOptions] = field(default_factory=lambda: OptimOptions(lr=0.3))
-    schedule: Flat[ScheduleOptions] = field(
-        default_factory=lambda: ScheduleOptions(warmup_epochs=3)
-    )
+    methods: Flat[MethodOptions] = section("method", MethodOptions)
+    options: Flat[PluginOptions] = section("method", PluginOptions)
+    data: Flat[DataOptions] = section("data", DataOptions)
+    model: Flat[ModelOptions] = section("network", ModelOptions)
+    projector: ProjectorOptions = section("projector", ProjectorOptions)
+    view: ViewOptions = section("views", ViewOptions)
+    fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=40))
+    optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=0.3))
+    schedule: Flat[ScheduleOptions] = section("training", lambda: ScheduleOptions(warmup_epochs=3))
     knn_every: int = option(5, group="monitoring")
     """Run the online check every N epochs (0 = off): the spread of the features, which detects
     collapse, and kNN accuracy if there are labels (on the validation set, otherwise on the test
     set)."""
-    run: Flat[RunOptions] = field(default_factory=RunOptions)
+    run: Flat[RunOptions] = section("run", RunOptions)
 
     def __post_init__(self) -> None:
         check_at_least(self, {"knn_every": 0})
@@ -68,8 +66,12 @@ class PretrainConfig:
         }
 
 
-def spelled_out(config: PretrainConfig) -> PretrainConfig:
+def spelled_out(config: PretrainConfig, *, stored: PretrainConfig | None = None) -> PretrainConfig:
     """`--method bcl` and the like as what they stand for.
+
+    Args:
+        config: as it was asked for.
+        stored: of a run that goes on, whose plug-ins are in `config` unless others were named.
 
     Raises:
         ConfigError: the plug-in that the alias stands for is given, too.
@@ -77,4 +79,7 @@ def spelled_out(config: PretrainConfig) -> PretrainConfig:
     if config.method not in ALIASES:
         return config
     method, implied = ALIASES[config.method]
-    return replace(config, method=method, plugins=(*implied, *config.plugins))
+    plugins = config.plugins
+    if stored is not None and plugins == stored.plugins:
+        plugins = tuple(plugin for plugin in plugins if plugin not in implied)
+    return replace(config, method=method, plugins=(*implied, *plugins))

@@ -15,8 +15,6 @@ class RunOptions:
 
     run_dir: Path | None = option(None, effect=Effect.RUN)
     """Folder of the run. Default: a new one under runs/, named by command, method, data, time."""
-    batch_size: int = option(128, group="training")
-    """Images in a batch, over all processes together."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and the augmentation."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from ssl_lt.core.options import Effect, effect_of
+from ssl_lt.core.options import Effect, effect_of, group_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Flag:
         value: of the instance.
         declared: the field, with what `ssl_lt.core.options.option` put on it.
         owner: the dataclass that declares the field.
+        group: title of its box on the pages of help.
     """
 
     name: str
@@ -34,20 +35,23 @@ class Flag:
     value: Any
     declared: dataclasses.Field[Any]
     owner: type[Any]
+    group: str
 
 
-def flags(config: Any, *, prefix: str = "") -> Iterator[Flag]:
+def flags(config: Any, *, prefix: str = "", group: str = "options") -> Iterator[Flag]:
     """Every option below a dataclass, in the order of declaration."""
     kinds = get_type_hints(type(config), include_extras=True)
     for declared in dataclasses.fields(config):
         kind, value = kinds[declared.name], getattr(config, declared.name)
         name = prefix + declared.name.replace("_", "-")
+        own_group = group_of(declared) or group
         if dataclasses.is_dataclass(value):
             is_flat = get_origin(kind) is Annotated
-            yield from flags(value, prefix=prefix if is_flat else f"{name}.")
+            start = prefix if is_flat else f"{name}."
+            yield from flags(value, prefix=start, group=own_group if is_flat else name)
         else:
             kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-            yield Flag(name, kind, value, declared, type(config))
+            yield Flag(name, kind, value, declared, type(config), own_group)
 
 
 def to_mapping(config: Any, *, skip: Iterable[str] = ()) -> dict[str, Any]:

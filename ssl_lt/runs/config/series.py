@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 
 Stage = Literal["contrast", "classifier", "all"]
 
@@ -18,10 +19,10 @@ class SeriesOptions:
     """Train once with each and report mean and standard deviation; none: --seed alone."""
     compare_scratch: bool = False
     """Also train from scratch with the same budget, and report which classes gained and lost."""
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[Stage, ...] = option((), page="all")
     """Train one after the other: contrast (no classifier yet), classifier (on the frozen backbone;
     logit adjustment, where the loss is more than a classification), all (what the loss says)."""
-    stage_epochs: tuple[int, ...] = ()
+    stage_epochs: tuple[int, ...] = option((), page="all")
     """Epochs of each stage; none: --epochs each."""
 
     def __post_init__(self) -> None:

@@ -113,7 +113,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
     config, accelerator, data = training.config, run.accelerator, training.data
     folder = run.resumed or start_run(run.path, config, run.data, accelerator, verb=training.verb)
     with nullcontext() if run.resumed else run_lock(folder):  # `opened` holds that of a resumed one
-        start = describe_start(folder, data, config.run.batch_size, accelerator)
+        start = describe_start(folder, data, config.fit.batch_size, accelerator)
         accelerator.print(start, flush=True)
         fit(
             training.task,

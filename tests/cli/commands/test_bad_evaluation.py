@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.report.records.results import read_results
-from tests.cli.commands import TINY, call, refuses, succeed
+from tests.toolbox import TINY, call, refuses, succeed
 
 DATA, CHECKPOINT = 3, 4
 WORDS = [*TINY, "--batch-size", "4", "--image-size", "24", "--knn-every", "0"]

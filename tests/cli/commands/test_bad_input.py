@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.commands import TINY, call, snapshot
+from tests.toolbox import TINY, call, snapshot
 
 CONFIG, DATA, CHECKPOINT = 2, 3, 4
 

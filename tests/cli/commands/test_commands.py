@@ -15,7 +15,7 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import load_backbone_weights
-from tests.cli.commands import TINY, call, snapshot, succeed
+from tests.toolbox import TINY, call, snapshot, succeed
 
 
 def test_a_run_folder_has_what_it_should(finished):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.commands import call, refuses, succeed
 from tests.report.browser import look
+from tests.toolbox import call, refuses, succeed
 
 CONFIG, DATA = 2, 3
 

@@ -20,8 +20,8 @@ from PIL import Image
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
 from ssl_lt.data.tables.parquet import open_packed
-from tests.cli.commands import call, refuses, succeed
 from tests.faults.process import Command
+from tests.toolbox import call, refuses, succeed
 
 CONFIG, DATA, DISK = 2, 3, 7
 SMALL = ("--images-per-shard", "200")

@@ -18,7 +18,7 @@ from ssl_lt.data.sources.registry import open_source
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.data.splits.test_split import choose_test
 from ssl_lt.data.tables.look import scan
-from tests.cli.commands import TINY, refuses, succeed
+from tests.toolbox import TINY, refuses, succeed
 
 CONFIG, DATA = 2, 3
 SMALLEST = 144  # training images of the smallest class of digits

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from ssl_lt.cli.commands import export
 from ssl_lt.core.errors import NumericError
 from ssl_lt.models.export import check_same, reloaded
-from tests.cli.commands import TINY, call, refuses, snapshot, succeed
+from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
 CONFIG, CHECKPOINT, NOT_FINITE = 2, 4, 5
 NEEDS_ONNX = pytest.mark.skipif(

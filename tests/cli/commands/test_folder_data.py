@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from tests.cli.commands import TINY, refuses, succeed
+from tests.toolbox import TINY, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32"]
 

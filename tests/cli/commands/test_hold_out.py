@@ -14,7 +14,7 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.evaluate.features.embed import accuracy_on
 from ssl_lt.runs.config.yaml_file import read_yaml
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 SMALL = [*TINY, "--hidden-dim", "16", "--output-dim", "8", "--init-from", "scratch"]
 COMPRESSED = [*SMALL, "--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]

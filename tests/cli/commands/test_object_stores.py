@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from tests.cli.commands import TINY, call, refuses, succeed
 from tests.data.bucket import Walked, use_bucket
+from tests.toolbox import TINY, call, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32"]
 

@@ -16,7 +16,7 @@ from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.runs.config.yaml_file import read_yaml
-from tests.cli.commands import TINY, refuses, succeed
+from tests.toolbox import TINY, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "32", "--image-size", "32"]
 COUNTS = {"train": (400, 300, 220, 170, 130, 110, 90, 75, 60, 45), "test": (40,) * 10}

@@ -12,7 +12,7 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.picture_records import read_pictures
 from ssl_lt.evaluate.pictures import write_pictures
-from tests.cli.commands import call
+from tests.toolbox import call
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.features.feature_file import store_features
 from ssl_lt.evaluate.protocol_options import ProtocolOptions
-from tests.cli.commands import TINY, call, succeed
+from tests.toolbox import TINY, call, succeed
 
 ALL = shlex.split(
     "--knn-k 5 20 --knn-vote weighted plain balanced --knn-index ivf --probe lbfgs sdclr "

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.report.records.results import read_results
-from tests.cli.commands import refuses, succeed
+from tests.toolbox import refuses, succeed
 
 ALL = {
     "cRT", "LWS", "tau-norm", "NCM", "COG", "SMOTE", "post-hoc LA", "threshold moving",

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from ssl_lt.evaluate.tail import rarities
-from tests.cli.commands import TINY, refuses, succeed
+from tests.toolbox import TINY, refuses, succeed
 
 CONFIG, DATA = 2, 3
 

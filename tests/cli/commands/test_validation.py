@@ -16,7 +16,7 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from ssl_lt.runs.config.yaml_file import read_yaml
-from tests.cli.commands import TINY, call, refuses, succeed
+from tests.toolbox import TINY, call, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--init-from", "scratch"]
 COMPRESSED = ["--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]
@@ -176,7 +176,7 @@ def test_a_folder_with_three_parts_and_what_inspection_says_of_it(lists, empty):
         )
     )
     assert [(bad.part, bad.row) for bad in data.bad_images] == [("validation", 1)]
-    assert len(data.validation()) == len(data.watched()) == 3
+    assert len(data.validation()) == len(data.monitor_set()) == 3
     words = " ".join([*WORDS, *COMPRESSED, "--hold-out 0.25 --data folder:photos"])
     refuses(
         *("finetune", empty, f"{words} --bad-images skip", 2),
@@ -203,7 +203,7 @@ def test_the_data_is_the_same_without_them(lists):
         open_data(replace(options, val_data=val)) for val in (None, f"list:{lists}/held.txt")
     )
     assert plain.validation() is None
-    assert plain.watched() is plain.test()
+    assert plain.monitor_set() is plain.test()
     assert plain.sha256 == plain.train_sha256 == other.train_sha256 != other.sha256
     assert plain.split.sha256 == other.split.sha256
     assert plain.test_sha256 == other.test_sha256

@@ -10,7 +10,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.types import Batch
 from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.registry import STEPS
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.elm import ElmOptions
 from ssl_lt.losses.embedding_margin import embedding_margin
 from ssl_lt.losses.labelled_rows import labelled_rows
@@ -40,7 +40,7 @@ def task(**options):
         train_features=None,
         seed=3,
     )
-    return STEPS["elm"].build(parts, ElmOptions(**options)).double()
+    return LOSSES["elm"].task(parts, ElmOptions(**options)).double()
 
 
 def test_the_loss_is_the_sum_of_its_equations():

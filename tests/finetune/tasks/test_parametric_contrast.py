@@ -18,10 +18,10 @@ from ssl_lt.engine.fit import fit
 from ssl_lt.engine.optim import OptimOptions, parameter_groups
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.models.batch_norm import synchronised
-from tests.cli.commands import TINY, succeed
 from tests.distributed.pool import run_on_two
 from tests.engine.tiny import TinyLoader, plan
 from tests.finetune import toy, toy_steps
+from tests.toolbox import TINY, succeed
 
 NAMES = ["paco", "gpaco"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6, "check_dtype": False}  # losses are taken in float32

@@ -4,17 +4,18 @@ import os
 import re
 
 import pytest
-from ssl_lt.cli.config.parse import write_config
 
 from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.runs.config.stored import write_config
 from ssl_lt.runs.life import find as runs
-from tests.cli.commands import TINY, call, snapshot
+from tests.configs import pretraining
+from tests.toolbox import TINY, call, snapshot
 
 
 def make(path, verb="pretrain", *, second=0):
     path.mkdir(parents=True)
-    write_config(path / "config.yaml", pretrain.default("simclr", []), verb=verb, command="")
+    write_config(path / "config.yaml", pretraining(), verb=verb, command="")
     os.utime(path / "config.yaml", (1000 + second, 1000 + second))
     return path
 
@@ -38,25 +39,23 @@ def test_the_newest_run_of_a_verb(empty):
     assert runs.newest_run(["pretrain", "finetune"]).path.name == "f"
 
 
-@pytest.mark.parametrize("words", [["--resume"], ["--resume", "auto"]])
-def test_bare_resume_is_the_newest_run_of_its_verb(empty, words):
+@pytest.mark.parametrize("values", [(), ("auto",)])
+def test_bare_resume_is_the_newest_run_of_its_verb(empty, values):
     with pytest.raises(ConfigError, match="--resume: no pretrain run under runs/"):
-        runs.take_resume(list(words), "pretrain")
+        runs.run_to_resume(values, "pretrain")
     make(empty / "runs" / "a")
     make(empty / "runs" / "b", "finetune", second=5)
-    left = ["--epochs", "3", *words, "--seed", "1"]
-    assert runs.take_resume(left, "pretrain").path.name == "a"
-    assert left == ["--epochs", "3", "--seed", "1"]
+    assert runs.run_to_resume(values, "pretrain").path.name == "a"
 
 
 def test_resume_of_a_path(empty):
     make(empty / "here")
-    assert runs.take_resume(["--resume", "here"], "pretrain").path.name == "here"
-    assert runs.take_resume(["--seed", "1"], "pretrain") is None
+    assert runs.run_to_resume(("here",), "pretrain").path.name == "here"
+    assert runs.run_to_resume(None, "pretrain") is None
     with pytest.raises(ConfigError, match="--resume: here is a pretrain run, not a finetune run"):
-        runs.take_resume(["--resume", "here"], "finetune")
+        runs.run_to_resume(("here",), "finetune")
     with pytest.raises(ConfigError, match="nowhere: not a run folder"):
-        runs.take_resume(["--resume", "nowhere"], "finetune")
+        runs.run_to_resume(("nowhere",), "finetune")
 
 
 @pytest.mark.parametrize(
@@ -75,8 +74,8 @@ def test_a_changed_field_is_refused_with_both_values(finished, words, field, ask
     outcome = call("pretrain", "--resume", finished.pretrained, *words.split())
     assert outcome.code == 2
     assert len(outcome.err) == 1
-    assert outcome.err[0].startswith(f"error: --{field}: {asked} was asked for")
-    assert f"was started with {was};" in outcome.err[0]
+    assert outcome.err[0].startswith(f"error: {finished.pretrained}: --{field} {asked} (was {was})")
+    assert outcome.err[0].endswith("a resumed run keeps its configuration")
     assert snapshot(finished.pretrained) == before
 
 
@@ -93,13 +92,11 @@ def test_harmless_fields_and_the_same_command_again_are_allowed(finished, tmp_pa
 
 def test_the_alias_a_run_was_started_with_may_be_repeated(empty):
     make(empty / "run")
-    write_config(
-        empty / "run/config.yaml", pretrain.default("bcl", []), verb="pretrain", command=""
-    )
-    run = runs.open_run_folder(empty / "run")
-    assert pretrain.read_config(["--method", "bcl"], run).plugins == ("bcl",)
+    write_config(empty / "run/config.yaml", pretraining("bcl"), verb="pretrain", command="")
+    config, run = pretrain.read(["--method", "bcl", "--resume", "run"])
+    assert (config.plugins, run.path.name) == (("bcl",), "run")
     with pytest.raises(ConfigError, match="--plugins"):
-        pretrain.read_config(["--method", "gh"], run)
+        pretrain.read(["--method", "gh", "--resume", "run"])
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import TINY, succeed
+from tests.toolbox import TINY, succeed
 
 
 @dataclass(frozen=True)

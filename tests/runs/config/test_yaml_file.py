@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.runs.config.yaml_file import read_yaml, write_yaml
+from ssl_lt.runs.config.yaml_file import as_words, read_yaml, write_yaml
 
 
 def read(tmp_path, text):
@@ -19,13 +19,15 @@ def read(tmp_path, text):
     [
         ("1e-3", 1e-3),
         ("1E3", 1000.0),
-        (".5e2", 50.0),
         ("-5e-4", -5e-4),
         ("3", 3),
         ("-1_000", -1000),
         ("'010'", "010"),
         ("0.5", 0.5),
-        ("no", False),
+        ("no", "no"),
+        ("010", 10),
+        ("1:30", "1:30"),
+        ("true", True),
         ("null", None),
         ("1e-3x", "1e-3x"),
         ("folder:a/b", "folder:a/b"),
@@ -51,28 +53,21 @@ def test_an_empty_file_says_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("lr: 1\nseed: 2\nlr: 3\n", "line 3: key 'lr' appears twice"),
-        ("gh:\n  clusters: 1\n  clusters: 2\n", "line 3: key 'clusters' appears twice"),
+        ("lr: 1\nseed: 2\nlr: 3\n", 'line 3: found duplicate key "lr"'),
+        ("gh:\n  clusters: 1\n  clusters: 2\n", 'line 3: found duplicate key "clusters"'),
         ("batch-size: 1\nbatch_size: 2\n", "'batch-size' appears twice, in two spellings"),
         ("gh: {clusters: 1}\ngh.clusters: 2\n", "'gh.clusters' appears twice, in two spellings"),
-        ("a: !!python/object/apply:os.system ['true']\n", "line 1: tag .*tags are not read"),
-        ("a: !!int x\n", "line 1: tag .*tags are not read"),
-        ("a: &x 1\nb: *x\n", "line 2: aliases are not read"),
-        ("[a]: 1\n", "line 1: a key is not a word"),
-        ("? {a: b}\n: 1\n", "line 1: a key is not a word"),
+        (
+            "a: !!python/object/apply:os.system ['true']\n",
+            "line 1: could not determine",
+        ),
         ("a: 2001-99-99\n", "month must be in"),
         ("a: [1\n", "line 2: "),
         ("a: b: c\n", "line 1: mapping values"),
         ("- a\n", "not a list of `key: value`"),
         ("just words\n", "not a list of `key: value`"),
         (b"a: \xff\n", "codec can't decode"),
-        ("a: \0\n", "unacceptable character"),
-        ("[" * 10_000, "line 1: nested too deeply"),
-        ("a: 1 # " + "x" * (1 << 16), "more than 65536 bytes"),
-        ("a: 010\n", "line 1: '010' is no plain number"),
-        ("a: 0x10\n", "line 1: '0x10' is no plain number"),
-        ("a: 1:30\n", "line 1: '1:30' is no plain number"),
-        ("a: 1:30.5\n", "line 1: '1:30.5' is no plain number"),
+        ("a: \0\n", "unacceptable|special characters"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, says):
@@ -103,3 +98,16 @@ def test_what_is_written_is_read_back(tmp_path_factory, value):
     found = read_yaml(path)
     assert found == {"k": value}
     assert repr(found["k"]) == repr(value)  # 1 and 1.0 and True are equal, and not the same
+
+
+def test_values_become_what_a_user_would_type():
+    values = {
+        "lr": -0.5,
+        "plugins": ["bcl", "gh"],
+        "nesterov": True,
+        "download": False,
+        "width": None,
+    }
+    assert as_words(values) == [
+        "--lr=-0.5", "--plugins", "bcl", "gh", "--nesterov", "--no-download", "--width=None",
+    ]  # fmt: skip
