@@ -195,7 +195,7 @@ def test_the_console_script_ends_with_the_code(empty):
 
     for words, code, says in (
         (["--help"], 0, ""),
-        (["trains"], 2, "error: unknown command 'trains'; see ssl-lt --help"),
+        (["trains"], 2, "error: unknown command 'trains', did you mean retrain? See ssl-lt --help"),
         (["pretrain", "--epoch", "1"], 2, "error: unknown flag --epoch; did you mean --epochs?"),
     ):
         found = run(*words)

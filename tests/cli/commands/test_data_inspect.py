@@ -124,7 +124,7 @@ refused = partial(refuses, "data")
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ("look digits", CONFIG, "data: unknown command 'look', did you mean"),
+        ("look digits", CONFIG, "unknown command 'look', did you mean"),
         ("inspect digitz", CONFIG, "--data digitz: unknown, did you mean digits?"),
         ("inspect digits --data digits", CONFIG, "--data: digits is the data already"),
         ("inspect digits --outputs x", CONFIG, "unknown flag --outputs; did you mean --output?"),

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from ssl_lt.cli.commands import export
+from ssl_lt.runs import export
 from ssl_lt.core.errors import NumericError
 from ssl_lt.models.export import check_same, reloaded
 from tests.toolbox import TINY, call, refuses, snapshot, succeed

@@ -138,7 +138,7 @@ def test_a_run_that_goes_on_finds_the_same_images(runs, lists, empty):
     shutil.rmtree(empty / "run/exported")
     outcome = call("finetune", "--resume", "run", "--val-data", f"list:{lists}/test.txt")
     assert outcome.code == 2
-    assert "--val-data: " in outcome.err[0]
+    assert "--val-data " in outcome.err[0]
     text = (lists / "held.txt").read_text()
     try:
         (lists / "held.txt").write_text("".join(text.splitlines(keepends=True)[1:]))
