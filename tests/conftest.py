@@ -1,4 +1,4 @@
-"""Where the numbers and pictures beside the project are found; absent, their tests skip."""
+"""Golden numbers, which are part of the project, and CIFAR, which lies beside it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 
 pytest_plugins = ["tests.run_fixtures"]
+
+GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("SSL_LT_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 @pytest.fixture(scope="session")
 def golden():
-    """Loader of golden vectors: golden("pretraining/simclr_ntxent.npz")."""
+    """Loader of golden numbers: golden("pretraining/simclr_ntxent.npz")."""
 
     def load(name: str):
-        path = SHARED / "golden" / name
-        if not path.exists():
-            pytest.skip(f"golden numbers are not here: {path}")
-        return np.load(path, allow_pickle=False)
+        return np.load(GOLDEN / name, allow_pickle=False)
 
     return load
 
@@ -30,5 +29,5 @@ def shared_data() -> Path:
     """Folder with cifar10/ and cifar100/ in parquet."""
     path = SHARED / "data"
     if not path.exists():
-        pytest.skip(f"data is not here: {path}")
+        pytest.skip(f"CIFAR in parquet is not here: {path}")
     return path

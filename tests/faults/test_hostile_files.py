@@ -1,4 +1,4 @@
-"""Rows 13, 24, 27 and 32: files made to do harm are refused, fast, and nothing in them runs."""
+"""Files made to do harm are refused, fast, and nothing in them runs."""
 
 from __future__ import annotations
 

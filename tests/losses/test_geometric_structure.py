@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.evaluate.scores.evaluation import spread
 from ssl_lt.losses import geometric_structure
-from ssl_lt.losses.geometric_structure import simplex_etf, structure_from_gaussian
+from ssl_lt.losses.geometric_structure import simplex_etf, spread, structure_from_gaussian
 
 
 @pytest.fixture(autouse=True)

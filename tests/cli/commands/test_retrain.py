@@ -86,11 +86,11 @@ def test_auto_takes_the_newest_run(runs):
 def test_one_tau_needs_no_held_out_images(runs):
     succeed("retrain", "finetuned", "--classifier", "posthoc", "--taus", "0")
     found = evaluations(runs / "finetuned")
-    assert found["post-hoc LA"].accuracy == found["classifier"].accuracy
-    # Its logits are computed in bf16, these in fp32.
-    assert found["post-hoc LA"].calibration.confidence == pytest.approx(
-        found["classifier"].calibration.confidence, abs=5e-3
-    )
+    same, own = found["post-hoc LA"], found["classifier"]
+    # Where a processor has bf16 its logits are computed in it, those of the other in fp32: of the
+    # 36 images of a class two may be so near a border that they change sides.
+    assert same.accuracy.per_class == pytest.approx(own.accuracy.per_class, abs=0.06)
+    assert same.calibration.confidence == pytest.approx(own.calibration.confidence, abs=5e-3)
     assert "tau 0 as given" in found["post-hoc LA"].note
 
 

@@ -24,7 +24,7 @@ def test_exact_search_is_the_definition():
         F.normalize(queries.features.double(), dim=1) @ F.normalize(bank.features.double(), dim=1).T
     )
     expected, rows = similar.topk(7, dim=1)
-    torch.testing.assert_close(torch.from_numpy(found.similarity).double(), expected)
+    torch.testing.assert_close(torch.from_numpy(found.similarity), expected.float())
     assert torch.equal(torch.from_numpy(found.labels), bank.labels[rows])
     assert found.counts_per_class.tolist() == bank.labels.bincount(minlength=6).tolist()
     assert found.recall is None

@@ -108,8 +108,9 @@ def test_in_ace_an_expert_learns_at_the_pace_of_its_share():
         for part in ("backbone.experts", "classifier.heads"):
             found = dict(made.get_submodule(f"{part}.{e}").named_parameters())
             for name, parameter in equal.get_submodule(f"{part}.{e}").named_parameters():
+                # Losses are taken in float32; the largest gradients are near 0.1.
                 torch.testing.assert_close(
-                    found[name].grad, share * parameter.grad, rtol=1e-5, atol=1e-9
+                    found[name].grad, share * parameter.grad, rtol=1e-5, atol=1e-7
                 )
     assert torch.equal(made.backbone.conv1.weight.grad, equal.backbone.conv1.weight.grad)
 

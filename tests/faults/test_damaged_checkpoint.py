@@ -1,4 +1,4 @@
-"""Rows 10-18: whatever was done to a checkpoint, it is refused and nothing has changed."""
+"""Whatever was done to a checkpoint, it is refused and nothing has changed."""
 
 from __future__ import annotations
 

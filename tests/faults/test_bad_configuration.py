@@ -1,4 +1,4 @@
-"""Rows 30 and 31, and the exit codes: one line that names the field, and nothing was made."""
+"""A configuration with a mistake: one line that names the field, a code, and nothing was made."""
 
 from __future__ import annotations
 

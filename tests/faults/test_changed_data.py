@@ -1,4 +1,4 @@
-"""Rows 23-29: data that is damaged, odd, or no longer what a run was trained on."""
+"""Data that is damaged, odd, or no longer what a run was trained on."""
 
 from __future__ import annotations
 
