@@ -19,9 +19,7 @@ def read(verb: str, words: list[str]) -> Any:
         ConfigError: the command would not start.
     """
     if verb == "pretrain":
-        found = read_config(
-            PretrainConfig, read_words(words, RunFiles()), default=PretrainConfig()
-        )
+        found = read_config(PretrainConfig, read_words(words, RunFiles()), default=PretrainConfig())
         return spelled_out(found)
     if verb == "finetune":
         config, _ = _new(read_words(words, RunFiles()))
@@ -34,7 +32,9 @@ def commands(text: str) -> list[str]:
     """The lines of a document that call one of the three verbs."""
     joined = text.replace("\\\n", " ")
     lines = [line.strip() for line in joined.splitlines()]
-    called = re.compile(r"^(python|accelerate launch|torchrun)\b.*\b(pretrain|finetune|evaluate)\.py")
+    called = re.compile(
+        r"^(python|accelerate launch|torchrun)\b.*\b(pretrain|finetune|evaluate)\.py"
+    )
     return [line for line in lines if called.match(line)]
 
 

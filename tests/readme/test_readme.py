@@ -59,7 +59,9 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch):
     if verb == "finetune" and "--init-from" not in words:
         words += ["--init-from", "scratch"]
     # The run that a document calls NAME is not there: parse what would follow from scratch.
-    words = ["scratch" if word.startswith("runs/") and verb == "finetune" else word for word in words]
+    words = [
+        "scratch" if word.startswith("runs/") and verb == "finetune" else word for word in words
+    ]
     read(verb, words)
 
 
