@@ -280,9 +280,7 @@ def streaming(common: list[str], rounds: int) -> Rows:
     return {"images/s": {**row, "of memory, %": 100 * row["shards"] / row["memory"]}}
 
 
-WHAT = {
-    "throughput": throughput, "methods": methods, "finetune": finetune, "streaming": streaming,
-}  # fmt: skip
+WHAT = {what.__name__: what for what in (throughput, methods, finetune, streaming)}
 
 
 def main() -> None:
@@ -295,8 +293,7 @@ def main() -> None:
         keep_freed_memory()
     common = ["--backbone", arguments.backbone, "--batch-size", str(arguments.batch_size)]
     common += ["--imbalance", "none"]
-    rows = WHAT[arguments.what](common, 1 if arguments.quick else 5)
-    report(rows, json_path=arguments.json)
+    report(WHAT[arguments.what](common, 1 if arguments.quick else 5), json_path=arguments.json)
 
 
 if __name__ == "__main__":
