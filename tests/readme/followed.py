@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# A narrow network on the digits: an epoch takes a second.
-TINY = shlex.split(
-    "--width 4 --batch-size 64 --epochs 1 --warmup-epochs 0 --num-workers 0 --mixed-precision no"
-)
 # A file that is named, and the block of code that says what is in it.
 _BLOCK = re.compile(r"`((?:ssl_lt|tests)/[\w/]+\.py)`[^`]*```(python|diff)\n(.*?)```", re.DOTALL)
 

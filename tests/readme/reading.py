@@ -6,10 +6,9 @@ import re
 import shlex
 from typing import Any
 
-from ssl_lt.cli.commands.finetune import _new
+from ssl_lt.cli.commands import finetune, pretrain
 from ssl_lt.cli.config.command_line import Files, RunFiles, read_config, read_words
 from ssl_lt.runs.config.evaluate import EvaluateConfig
-from ssl_lt.runs.config.pretrain import PretrainConfig, spelled_out
 
 
 def read(verb: str, words: list[str]) -> Any:
@@ -19,11 +18,9 @@ def read(verb: str, words: list[str]) -> Any:
         ConfigError: the command would not start.
     """
     if verb == "pretrain":
-        found = read_config(PretrainConfig, read_words(words, RunFiles()), default=PretrainConfig())
-        return spelled_out(found)
+        return pretrain.read(words)[0]
     if verb == "finetune":
-        config, _ = _new(read_words(words, RunFiles()))
-        return config
+        return finetune.read_new(read_words(words, RunFiles()))[0]
     assert verb == "evaluate"
     return read_config(EvaluateConfig, read_words(words, Files()), default=EvaluateConfig())
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.readme.followed import TINY, Copy, changed
+from tests.readme.followed import Copy, changed
+from tests.toolbox import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SCRATCH = [*TINY, "--init-from", "scratch", "--eval-every", "0", "--log-every", "1"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.readme.followed import TINY, Copy
+from tests.readme.followed import Copy
+from tests.toolbox import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
