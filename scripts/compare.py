@@ -52,6 +52,7 @@ class Row:
 
     name: str
     seed: int
+    recipes: Sequence[str]
     flags: Mapping[str, Any]
     evaluate: Mapping[str, Any] | None
     retrain: bool
@@ -113,14 +114,15 @@ def read_row(
     """One entry of the list at one seed."""
     recipes = [str(ROOT / f"configs/{verb}/{name}.yaml") for name in row.get("config", ())]
     flags = {
-        **({"config": recipes} if recipes else {}),
         **row.get("flags", {}),
         **added,
         "seed": seed,
         "run-dir": str(output / slug(row["name"], seed)),
     }
     folder = Path(flags["run-dir"])
-    return Row(row["name"], seed, flags, row["evaluate"], row.get("retrain", False), folder)
+    return Row(
+        row["name"], seed, recipes, flags, row["evaluate"], row.get("retrain", False), folder
+    )
 
 
 def slug(name: str, seed: int) -> str:
@@ -139,7 +141,7 @@ def run(row: Row, verb: str) -> int:
         if (row.folder / "config.yaml").is_file():
             command = [f"{verb}.py", "--resume", str(row.folder)]
         else:
-            command = [f"{verb}.py", *words(row.flags)]
+            command = [f"{verb}.py", *files(row.recipes), *words(row.flags)]
         code = call(command)
         if code:
             return code
@@ -156,6 +158,11 @@ def run_of(row: Row) -> RunFolder:
     """The run that a row is judged by: where it has stages, the last of them."""
     members = sorted(path.parent for path in row.folder.glob("*/config.yaml"))
     return RunFolder(members[-1] if members else row.folder)
+
+
+def files(recipes: Sequence[str]) -> list[str]:
+    """Recipes as they are typed: later ones win."""
+    return [word for recipe in recipes for word in ("--config", recipe)]
 
 
 def words(flags: Mapping[str, Any]) -> list[str]:

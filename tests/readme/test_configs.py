@@ -8,10 +8,9 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ssl_lt.cli.commands import pretrain
-from ssl_lt.runs.config import finetune as finetune_config
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.yaml_file import read_yaml
+from tests.readme.reading import read
 
 ROOT = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(
@@ -19,24 +18,24 @@ RECIPES = sorted(
 )
 SHARED = ("cifar100_lt", "shelf")
 LAPTOP = [p for p in RECIPES if p.parent.name == "laptop" and p.stem not in SHARED]
+GPUS_OF_MACHINE = {"1_gpu": 1, "8_gpus": 8, "2_nodes": 8, "cpu": 1}
 
 
 def name(path):
     return str(path.relative_to(ROOT))
 
 
-def parsed(verb, *files):
-    """Flag name -> value of the configuration that a command would start with."""
-    words = [word for file in files for word in ("--config", str(file))]
-    if verb == "pretrain":
-        return to_mapping(pretrain.read_config(words, None))
-    # Without a run to start from, which a recipe leaves open.
-    config, _ = finetune_config.read_config([*words, "--init-from", "scratch"], None)
-    return to_mapping(config)
-
-
 def verb_of(path):
     return path.relative_to(ROOT).parts[0]
+
+
+def parsed(*files):
+    """Flag name -> value of the configuration that a command would start with."""
+    words = [word for file in files for word in ("--config", str(file))]
+    verb = verb_of(files[0])
+    # Without a run to start from, which a recipe leaves open.
+    start = ["--init-from", "scratch"] if verb == "finetune" else []
+    return to_mapping(read(verb, [*words, *start]))
 
 
 def assert_says(found, *files):
@@ -49,19 +48,19 @@ def assert_says(found, *files):
 
 
 def test_there_are_recipes():
-    assert {verb_of(path) for path in RECIPES} >= {"pretrain"}
+    assert {verb_of(path) for path in RECIPES} == {"pretrain", "finetune"}
     assert len(LAPTOP) >= 7
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name)
 def test_a_recipe_parses_alone(path):
-    assert_says(parsed(verb_of(path), path), path)
+    assert_says(parsed(path), path)
 
 
 @pytest.mark.parametrize("path", LAPTOP, ids=name)
 def test_a_laptop_recipe_parses_after_what_they_share(path):
     shared = path.with_name("cifar100_lt.yaml")
-    found = parsed(verb_of(path), shared, path)
+    found = parsed(shared, path)
     assert_says(found, shared, path)
     assert (found["data"], found["imbalance-factor"]) == ("cifar100", 100)
 
@@ -72,8 +71,5 @@ def test_a_launch_file_loads(path):
     content = yaml.safe_load(path.read_text())
     assert config.num_processes == content["num_processes"] >= 1
     assert str(config.mixed_precision) == "no"  # --mixed-precision decides
-    gpus_of_machine = {"1_gpu": 1, "8_gpus": 8, "2_nodes": 8, "cpu": 1, "fsdp": 8, "zero": 8}[
-        path.stem
-    ]
-    assert config.num_processes == gpus_of_machine * config.num_machines
+    assert config.num_processes == GPUS_OF_MACHINE[path.stem] * config.num_machines
     assert config.use_cpu == (path.stem == "cpu")

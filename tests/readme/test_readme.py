@@ -1,63 +1,87 @@
-"""What README tells people to type is understood, and the files it names are there."""
+"""What the documents tell people to type is understood, and the files they name are there."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from ssl_lt.cli.config.parse import parse, read_configs, split_arguments
 
-from ssl_lt.cli.commands import pretrain
-from ssl_lt.runs.config import finetune as finetune_config
-from ssl_lt.runs.config.evaluate import EvaluateConfig
-from ssl_lt.runs.life.find import take_resume
+from ssl_lt.core.errors import ConfigError
+from tests.readme.reading import commands, read, split_command
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.S)).replace("\\\n", " ")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
 COMMANDS = [
-    line for line in BLOCKS.splitlines() if re.search(r"(pretrain|finetune|evaluate)\.py", line)
+    pytest.param(command, id=f"{name}: {command}")
+    for name, text in DOCUMENTS.items()
+    for command in dict.fromkeys(commands(text))
 ]
+LINKS = sorted(
+    {
+        (name, link)
+        for name, text in DOCUMENTS.items()
+        for link in re.findall(r"\]\(([\w./]+)(?:#[\w-]+)?\)", text)
+    }
+)
+SCRIPTS = sorted(
+    {
+        script
+        for text in DOCUMENTS.values()
+        for script in re.findall(r"(?:scripts|benchmarks|configs|tests|ssl_lt)/[\w/.]+\w", text)
+    }
+)
+# What a reader of docs/adding_*.md writes, a folder of several recipes, what a run writes.
+WRITTEN_BY_THE_READER = re.compile(r"poly|align|NAME|configs/finetune/$")
 
 
-def words_of(command):
-    typed = shlex.split(command, comments=True)
-    script = next(i for i, word in enumerate(typed) if word.endswith(".py"))
-    return typed[script], split_arguments(typed[script + 1 :])
-
-
-def test_readme_has_the_commands():
-    scripts = {words_of(command)[0] for command in COMMANDS}
-    assert {"pretrain.py", "finetune.py", "evaluate.py"} <= scripts
+def test_readme_is_short_and_has_the_three_verbs():
+    assert len(README.splitlines()) <= 150
+    assert {split_command(command)[0] for command in commands(README)} == {
+        "pretrain",
+        "finetune",
+        "evaluate",
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("my.yaml").write_text("lr: 0.1\n")
-    # A run to start from and to resume, as far as reading the command line goes.
-    script, words = words_of(command)
-    if "--resume" in words:
-        with pytest.raises(ValueError, match="--resume: no pretrain run"):
-            take_resume(words, "pretrain")
-    elif script == "pretrain.py":
-        pretrain.read_config(words, None)
-    elif script == "finetune.py":
-        # The run that README calls NAME is not there: parse what would follow from scratch.
-        if "runs/NAME" in words:
-            words[words.index("runs/NAME")] = "scratch"
-        finetune_config.read_config(words, None)
-    elif script == "evaluate.py":
-        parse(EvaluateConfig(), words, read_configs(words), prog="")
-    else:
-        assert (ROOT / script).is_file()
+    (tmp_path / "my.yaml").write_text("lr: 0.1\n")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    verb, words = split_command(command)
+    # Braces and DATA stand for several files and for a folder of the reader.
+    words = [re.sub(r"\{(\w+)[\w,]*\}", r"\1", word) for word in words]
+    if "--resume" in words:  # of no run that is here, as far as reading the command line goes
+        words = words[: words.index("--resume")]
+    if verb == "finetune" and "--init-from" not in words:
+        words += ["--init-from", "scratch"]
+    # The run that a document calls NAME is not there: parse what would follow from scratch.
+    words = [
+        "scratch" if word.startswith("runs/") and verb == "finetune" else word for word in words
+    ]
+    read(verb, words)
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\((docs/[a-z_]+\.md)\)", README))))
-def test_every_document_is_there(name):
-    assert (ROOT / name).is_file()
+def test_a_wrong_flag_would_be_found():
+    with pytest.raises(ConfigError, match="prune-ratio"):
+        read("pretrain", ["--prune-ratio", "0.9"])
+
+
+@pytest.mark.parametrize(("name", "link"), LINKS)
+def test_every_document_is_there(name, link):
+    folder = ROOT if name == "README.md" else ROOT / "docs"
+    assert (folder / link).is_file()
+
+
+@pytest.mark.parametrize("path", SCRIPTS)
+def test_every_file_that_is_named_is_there(path):
+    if not WRITTEN_BY_THE_READER.search(path):
+        assert (ROOT / path).exists()
 
 
 @pytest.mark.parametrize("name", ["scripts/quickstart", "scripts/test", "scripts/setup", ".ci/run"])

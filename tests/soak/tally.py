@@ -1,4 +1,4 @@
-"""What a soak has done so far, kept on the disk and shown as a table; for soak.py."""
+"""What a soak has done so far, kept on the disk and shown as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two finished runs of the same configuration, held against each other bit for bit; for soak.py."""
+"""Two finished runs of the same configuration, held against each other bit for bit."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ end is compared with the undisturbed one, bit for bit: weights, optimiser, memor
 metrics.jsonl (none lost, none twice), scores, the exported network, and no file left over. Then the
 next run begins. A soak that was itself ended goes on where it was: everything is in --output.
 
+    python -m tests.soak.soak --kills 300
+
 Exit code: 0 all the same, 1 a difference, or a life that ended as none should.
 """
 
@@ -31,11 +33,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from soak_compare import differences, newest_step, number_of_lines
-from soak_tally import Tally, table
 
 from ssl_lt.cli.main import run_verb
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from tests.soak.compare import differences, newest_step, number_of_lines
+from tests.soak.tally import Tally, table
 
 # Two branches, a memory, a class prior: all that a checkpoint can hold. Lines and checkpoints fall
 # on different steps, so that some checkpoints hold sums of a line that is not written yet.

@@ -14,16 +14,9 @@ import pytest
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.faults.tiny_runs import train
+from tests.soak.compare import differences
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-@pytest.fixture
-def differences(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    from soak_compare import differences
-
-    return differences
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +64,7 @@ def leave_something(run):
     "damage",
     [lose_a_line, double_a_line, swap_lines, change_the_last_bit_of_a_weight, leave_something],
 )
-def test_any_difference_is_found(run, tmp_path, damage, differences):
+def test_any_difference_is_found(run, tmp_path, damage):
     copy = RunFolder(shutil.copytree(run, tmp_path / "copy"))
     assert differences(copy, RunFolder(run)) == []
     expected = damage(copy)
@@ -80,12 +73,12 @@ def test_any_difference_is_found(run, tmp_path, damage, differences):
 
 @pytest.mark.slow
 def test_a_short_soak_ends_as_an_undisturbed_run(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "soak.py"), "--epochs", "2", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.soak.soak", "--epochs", "2", "--output", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def soak(kills):
         return subprocess.run(
-            [*command, "--kills", str(kills)],
+            [*command, "--kills", str(kills)], cwd=ROOT,
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
 

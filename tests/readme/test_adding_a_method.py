@@ -1,0 +1,37 @@
+"""The document on adding a pretraining method is followed to the letter."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.readme.followed import Copy
+from tests.toolbox import TINY
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return Copy("adding_a_method.md", tmp_path_factory.mktemp("method"))
+
+
+def test_two_files_and_one_entry(copy):
+    assert copy.written == ["ssl_lt/pretrain/align.py", "tests/pretrain/test_align.py"]
+    assert copy.changed == ["ssl_lt/pretrain/registry.py"]
+
+
+def test_it_passes_the_tests_of_all_methods(copy):
+    copy.pytest("tests/pretrain/test_align.py")
+    copy.pytest("tests/pretrain/test_combinations.py", "-n", "0", "-k", "align")
+
+
+def test_its_kernels_are_recorded(copy):
+    copy.pytest("tests/engine/test_step_counts.py", "--update-counts", "-k", "align or recorded")
+    copy.pytest("tests/engine/test_step_counts.py", "-k", "align or recorded")
+
+
+def test_it_trains_with_its_flag(copy):
+    words = ["--method", "align", "--align.weight", "0.5", "--plugins", "bcl", "--knn-every", "0"]
+    copy.run("-m", "ssl_lt", "pretrain", *TINY, *words, "--run-dir", "run")
+    assert "align.weight: 0.5" in (copy.place / "run" / "config.yaml").read_text()
+    assert "--align.weight" in copy.run("-m", "ssl_lt", "pretrain", "--help-all")
