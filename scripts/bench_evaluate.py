@@ -57,7 +57,7 @@ def of_runs(runs: list[str], data_root: Path | None) -> tuple[Features, Features
     for name in runs:
         run = open_saved_run(name, data_root=data_root, num_workers=0, verb="evaluation")
         network = load_network(run).backbone.to(memory_format=torch.channels_last)
-        tables = (run.data.decoded(run.data.whole), run.test)
+        tables = (run.data.decoded(run.data.full_train_set), run.test)
         train, test = (features_of(network, t, run.data, precision="auto") for t in tables)
         parts.append((train, test))
     trains, tests = zip(*parts, strict=True)

@@ -44,13 +44,13 @@ from torchvision.transforms import InterpolationMode, v2
 
 from ssl_lt.augment.views import LARGE_IMAGE_VIEW, ContrastiveView, WorkerCrop
 from ssl_lt.core.random import sample_keys
-from ssl_lt.data.images import crops
+from ssl_lt.data.images.decode import EncodedImage
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
-from ssl_lt.data.tables.table import FileTable
+from ssl_lt.data.tables.files import FileTable
 from ssl_lt.engine.allocator import keep_freed_memory
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -171,7 +171,7 @@ def our_views(photographs: Photographs, *, on_device: bool) -> None:
 
 def our_views_without_draft(photographs: Photographs) -> None:
     """The same, but every JPEG is decoded in full."""
-    with mock.patch.object(crops, "_SHRINKS", ()):
+    with mock.patch.object(EncodedImage, "decode_half", EncodedImage.decode):
         our_views(photographs, on_device=True)
 
 

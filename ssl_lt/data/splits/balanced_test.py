@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.curate.inspection import Look
+from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.long_tail import subsample
 
 Rows = NDArray[np.int64]
 
 
-def number_contents(parts: Sequence[Sequence[Look]]) -> list[Rows]:
+def number_contents(parts: Sequence[Sequence[ImageStats]]) -> list[Rows]:
     """A number for each picture of each part: the same for equal pixels, -1 for unreadable ones."""
     numbers: dict[str, int] = {}
 
-    def number(look: Look) -> int:
-        return numbers.setdefault(look.content, len(numbers)) if look.content else -1
+    def number(image: ImageStats) -> int:
+        return numbers.setdefault(image.content, len(numbers)) if image.content else -1
 
-    return [np.array([number(look) for look in part], dtype=np.int64) for part in parts]
+    return [np.array([number(image) for image in part], dtype=np.int64) for part in parts]
 
 
 def balanced_test(
