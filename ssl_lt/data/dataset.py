@@ -142,7 +142,7 @@ class SplitFiles:
     Attributes:
         train: rows that are trained on.
         test: rows that are tested on; the file need not exist.
-        bad_images: images that were left out; likewise.
+        bad_images: images that were left out; the file need not exist.
     """
 
     train: Path
@@ -215,7 +215,7 @@ def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable 
 def hold_out(data: Data, share: float) -> tuple[Data, ImageTable]:
     """What is left to train on, and what is held out.
 
-    Which images is a function of the split: a run that goes on, or is judged, finds the same.
+    Which images is a function of the split: a run that goes on, or is evaluated, finds the same.
 
     Args:
         data: with labels.

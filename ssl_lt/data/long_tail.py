@@ -128,8 +128,8 @@ class Groups:
     Attributes:
         rule: what every table that shows the groups prints.
         many: class numbers, ascending; any group may be empty.
-        medium: likewise.
-        few: likewise.
+        medium: class numbers, ascending.
+        few: class numbers, ascending.
     """
 
     rule: str

@@ -51,13 +51,13 @@ def main(arguments: Sequence[str]) -> int:
         opened.parts,
         source=opened.source.name,
         class_names=opened.source.class_names,
-        images_per_shard=config.images_per_shard,
+        size=config.images_per_shard,
     )
     finished = open_output(output, layout)
     if finished:
         total = len(layout.shards)
         print(f"{len(finished)} of {total} shards are finished and unharmed", flush=True)
-    done = pack(opened.parts, layout, output, finished=finished)
+    done = pack(opened.parts, layout, output, finished)
     size = sum(shard.bytes for shard in done.values()) / 2**20
     images = sum(shard.samples for shard in done.values())
     print(f"{images:,} images in {len(done)} shards, {size:,.1f} MiB, SHA-256 {digest(done)}")

@@ -20,7 +20,7 @@ from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.splits.make import make_splits, plan_splits
 from ssl_lt.data.splits.split import Split, write_split
 from ssl_lt.report.tables.table import Table, to_rich
-from ssl_lt.runs.config.schema import flags, to_mapping
+from ssl_lt.runs.config.schema import to_mapping
 
 TRAIN, TEST = "train.json", "test.json"
 
@@ -106,8 +106,8 @@ def _table(train: Split, test: Split, test_part: str) -> Table:
 
 def _flags(config: SplitConfig, output: Path) -> str:
     """With which the other commands use the files."""
-    given = to_mapping(config)
-    names = [flag.name for flag in flags(SourceOptions()) if given[flag.name] is not None]
+    given, default = to_mapping(config), to_mapping(SourceOptions())
+    names = [name for name in default if given[name] != default[name]]
     said = [f"--{name}={given[name]}" for name in names if name not in ("data", "download")]
     files = ["--split", str(output / TRAIN), "--test-split", str(output / TEST)]
     return shlex.join(["--data", config.data, *said, *files])

@@ -19,7 +19,7 @@ class ImageStats:
     Attributes:
         name: as `ImageTable.name`.
         width: in pixels, with the EXIF rotation applied.
-        height: likewise.
+        height: in pixels, with the EXIF rotation applied.
         mode: Pillow's, as stored.
         content: SHA-256 of the size and the decoded RGB pixels, hexadecimal.
         is_grey: red, green and blue are equal in every pixel.
@@ -70,7 +70,7 @@ class DuplicateGroup:
 
     @property
     def is_conflict(self) -> bool:
-        """The same picture under different labels."""
+        """The same image under different labels."""
         return len({image.label for image in self.images if image.label >= 0}) > 1
 
     @property
@@ -102,10 +102,10 @@ class SplitStats:
         counts_per_class: (C,) images, readable or not; empty without labels.
         num_unlabelled: images without a label.
         sizes: ((width, height), images), the most frequent first.
-        modes: (mode, images), likewise.
-        unreadable: by row.
-        grey: likewise; constant ones are listed there alone.
-        constant: likewise.
+        modes: (mode, images), the most frequent first.
+        unreadable: images that cannot be read, by row.
+        grey: grey images by row, without those that are constant.
+        constant: images of one colour, by row.
     """
 
     name: str
@@ -154,21 +154,21 @@ class Inspection:
 
     @property
     def conflicts(self) -> tuple[DuplicateGroup, ...]:
-        """The same picture under different labels."""
+        """The same image under different labels."""
         return tuple(copies for copies in self.copies if copies.is_conflict)
 
     @property
     def leaks(self) -> tuple[DuplicateGroup, ...]:
-        """Pictures both trained on and tested on."""
+        """Images both trained on and tested on."""
         return tuple(copies for copies in self.copies if copies.is_leak)
 
     @property
     def contaminated_validation(self) -> tuple[DuplicateGroup, ...]:
-        """Pictures of the validation set that are trained or tested on."""
+        """Images of the validation set that are trained or tested on."""
         return tuple(copies for copies in self.copies if copies.contaminates_validation)
 
     def duplicates(self, part: str) -> tuple[DuplicateGroup, ...]:
-        """Pictures that one part has more than once."""
+        """Images that one part has more than once."""
         return tuple(copies for copies in self.copies if copies.within(part) > 1)
 
 

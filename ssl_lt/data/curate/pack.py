@@ -53,25 +53,21 @@ class ShardLayout:
 
 
 def plan_shards(
-    parts: Mapping[str, ImageTable],
-    *,
-    source: str,
-    class_names: tuple[str, ...],
-    images_per_shard: int,
+    parts: Mapping[str, ImageTable], *, source: str, class_names: tuple[str, ...], size: int
 ) -> ShardLayout:
-    """Cuts "train", and "test" and "validation" if there are any, into shards of equal size."""
-    shards = []
-    for part, table in parts.items():
-        for number, start in enumerate(range(0, len(table), images_per_shard)):
-            size = min(images_per_shard, len(table) - start)
-            shards.append(Shard(f"{part}-{number:06d}.tar", part, start, size))
+    """Cuts "train", and "test" and "validation" if there are any, into shards of `size` images."""
+    shards = [
+        Shard(f"{part}-{number:06d}.tar", part, start, min(size, len(table) - start))
+        for part, table in parts.items()
+        for number, start in enumerate(range(0, len(table), size))
+    ]
     header = {
         "format": 1,
         "container": "tar",
         "source": source,
         "class_names": list(class_names),
         "contents": {part: table.content_sha256() for part, table in parts.items()},
-        "images_per_shard": images_per_shard,
+        "images_per_shard": size,
     }
     return ShardLayout(header, tuple(shards))
 
@@ -98,19 +94,15 @@ def open_output(folder: Path, layout: ShardLayout) -> dict[str, Shard]:
         return {}
     if not (folder / INDEX).is_file():
         raise ConfigError(f"{folder} exists, is not empty and has no {INDEX}: nothing is packed")
-    finished = _read_index(folder / INDEX, layout.header)
+    shards = _read_index(folder, layout.header)
     for pattern in _UNFINISHED:
         for leftover in folder.glob(pattern):
             leftover.unlink()
-    return {shard.file: shard for shard in finished if _is_right(folder / shard.file, shard)}
+    return {shard.file: shard for shard in shards if _is_right(folder / shard.file, shard)}
 
 
 def pack(
-    parts: Mapping[str, ImageTable],
-    layout: ShardLayout,
-    folder: Path,
-    *,
-    finished: Mapping[str, Shard],
+    parts: Mapping[str, ImageTable], layout: ShardLayout, folder: Path, finished: dict[str, Shard]
 ) -> dict[str, Shard]:
     """Writes the shards that are missing; each appears whole, and is then in the index.
 
@@ -123,11 +115,14 @@ def pack(
         DataError: an image that cannot be read, or is none; names it.
         DiskError: the disk is full or may not be written; no half shard stays.
     """
-    done = dict(finished)
-    source = layout.header["source"]
+    done, source = dict(finished), layout.header["source"]
     for shard in layout.shards:
         if shard.file not in done:
-            done[shard.file] = _write(parts[shard.part], shard, folder, source=source)
+            try:
+                done[shard.file] = _write(parts[shard.part], shard, folder)
+            except DataError as error:
+                text = str(error).removeprefix(f"{source}: ")
+                raise DataError(f"{source}: {text}") from error
             _write_index(folder, layout, done)
     return done
 
@@ -138,7 +133,7 @@ def digest(shards: Mapping[str, Shard]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _write(table: ImageTable, shard: Shard, folder: Path, *, source: str) -> Shard:
+def _write(table: ImageTable, shard: Shard, folder: Path) -> Shard:
     unfinished = folder / f".{shard.file}.unfinished"
     try:
         _write_tar(unfinished, table, shard)
@@ -150,8 +145,6 @@ def _write(table: ImageTable, shard: Shard, folder: Path, *, source: str) -> Sha
         write_index(folder / (shard.file + INDEX_SUFFIX), index, tar_bytes=size)
         unfinished.rename(folder / shard.file)
         sync_path(folder)
-    except DataError as error:
-        raise DataError(f"{source}: {str(error).removeprefix(f'{source}: ')}") from error
     except OSError as error:
         reason = error.strerror or error
         raise DiskError(f"{folder / shard.file}: cannot be written: {reason}") from error
@@ -170,8 +163,7 @@ def _write_tar(path: Path, table: ImageTable, shard: Shard) -> None:
             if label >= 0:
                 members["cls"] = str(label).encode()
             for suffix, content in members.items():
-                # Without time or owner: the same images are the same bytes. Order by name is
-                # order by row.
+                # Without time or owner: the same images are the same bytes.
                 info = tarfile.TarInfo(f"{row:09d}.{suffix}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
@@ -184,24 +176,19 @@ def _write_index(folder: Path, layout: ShardLayout, done: Mapping[str, Shard]) -
     write_text_atomically(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 
-def _read_index(path: Path, header: Mapping[str, Any]) -> list[Shard]:
-    """The shards of an index, which must have this header."""
+def _read_index(folder: Path, header: Mapping[str, Any]) -> list[Shard]:
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         shards = [Shard(**fields) for fields in index["shards"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as an index of shards: {error}") from error
+        raise DataError(
+            f"{folder / INDEX}: cannot be read as an index of shards: {error}"
+        ) from error
     for name, value in header.items():
         if index.get(name) != value:
-            is_long = isinstance(value, list | dict)
-            was, now = ("other", "others") if is_long else (index.get(name), value)
-            raise ConfigError(
-                f"{path.parent}: was packed with {name} {was}, now it is {now}: give another folder"
-            )
+            raise ConfigError(f"{folder}: was packed with another {name}: give another folder")
     return shards
 
 
 def _is_right(path: Path, shard: Shard) -> bool:
-    return (
-        path.is_file() and path.stat().st_size == shard.bytes and file_sha256(path) == shard.sha256
-    )
+    return path.is_file() and file_sha256(path) == shard.sha256

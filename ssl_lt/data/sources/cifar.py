@@ -26,7 +26,7 @@ class Cifar:
         python_folder: torchvision's folder.
         label_column: in the parquet files.
         mean: of each channel of the training set.
-        std: likewise.
+        std: of each channel of the training set.
     """
 
     name: str

@@ -32,8 +32,8 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
 
     A path is a folder made by `save_to_disk`, a parquet or Arrow file, or a folder of such files
     or of images. It is trained on the part `train`, or the only one, and tested on `test`,
-    `validation` or `val`, whichever comes first with labels; beside `test`, the others are there to
-    choose by.
+    `validation` or `val`, whichever comes first with labels; beside `test`, the next one is the
+    validation set.
 
     Args:
         argument: of `hf:NAME_OR_PATH`; a configuration follows the name of a set on the hub after

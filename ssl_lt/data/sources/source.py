@@ -1,4 +1,4 @@
-"""What a source is, and one that is made of tables: people's own pictures."""
+"""What a source is, and one that is made of tables: people's own images."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ def open_wds(argument: str, options: SourceOptions) -> TableSource:
     """Lists the images of shards; see `find_shards` for how they are named.
 
     Where the names of some shards begin with `train`, those that begin with `test`, `validation` or
-    `val` are tested on; beside `test`, the others are there to choose by. A sample is an image and,
-    as member `KEY.cls`, a number or a name: its class. Numbers get names where `ssl-lt data pack`
-    left them.
+    `val` are the test set; beside `test`, the next ones are the validation set. A sample is an
+    image and, as member `KEY.cls`, a number or a name: its class. Numbers get names
+    where `ssl-lt data pack` left them.
 
     Args:
         argument: URLS of `wds:URLS`.
@@ -81,7 +81,7 @@ def open_wds(argument: str, options: SourceOptions) -> TableSource:
 
 
 def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:
-    """Shards to train on, to test on and to choose by, by the words their names begin with."""
+    """Training, test and validation shards, by the words their names begin with."""
 
     def those(part: str | None) -> tuple[ShardFile, ...]:
         return tuple(file for file in files if part and file.name.startswith(part))

@@ -52,7 +52,7 @@ def choose_test(
         bad: images that cannot be read.
 
     Raises:
-        DataError: the file is damaged, belongs to other data, or names pictures that are trained
+        DataError: the file is damaged, belongs to other data, or names images that are trained
             on.
     """
     test = source.test()

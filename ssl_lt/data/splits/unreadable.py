@@ -52,7 +52,7 @@ def bad_images(
         source: of the data.
         full_train_set: `source.train()`.
         options: the policy.
-        listed: where a run that goes on, or is judged, has listed them; None of a new one.
+        listed: where a run that goes on, or is evaluated, has listed them; None for a new run.
 
     Raises:
         DataError: as `find_bad_images` and `read_bad_images` say.
@@ -73,7 +73,7 @@ def find_bad_images(
 
     Args:
         source: its name, for errors.
-        tables: (part, rows); pixels in memory are not looked at.
+        tables: (part, rows); pixels in memory are skipped.
         limit: images that may be bad.
 
     Raises:

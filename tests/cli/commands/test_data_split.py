@@ -139,10 +139,10 @@ refused = partial(refuses, "data")
         ("split digits --output taken", CONFIG, "--output: taken exists and is never overwritten"),
         ("split folder:flat --test-per-class 1", CONFIG, "folder:flat has no labels, and data spl"),
         ("split folder:photos", CONFIG, "--test-per-class: say how many training images"),
-        ("split digits --test-per-class 0", CONFIG, "--test-per-class 0: must be 1 or more"),
-        ("split digits --test-per-class 31", DATA, "digits: class '0' has 30 pictures to test on"),
+        ("split digits --test-per-class 0", CONFIG, "--test-per-class: 0 is below 1"),
+        ("split digits --test-per-class 31", DATA, "digits: class '0' has 30 images to test on"),
         ("split folder:photos --test-from test", CONFIG, "--test-from test: folder:photos has no"),
-        ("split folder:photos --test-per-class 7", DATA, "class 'wolf' has 6 pictures to test on"),
+        ("split folder:photos --test-per-class 7", DATA, "class 'wolf' has 6 images to test on"),
         (
             "split folder:photos --test-per-class 2 --imbalance step",
             CONFIG,

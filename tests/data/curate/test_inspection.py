@@ -225,9 +225,9 @@ def test_the_smallest_class_says_how_many():
 
 
 def test_copies_do_not_fill_a_class():
-    with pytest.raises(DataError, match=r"class 'y' has 1 pictures to test on .*, 2 are asked for"):
+    with pytest.raises(DataError, match=r"class 'y' has 1 images to test on .*, 2 are asked for"):
         drawn("abcdd", [0, 0, 0, 1, 1], per_class=2)
-    with pytest.raises(DataError, match=r"class 'y' has 0 pictures"):
+    with pytest.raises(DataError, match=r"class 'y' has 0 images"):
         drawn(["a", "b", "", ""], [0, 0, 1, 1], per_class=1)
 
 
