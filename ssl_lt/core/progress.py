@@ -17,22 +17,22 @@ T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-def watched(items: Iterable[T], *, total: int, words: str) -> Iterator[T]:
+def track(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     """The items, while stderr says how many of them are done: rank 0's, for all do the same.
 
     Args:
         items: each of them is a step.
         total: how many there will be.
-        words: what is done, as in "looking at training images".
+        label: what is done, as in "looking at training images".
     """
     if rank() > 0:
         yield from items
         return
     if not sys.stderr.isatty():
-        yield from _in_lines(items, total=total, words=words)
+        yield from _in_lines(items, total=total, label=label)
         return
     columns = (
-        TextColumn(words),
+        TextColumn(label),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         TimeRemainingColumn(),
@@ -41,10 +41,10 @@ def watched(items: Iterable[T], *, total: int, words: str) -> Iterator[T]:
         yield from progress.track(items, total=total)
 
 
-def _in_lines(items: Iterable[T], *, total: int, words: str) -> Iterator[T]:
+def _in_lines(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     said = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            print(f"{words}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+            print(f"{label}: {done:,} of {total:,}", file=sys.stderr, flush=True)

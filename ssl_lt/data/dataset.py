@@ -1,4 +1,4 @@
-"""What a run trains on, tests on and chooses by: a source with its training subset."""
+"""The training, validation and test images of a run: a source with its training subset."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
-from ssl_lt.data.sources.registry import Source, open_source
+from ssl_lt.data.sources.registry import Source, open_complete, open_source
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.data.splits.split import Split
 from ssl_lt.data.splits.test_split import Tested, choose_test
 from ssl_lt.data.splits.train_split import choose_split
 from ssl_lt.data.splits.unreadable import BadImage, bad_images, readable, readable_split
-from ssl_lt.data.tables.content import content_sha256, stored_sha256
 from ssl_lt.data.tables.decode_once import decode_once
-from ssl_lt.data.tables.parquet import PackedTable
-from ssl_lt.data.tables.table import EncodedTable, ImageTable, PixelTable, decode_all
+from ssl_lt.data.tables.table import ImageTable, PixelTable, all_rows
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,18 @@ class Data:
 
     Attributes:
         source: what was opened.
-        whole: its whole training set, before the split; pixels may not be decoded yet.
+        full_train_set: its training set before the split; pixels may not be decoded yet.
         split: the rows that are trained on.
         train: those rows; in memory, or files where they do not fit.
         image_size: side in pixels of what a network sees.
         options: what it was opened with.
-        bad_images: left out of `split` and of the test set, but still in `whole`.
+        bad_images: left out of `split` and of the test set, but still in `full_train_set`.
     """
 
     source: Source
-    whole: ImageTable
+    full_train_set: ImageTable
     split: Split
-    train: PixelTable | EncodedTable
+    train: ImageTable
     image_size: int
     options: DataOptions
     bad_images: tuple[BadImage, ...] = ()
@@ -72,20 +70,20 @@ class Data:
 
     @property
     def readable(self) -> ImageTable:
-        """`whole` without the images that cannot be read, or are tested on."""
+        """`full_train_set` without the images that cannot be read, or are tested on."""
         withheld = self._tested.withheld.tolist()
-        return readable(self.whole, self.bad_images, part="train", withheld=withheld)
+        return readable(self.full_train_set, self.bad_images, part="train", withheld=withheld)
 
-    def test(self) -> PixelTable | EncodedTable | None:
-        """The test split, decoded where it fits; the first call takes the time."""
+    def test(self) -> ImageTable | None:
+        """The test split, decoded if it fits in memory; the first call takes the time."""
         return self._test
 
-    def validation(self) -> PixelTable | EncodedTable | None:
-        """Images of their own to choose by, decoded where they fit; None where there are none."""
+    def validation(self) -> ImageTable | None:
+        """The validation set, decoded if it fits in memory; None where there is none."""
         return self._validation
 
-    def monitor_set(self) -> PixelTable | EncodedTable | None:
-        """What is measured between epochs: the validation images, or else the test split."""
+    def monitor_set(self) -> ImageTable | None:
+        """What is evaluated between epochs: the validation set, or else the test split."""
         return self._test if self._validation is None else self._validation
 
     @cached_property
@@ -98,17 +96,16 @@ class Data:
         table = self.source.validation()
         if table is None:
             return self.train_sha256
-        both = f"{self.train_sha256} {stored_sha256(table)}"
+        both = f"{self.train_sha256} {table.content_sha256()}"
         return hashlib.sha256(both.encode()).hexdigest()
 
     @cached_property
     def train_sha256(self) -> str:
-        """Of the training images, see `content_sha256`."""
-        if isinstance(self.whole, PixelTable | PackedTable):
-            assert isinstance(self.train, PixelTable)
-            return content_sha256(self.train)
+        """Of the training images, see `ImageTable.content_sha256`."""
+        if self.full_train_set.takes_pixels:
+            return self.train.content_sha256()
         # As they are stored: what is decoded and resized depends on the version of Pillow.
-        return content_sha256(self.whole.take(self.split.indices))
+        return self.full_train_set.take(self.split.indices).content_sha256()
 
     @property
     def test_sha256(self) -> str:
@@ -118,23 +115,23 @@ class Data:
     @cached_property
     def _tested(self) -> Tested:
         path = self.options.test_split
-        return choose_test(path, self.source, self.whole, self.split, self.bad_images)
+        return choose_test(path, self.source, self.full_train_set, self.split, self.bad_images)
 
     @cached_property
-    def _test(self) -> PixelTable | EncodedTable | None:
+    def _test(self) -> ImageTable | None:
         return None if self._tested.table is None else self.decoded(self._tested.table)
 
     @cached_property
-    def _validation(self) -> PixelTable | EncodedTable | None:
+    def _validation(self) -> ImageTable | None:
         table = self.source.validation()
         if table is None:
             return None
         return self.decoded(readable(table, self.bad_images, part="validation"))
 
-    def decoded(self, table: ImageTable) -> PixelTable | EncodedTable:
+    def decoded(self, table: ImageTable) -> ImageTable:
         """Every row of a table, in memory where that fits."""
         return decode_once(
-            decode_all(table), image_size=self.image_size, limit_mib=self.options.cache_mib
+            all_rows(table), image_size=self.image_size, limit_mib=self.options.cache_mib
         )
 
 
@@ -145,7 +142,7 @@ class SplitFiles:
     Attributes:
         train: rows that are trained on.
         test: rows that are tested on; the file need not exist.
-        bad_images: images that were left out; likewise.
+        bad_images: images that were left out; the file need not exist.
     """
 
     train: Path
@@ -166,15 +163,19 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     """
     # One process downloads; the others then find the files.
     with first_of_each_machine() if options.download else nullcontext():
-        source = open_source(options.data, options.source_options())
-        whole = source.train()
+        # A file that says what to test on leaves nothing to hold out.
+        opened = open_source if options.test_split is None else open_complete
+        source = opened(options.data, options)
+        full_train_set = source.train()
     chosen, listed = options, None
     if stored is not None:
         if stored.test.is_file():
             options = replace(options, test_split=stored.test)
         chosen, listed = replace(options, split=stored.train), stored.bad_images
-    bad = bad_images(source, whole, options, listed=listed)
-    split = readable_split(choose_split(chosen, source, whole), source, whole, bad)
+    bad = bad_images(source, full_train_set, options, listed=listed)
+    split = readable_split(
+        choose_split(chosen, source, full_train_set), source, full_train_set, bad
+    )
     check_ranks_agree(
         {
             "rows of --data": split.num_rows,
@@ -183,18 +184,16 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
         }
     )
     if options.test_split is not None:  # refused before minutes are spent on decoding
-        choose_test(options.test_split, source, whole, split, bad)
+        choose_test(options.test_split, source, full_train_set, split, bad)
     image_size = source.image_size or options.image_size
     train = decode_once(
-        whole.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
+        full_train_set.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
     )
-    return Data(source, whole, split, train, image_size, options, bad)
+    return Data(source, full_train_set, split, train, image_size, options, bad)
 
 
-def training_and_validation(
-    data: Data, share: float
-) -> tuple[Data, PixelTable | EncodedTable | None]:
-    """What to train on, and what to choose by; None: nothing is there for that.
+def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable | None]:
+    """The data to train on, and the images for model selection; None where there are none.
 
     Args:
         data: with labels.
@@ -213,10 +212,10 @@ def training_and_validation(
     return hold_out(data, share)
 
 
-def hold_out(data: Data, share: float) -> tuple[Data, PixelTable | EncodedTable]:
+def hold_out(data: Data, share: float) -> tuple[Data, ImageTable]:
     """What is left to train on, and what is held out.
 
-    Which images is a function of the split: a run that goes on, or is judged, finds the same.
+    Which images is a function of the split: a run that goes on, or is evaluated, finds the same.
 
     Args:
         data: with labels.

@@ -98,7 +98,7 @@ def subsample(labels: NDArray[np.int64], counts: list[int], *, seed: int) -> NDA
     return np.concatenate(chosen).astype(np.int64) if chosen else np.empty(0, np.int64)
 
 
-def thin(
+def make_long_tailed(
     labels: NDArray[np.int64], *, num_classes: int, profile: str, imbalance_factor: float, seed: int
 ) -> NDArray[np.int64]:
     """Chooses rows whose counts follow a profile.
@@ -128,8 +128,8 @@ class Groups:
     Attributes:
         rule: what every table that shows the groups prints.
         many: class numbers, ascending; any group may be empty.
-        medium: likewise.
-        few: likewise.
+        medium: class numbers, ascending.
+        few: class numbers, ascending.
     """
 
     rule: str

@@ -1,171 +1,131 @@
-"""Flags that say which data and how much of it."""
+"""Options that say which data, and how much of it."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
-from ssl_lt.core.urls import local_path
+from ssl_lt.core.urls import check_no_secret, local_path
 from ssl_lt.data.loading.workers import Workers
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where a source looks.
-
-    Attributes:
-        data_root: folder, or for some the URL of one; None: each source's own choice.
-        download: permits fetching into it.
-        test_data: a source to test on, named like the one to train on; None: its own test set.
-        val_data: likewise, to choose by.
-        image_column: of a table with the images; None: found by its name.
-        label_column: likewise; "none": without labels, whatever there is.
-        shard_cache: folder for what is fetched from other machines; None: the user's for caches.
-        shard_cache_mib: limit of the shards, and of the single images.
-        hold_out: keep some images of one's own for testing where there is no test set.
-    """
-
-    data_root: str | Path | None = None
-    download: bool = False
-    test_data: str | None = None
-    val_data: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    shard_cache: Path | None = None
-    shard_cache_mib: int = 10_240
-    hold_out: bool = True
-
-    @property
-    def root(self) -> Path:
-        """The data root of sources that are read from a folder of this machine.
-
-        Raises:
-            ConfigError: it is the URL of something else.
-        """
-        place = str(self.data_root or "data")
-        path = local_path(place, of=f"--data-root {place}")
-        if path is None:
-            raise ConfigError(
-                f"--data-root {place}: only folder:, csv: and list: are read from an object store"
-            )
-        return path
-
-
-@dataclass(frozen=True)
-class SourceFlags:
     """Which data, and where it is."""
 
-    data: str = "digits"
-    """digits (comes with the package), cifar10, cifar100, folder:PATH (or folder = data root),
-    csv:FILE, list:FILE (a path and a label a line), hf:NAME_OR_PATH (Hugging Face datasets) or
-    wds:URLS (tar shards of WebDataset). PATH and FILE may be URLs (s3://..., gs://...)."""
+    data: str = option("digits", group="data")
+    """Training data: digits (comes with the package), cifar10, cifar100, folder:PATH, csv:FILE,
+    list:FILE (a path and a label a line), hf:NAME_OR_PATH (Hugging Face datasets) or wds:URLS (tar
+    shards of WebDataset, also in an object store such as s3://)."""
 
-    test_data: str | None = None
-    """What to test on, named like --data; not given: the data's own test set, or else a fifth of
-    each class of your own pictures."""
+    test_data: str | None = option(None, group="data")
+    """Test set (same syntax as --data). Default: the data set's own; otherwise a fifth of each
+    class of your own images is held out."""
 
-    val_data: str | None = None
-    """What to choose by and look at between epochs, named like --data; not given: the data's own
-    validation set, or else training images that are kept aside for a choice."""
+    val_data: str | None = option(None, group="data")
+    """Validation set (same syntax as --data), used for model selection and for accuracy during
+    training. Default: the data set's own; otherwise a part of the training set is held out where
+    a choice is made."""
 
-    image_column: str | None = option(None, page="all")
-    """Column of csv: or hf: with the images, or suffix of those in wds:; not given: it is found by
-    its name."""
+    image_column: str | None = option(None, page="all", group="data")
+    """Column of csv: or hf: with the images, or suffix of the images in wds:. Default: found by its
+    name."""
 
-    label_column: str | None = option(None, page="all")
-    """Column of csv: or hf: with the labels, or suffix of those in wds: (cls); none: any data of
-    your own without its labels."""
+    label_column: str | None = option(None, page="all", group="data")
+    """Column of csv: or hf: with the labels, or suffix of the labels in wds: ("none" = use your own
+    data without its labels). Default: found by its name; cls in wds:."""
 
-    data_root: str | None = option(None, effect=Effect.MACHINE)
-    """Folder with the data: torchvision's layout or the hub's parquet files; not given: data/.
-    Paths in csv: and list: are relative to it, which may be a URL then; not given: to the folder of
-    that file."""
+    data_root: str | None = option(None, effect=Effect.MACHINE, group="data")
+    """Folder that holds the data: torchvision's layout or the hub's parquet files. Paths in csv:
+    and list: are relative to it. Default: data/; for csv: and list: the folder of that file."""
 
-    download: bool = option(default=False, effect=Effect.RUN)
-    """Download the data set into the data root if it is not there."""
+    download: bool = option(default=False, effect=Effect.RUN, group="data")
+    """Download CIFAR into the data root if it is not there."""
 
-    shard_cache: Path | None = option(None, effect=Effect.MACHINE, page="all")
-    """Folder where wds: keeps what it found out about shards, and copies of what lies in an object
-    store, shards and single images; all processes of a machine share it. Not given: ssl_lt in
-    ~/.cache."""
+    shard_cache: Path | None = option(None, effect=Effect.MACHINE, page="all", group="data")
+    """Folder for the index of each wds: shard, and for copies of shards from an object store. All
+    processes of a machine share it. Default: ~/.cache/ssl_lt."""
 
-    shard_cache_mib: int = option(SourceOptions.shard_cache_mib, effect=Effect.MACHINE, page="all")
-    """MiB of the copies of shards, of which the ones used longest ago go first, and of those of
-    single images; of a larger set a share of the images is kept. 0: no limit."""
+    shard_cache_mib: int = option(10_240, effect=Effect.MACHINE, page="all", group="data")
+    """Size limit of the copied shards in MiB (0 = no limit). The least recently used are removed
+    first."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value no source could use."""
         for name in ("data", "test_data", "val_data", "data_root"):
-            check_no_secret(f"--{name.replace('_', '-')}", getattr(self, name) or "")
+            check_no_secret(f"--{name.replace('_', '-')}", str(getattr(self, name) or ""))
         check_at_least(self, {"shard_cache_mib": 0})
 
-    def source_options(self) -> SourceOptions:
-        """The part a source needs."""
-        return SourceOptions(
-            data_root=self.data_root,
-            download=self.download,
-            test_data=self.test_data,
-            val_data=self.val_data,
-            image_column=self.image_column,
-            label_column=self.label_column,
-            shard_cache=self.shard_cache,
-            shard_cache_mib=self.shard_cache_mib,
-        )
+    @property
+    def root(self) -> Path:
+        """The data root.
+
+        Raises:
+            ConfigError: it is a URL.
+        """
+        return local_path(str(self.data_root or "data"), of=f"--data-root {self.data_root}")
 
 
 @dataclass(frozen=True)
-class DataOptions(SourceFlags):
+class DataOptions(SourceOptions):
     """Which data, and how much of it."""
 
-    imbalance: Literal["exponential", "step", "pareto", "none"] = "exponential"
-    """Profile by which the training set is thinned; none: take every image."""
+    imbalance: Literal["exponential", "step", "pareto", "none"] = option(
+        "exponential", group="data"
+    )
+    """Profile of the class sizes that the training set is reduced to (none = use every image)."""
 
-    imbalance_factor: float | None = None
-    """Images of the largest class over those of the smallest. Not given: digits are thinned by 10
-    and CIFAR by 100, as published; a folder is long-tailed by itself and is taken as it is."""
+    imbalance_factor: float | None = option(None, group="data")
+    """Images of the largest class divided by those of the smallest. Default: 10 for digits and 100
+    for CIFAR, as published; your own data is used as it is."""
 
-    split: Path | None = None
-    """File with the training rows, instead of a profile: a split.json, or a list in .npy or .txt.
-    """
+    split: Path | None = option(None, group="data")
+    """File with the rows of the training images, used instead of a profile: a split.json, or a list
+    of rows in .npy or .txt."""
 
-    test_split: Path | None = option(None, page="all")
-    """File with the rows to test on, made by ssl-lt data split: of the test set, or of the training
-    set, of which nothing else is then held out. Goes with the --split made beside it."""
+    test_split: Path | None = option(None, page="all", group="data")
+    """File with the rows of the test images, made by ssl-lt data split. They are rows of the test
+    set or of the training set; nothing else is then held out. Use it with the --split made beside
+    it."""
 
-    split_seed: int = option(0, page="all")
-    """Which images of each class stay; 0 gives the published choice (LDAM)."""
+    split_seed: int = option(0, page="all", group="data")
+    """Seed that chooses which images of each class are kept. Default: 0, the published choice
+    (LDAM)."""
 
-    image_size: int = 224
-    """Side of the images a folder is trained on, in pixels; digits and CIFAR are 32."""
+    image_size: int = option(224, group="data")
+    """Side of the images a network sees, in pixels. Digits and CIFAR are always 32."""
 
-    num_workers: int = option(4, effect=Effect.MACHINE, page="all")
-    """Processes that decode a folder too large for memory; 0: decode in the main process."""
+    num_workers: int = option(4, effect=Effect.MACHINE, page="all", group="data")
+    """Worker processes that decode images which do not fit in memory (0 = the main process
+    decodes)."""
 
-    worker_timeout: int = option(Workers.timeout_seconds, effect=Effect.RUN, page="all")
-    """Seconds that a batch of such a process is waited for; 0: for ever."""
+    worker_timeout: int = option(
+        Workers.timeout_seconds, effect=Effect.RUN, page="all", group="data"
+    )
+    """Seconds to wait for a batch from a worker process (0 = no limit)."""
 
-    cache_mib: int = option(1024, effect=Effect.RUN, page="all")
-    """A folder that needs no more MiB than this is decoded once and kept in memory; 0: never."""
+    cache_mib: int = option(1024, effect=Effect.RUN, page="all", group="data")
+    """Size in MiB up to which a set of image files is decoded once and kept in memory (0 =
+    never)."""
 
-    shard_window: int = option(16_384, page="all")
-    """Images that wds: shuffles among each other: it reads shards one after another, in an order
-    that every epoch draws anew. 0: shuffled over the whole set, read from anywhere."""
+    shard_window: int = option(16_384, page="all", group="data")
+    """Number of images of wds: that are shuffled among each other. Shards are read one after
+    another, in a new random order every epoch (0 = shuffle over the whole set)."""
 
-    shard_streams: int | None = option(None, page="all")
-    """Shards that are read at a time, each process its share: a multiple of their number, and a
-    divisor of the batch. Not given: the largest one up to 16."""
+    shard_streams: int | None = option(None, page="all", group="data")
+    """Number of shards that are read at the same time, over all processes: a multiple of their
+    number and a divisor of the batch size. Default: the largest divisor up to 16."""
 
-    bad_images: Literal["stop", "skip"] = option("stop", page="all")
-    """What to do about an image of your own that cannot be read: stop and name it; or look at every
-    image before training, leave such ones out and list them in the run's bad_images.csv."""
+    bad_images: Literal["stop", "skip"] = option("stop", page="all", group="data")
+    """What to do about an image that cannot be read: stop and name it, or decode every image before
+    training, skip such images and list them in the run's bad_images.csv."""
 
-    max_bad_images: int = option(100, page="all")
-    """Images that --bad-images skip may leave out; one more ends the run."""
+    max_bad_images: int = option(100, page="all", group="data")
+    """Number of images that --bad-images skip may skip before it ends the run."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value no source could use."""
@@ -192,32 +152,3 @@ class DataOptions(SourceFlags):
     def workers(self) -> Workers:
         """Who decodes what does not fit into memory."""
         return Workers(self.num_workers, self.worker_timeout)
-
-    def source_options(self) -> SourceOptions:
-        """The part a source needs; nothing is held out where `test_split` says what to test on."""
-        return replace(super().source_options(), hold_out=self.test_split is None)
-
-
-# user:password@ before a host, and keys or signatures among a URL's parameters.
-_SECRET = re.compile(
-    r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^=&\s]*(?:token|sig|key|secret|password)[^=&\s]*=[^&\s]+",
-    re.IGNORECASE,
-)
-
-
-def check_no_secret(flag: str, name: str) -> None:
-    """Refuses a URL with credentials, before it stands in a log, a run folder or a report.
-
-    Raises:
-        ConfigError: names the flag, with the secret masked.
-    """
-    if _SECRET.search(name):
-        raise ConfigError(
-            f"{flag} {without_secret(name)}: has credentials, which every run folder would show: "
-            "give them by the environment instead"
-        )
-
-
-def without_secret(name: str) -> str:
-    """The same text with credentials masked."""
-    return _SECRET.sub("***", name)

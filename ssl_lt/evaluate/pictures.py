@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.features.feature_map import FEWEST_ROWS, feature_map
 from ssl_lt.evaluate.neighbours.nearest import nearest_rows
@@ -106,7 +106,7 @@ def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _thumbnails(
-    table: PixelTable | EncodedTable,
+    table: ImageTable,
     rows: NDArray[np.int64],
     data: Data,
     *,

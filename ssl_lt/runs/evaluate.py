@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.evaluate.features.embed import features_of
 from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.geometry.representation import Representation, measure_representation
@@ -86,7 +86,7 @@ def _untrained(config: TrainConfig, data: Data) -> nn.Module:
 def _features(
     backbone: nn.Module,
     data: Data,
-    test: PixelTable | EncodedTable,
+    test: ImageTable,
     config: EvaluateConfig,
     *,
     folder: Path | None,

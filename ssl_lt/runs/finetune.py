@@ -9,7 +9,7 @@ from torch import nn
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
 from ssl_lt.data.dataset import Data, check_labels, training_and_validation
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.features.embed import features_of
@@ -97,7 +97,7 @@ def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
 
 
 def judge_trained(
-    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: AnyFinetuneConfig
+    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> tuple[Evaluation, ...]:
     """All that a trained network has to say of the test split."""
     found = judge_classifier(task, test, data, config)
@@ -107,7 +107,7 @@ def judge_trained(
 
 
 def judge_classifier(
-    task: ClassifierTask, test: PixelTable | EncodedTable, data: Data, config: AnyFinetuneConfig
+    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> Evaluation:
     """The network's own predictions on the test split, or on what is watched while it trains."""
     network = nn.Sequential(task.backbone, task.classifier)

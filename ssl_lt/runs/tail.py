@@ -17,9 +17,9 @@ from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.folders import check_replaceable, whole_folder
 from ssl_lt.core.plain import to_plain
 from ssl_lt.data.dataset import Data, open_data
+from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.data.tables.table import PixelTable
-from ssl_lt.data.tables.thumbnail import thumbnail
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.tail import (
     CLUSTER,
@@ -167,7 +167,7 @@ def _aucs(
 
 
 def _file_names(data: Data) -> list[str] | None:
-    """See `EncodedTable.name`; None where pixels are all there is."""
+    """See `ImageTable.name`; None where pixels are all there is."""
     if isinstance(data.train, PixelTable):
         return None
     return [data.train.name(row) for row in range(len(data.train))]
@@ -206,5 +206,5 @@ def _tiles(ranked: Ranked, samples: Integers, data: Data) -> tuple[Tile, ...]:
         if data.groups:
             label = int(data.train.labels[i])
             lines.append(f"{data.source.class_names[label]} ({data.split.counts_per_class[label]})")
-        found.append(Tile(thumbnail(data.train, i), f"sample {i}", tuple(lines)))
+        found.append(Tile(thumbnail(data.train.read(i)), f"sample {i}", tuple(lines)))
     return tuple(found)

@@ -3,7 +3,7 @@
 import pytest
 
 from ssl_lt.core import progress
-from ssl_lt.core.progress import watched
+from ssl_lt.core.progress import track
 
 
 @pytest.fixture(autouse=True)
@@ -13,18 +13,18 @@ def at_once(monkeypatch):
 
 
 def test_lines_say_how_many_are_done(capsys):
-    assert list(watched("ab", total=2, words="spelling")) == ["a", "b"]
+    assert list(track("ab", total=2, label="spelling")) == ["a", "b"]
     assert capsys.readouterr().err.splitlines() == ["spelling: 1 of 2", "spelling: 2 of 2"]
 
 
 def test_a_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    assert list(watched("ab", total=2, words="spelling")) == ["a", "b"]
+    assert list(track("ab", total=2, label="spelling")) == ["a", "b"]
     assert "spelling" in capsys.readouterr().err
 
 
 def test_one_of_several_processes_speaks(capsys, monkeypatch):
     monkeypatch.setattr(progress, "rank", lambda: 1)
-    assert list(watched("ab", total=2, words="spelling")) == ["a", "b"]
+    assert list(track("ab", total=2, label="spelling")) == ["a", "b"]
     assert capsys.readouterr().err == ""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ssl_lt.core.errors import UserError
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.registry import open_source
+from ssl_lt.data.sources.registry import open_complete, open_source
 
 
 def draw(path: Path, value: int = 0) -> Path:
@@ -26,8 +26,8 @@ def png(value: int) -> bytes:
     return blob.getvalue()
 
 
-def opened(name, **options):
-    return open_source(str(name), SourceOptions(**options))
+def opened(name, *, hold_out=True, **options):
+    return (open_source if hold_out else open_complete)(str(name), SourceOptions(**options))
 
 
 def refusal(name, **options) -> str:

@@ -64,7 +64,7 @@ def data(num_classes):
     grey, table = (0.5, 0.5, 0.5), PixelTable(pixels, labels)
     return Data(
         source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32),
-        whole=table,
+        full_train_set=table,
         split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
         train=table,
         image_size=32,

@@ -15,9 +15,9 @@ from PIL import Image
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.split import read_split, write_split
-from ssl_lt.data.tables.content import content_sha256
-from ssl_lt.data.tables.parquet import open_packed
-from ssl_lt.data.tables.table import FileTable, PixelTable
+from ssl_lt.data.tables.files import FileTable
+from ssl_lt.data.tables.parquet import open_parquet
+from ssl_lt.data.tables.table import PixelTable
 from tests.faults.hostile import bomb_png
 from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
@@ -142,8 +142,8 @@ def test_the_fingerprint_covers_names_sizes_labels_order_and_pixels(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     table = files(tmp_path / "one", [3, 4, 5])
-    same = content_sha256(table)
-    assert content_sha256(files(tmp_path / "two", [3, 4, 5])) == same  # the folder may move
+    same = table.content_sha256()
+    assert files(tmp_path / "two", [3, 4, 5]).content_sha256() == same  # the folder may move
     others = [
         files(tmp_path / "two", [3, 4, 6]),
         replace(table, labels=table.labels + 1),
@@ -158,10 +158,10 @@ def test_the_fingerprint_covers_names_sizes_labels_order_and_pixels(tmp_path):
         PixelTable(changed, pixels.labels),
         replace(pixels, labels=pixels.labels - 1),
     ]
-    assert len({same, *map(content_sha256, others)}) == len(others) + 1
+    assert len({same, *(other.content_sha256() for other in others)}) == len(others) + 1
     (tmp_path / "one" / "1.png").unlink()
     with pytest.raises(DataError, match=r"1\.png: no such file"):
-        content_sha256(table)
+        table.content_sha256()
 
 
 # --- row 29: a split and the data disagree
@@ -218,7 +218,7 @@ def test_a_label_without_a_class_is_refused(tmp_path, label):
     table = table.replace_schema_metadata({"huggingface": json.dumps(described)})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(DataError, match=f"row 1 has label {label}, there are 3"):
-        open_packed([tmp_path / "a.parquet"], image_column="img", label_column="label", side=32)
+        open_parquet([tmp_path / "a.parquet"], image_column="img", label_column="label", side=32)
 
 
 def test_a_class_of_one_picture_is_trained_on_and_not_tested(place):

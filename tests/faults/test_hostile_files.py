@@ -27,7 +27,7 @@ from ssl_lt.core.errors import CheckpointError, ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
 from ssl_lt.data.splits.split import read_index_list, read_split
-from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.data.tables.parquet import open_parquet
 from ssl_lt.evaluate.picture_records import read_pictures
 from ssl_lt.models.weights import load_backbone_weights
 from ssl_lt.report.records.results import read_results
@@ -163,7 +163,7 @@ def packed(path, blobs):
 
 
 def decode(path):
-    table, _ = open_packed([path], image_column="img", label_column="label", side=32)
+    table, _ = open_parquet([path], image_column="img", label_column="label", side=32)
     return table.take(np.arange(len(table)))
 
 

@@ -19,7 +19,7 @@ from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.loading.worker_loader import WorkerLoader, fetch
 from ssl_lt.data.loading.workers import Workers
-from ssl_lt.data.tables.table import FileTable
+from ssl_lt.data.tables.files import FileTable
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.out_of_memory import is_out_of_memory

@@ -43,7 +43,7 @@ def train(words: list[str], seen: str) -> None:
 def place(tmp_path_factory):
     """The digits in shards of 100: packed/."""
     folder = tmp_path_factory.mktemp("shards")
-    shards = ("--format", "tar", "--images-per-shard", "100")
+    shards = ("--images-per-shard", "100")
     succeed("data", "pack", "digits", folder / "packed", *shards)
     return folder
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.folders import check_replaceable, whole_folder
+from ssl_lt.core.options import option
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
-from ssl_lt.data.curate.opened import OpenSource, look_at_all, open_whole
-from ssl_lt.data.options import SourceFlags
-from ssl_lt.data.tables.thumbnail import thumbnail
+from ssl_lt.data.curate.opened import OpenSource, describe_all, open_tables
+from ssl_lt.data.images.crops import thumbnail
+from ssl_lt.data.options import SourceOptions
 from ssl_lt.report.pages.inspection import Sheet, write_inspection
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.inspection import how_many, summary_tables, warnings, where
@@ -27,7 +27,7 @@ _USAGE = "ssl-lt data inspect SOURCE [OPTIONS]"
 
 
 @dataclass(frozen=True)
-class InspectConfig(SourceFlags):
+class InspectConfig(SourceOptions):
     """Look at a data set before training on it: ssl-lt data inspect SOURCE [flags].
 
     Decodes every image once. Says how many each class has, which cannot be read, which occur more
@@ -35,8 +35,8 @@ class InspectConfig(SourceFlags):
     colour; a page, the same in JSON, and a summary here. Nothing is held out of the training set.
     """
 
-    output: Path | None = None
-    """Folder to write; none: inspections/ and the name of the source."""
+    output: Path | None = option(None, group="output")
+    """Folder to write. Default: inspections/ and the name of the source."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,14 +44,13 @@ def main(arguments: Sequence[str]) -> int:
     config = read_simple(arguments, InspectConfig(), usage=_USAGE, positional=("--data",))
     if config is None:
         return 0
-    opened = open_whole(config)
+    opened = open_tables(config)
     output = config.output or Path("inspections") / opened.file_name
     check_replaceable(output, marker=_NUMBERS, flag="--output")
-    looks = look_at_all(opened)
     found = inspection(
         opened.source.name,
         opened.source.class_names,
-        looks,
+        describe_all(opened),
         {part: table.labels.numpy() for part, table in opened.parts.items()},
     )
     sheets = _sheets(found, opened)
@@ -70,7 +69,10 @@ def _sheets(found: Inspection, opened: OpenSource) -> list[Sheet]:
     """The first pictures of what is not as it should be."""
     kinds: list[tuple[str, list[tuple[Entry, ...]]]] = [
         ("Trained on and tested on", [copies.images for copies in found.leaks]),
-        ("To choose by, and trained or tested on", [copies.images for copies in found.spoiled]),
+        (
+            "In validation and another set",
+            [copies.images for copies in found.contaminated_validation],
+        ),
         ("Under more than one class", [copies.images for copies in found.conflicts]),
         ("More than once in training", [copies.images for copies in found.duplicates("train")]),
         ("One colour", [(entry,) for part in found.parts for entry in part.constant]),
@@ -90,6 +92,6 @@ def _sheets(found: Inspection, opened: OpenSource) -> list[Sheet]:
 def _tile(entries: Sequence[Entry], found: Inspection, opened: OpenSource) -> Tile:
     """One picture and where it stands; of many places the first three."""
     first = entries[0]
-    pixels = thumbnail(opened.parts[first.part].take(np.array([first.row])), 0)
+    pixels = thumbnail(opened.parts[first.part].read(first.row))
     lines = [where(entry, found) for entry in entries[:3]]
     return Tile(pixels, first.name, (*lines, *(["..."] if len(entries) > 3 else [])))

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.folders import new_folder
-from ssl_lt.data.curate.inspection import Look
-from ssl_lt.data.curate.opened import OpenSource, look_at_all, open_whole
-from ssl_lt.data.long_tail import thin
-from ssl_lt.data.options import SourceFlags
-from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, trainable
-from ssl_lt.data.splits.split import Recipe, Split, Withheld, write_split
-from ssl_lt.data.splits.train_split import make_split, thinning
+from ssl_lt.core.options import option
+from ssl_lt.data.curate.opened import describe_all, open_tables
+from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.splits.make import make_splits, plan_splits
+from ssl_lt.data.splits.split import Split, write_split
 from ssl_lt.report.tables.table import Table, to_rich
-from ssl_lt.runs.config.schema import flags, to_mapping
+from ssl_lt.runs.config.schema import to_mapping
 
 TRAIN, TEST = "train.json", "test.json"
 
@@ -30,7 +28,7 @@ _USAGE = "ssl-lt data split SOURCE [OPTIONS]"
 
 
 @dataclass(frozen=True)
-class SplitConfig(SourceFlags):
+class SplitConfig(SourceOptions):
     """Make a long-tailed training and a balanced test split: ssl-lt data split SOURCE [flags].
 
     Writes train.json and test.json, for --split and --test-split of every command. Looks at every
@@ -38,38 +36,32 @@ class SplitConfig(SourceFlags):
     and unreadable images are in neither.
     """
 
-    imbalance: Literal["exponential", "step", "pareto", "none"] = "exponential"
-    """By which the training images are thinned; none: all that the test split leaves."""
-    imbalance_factor: float | None = None
-    """Images of the largest class over those of the smallest; not given: the source's own, or else
-    the training images are taken as they are."""
-    test_per_class: int | None = None
-    """Test images of each class; not given: as many as the smallest class of the test set has."""
-    test_from: Literal["auto", "train", "test"] = "auto"
-    """Part that the test images are drawn from; auto: the test set where there is one."""
-    seed: int = 0
-    """Which images are drawn."""
-    output: Path | None = None
-    """Folder to write; none: splits/ and the name of the source. Never overwritten."""
+    imbalance: Literal["exponential", "step", "pareto", "none"] = option(
+        "exponential", group="splits"
+    )
+    """Profile of the class sizes that the training images are reduced to (none = use all that the
+    test split leaves)."""
+    imbalance_factor: float | None = option(None, group="splits")
+    """Images of the largest class divided by those of the smallest. Default: the source's own;
+    otherwise the training images are used as they are."""
+    test_per_class: int | None = option(None, group="splits")
+    """Number of test images of each class. Default: as many as the smallest class of the test set
+    has."""
+    test_from: Literal["auto", "train", "test"] = option("auto", group="splits")
+    """Part that the test images are drawn from (auto = the test set if there is one)."""
+    seed: int = option(0, group="splits")
+    """Seed that chooses which images are drawn."""
+    output: Path | None = option(None, group="output")
+    """Folder to write, which must not exist. Default: splits/ and the name of the source."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value out of range."""
         super().__post_init__()
         if self.imbalance_factor is not None and not 1 <= self.imbalance_factor < float("inf"):
             raise ConfigError(f"--imbalance-factor {self.imbalance_factor:g}: must be 1 or more")
-        if self.test_per_class is not None and self.test_per_class < 1:
-            raise ConfigError(f"--test-per-class {self.test_per_class}: must be 1 or more")
+        check_at_least(self, {"test_per_class": 1})
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed}: must be in 0 ... 2^32 - 1")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The part that test images are drawn from, and how training images are thinned."""
-
-    tested_part: str
-    profile: str
-    imbalance_factor: float | None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -77,92 +69,32 @@ def main(arguments: Sequence[str]) -> int:
     config = read_simple(arguments, SplitConfig(), usage=_USAGE, positional=("--data",))
     if config is None:
         return 0
-    opened = open_whole(config)
+    opened = open_tables(config)
     output = config.output or Path("splits") / opened.file_name
     if output.exists():
         raise ConfigError(f"--output: {output} exists and is never overwritten")
-    plan = _plan(config, opened)
-    train, test = _draw(plan, opened, look_at_all(opened), config)
+    plan = plan_splits(
+        opened,
+        test_from=config.test_from,
+        test_per_class=config.test_per_class,
+        imbalance=config.imbalance,
+        imbalance_factor=config.imbalance_factor,
+        seed=config.seed,
+    )
+    train, test = make_splits(plan, opened, describe_all(opened))
     with new_folder(output) as folder:
         write_split(folder / TRAIN, train)
         write_split(folder / TEST, test)
-    Console().print(to_rich(_table(train, test, plan.tested_part)))
+    Console().print(to_rich(_table(train, test, plan.test_part)))
     print(f"next: pretrain.py {_flags(config, output)}")
     return 0
 
 
-def _plan(config: SplitConfig, opened: OpenSource) -> _Plan:
-    """What will be drawn from where, settled before every image is looked at.
-
-    Raises:
-        ConfigError: no labels, no test set where one is asked for, a flag that is missing.
-    """
-    source = opened.source
-    if not source.class_names:
-        raise ConfigError(f"--data: {source.name} has no labels, and data split needs them")
-    if config.test_from == "test" and opened.test is None:
-        raise ConfigError(f"--test-from test: {source.name} has no test set")
-    part = config.test_from
-    if part == "auto":
-        part = "train" if opened.test is None else "test"
-    if part == "train" and config.test_per_class is None:
-        raise ConfigError(
-            "--test-per-class: say how many training images of each class to keep for testing"
-        )
-    profile, factor = thinning(config.imbalance, config.imbalance_factor, source)
-    return _Plan(part, profile, factor)
-
-
-def _draw(
-    plan: _Plan, opened: OpenSource, looks: Mapping[str, Sequence[Look]], config: SplitConfig
-) -> tuple[Split, Split]:
-    """The test images first; what has their pixels is then not trained on.
-
-    Raises:
-        DataError: a class has too few images; names it and the source.
-        ConfigError: a factor that leaves a class without images.
-    """
-    source, names = opened.source, opened.source.class_names
-    contents = dict(zip(looks, number_contents(list(looks.values())), strict=True))
-    tested = opened.parts[plan.tested_part]
-    try:
-        test_rows = balanced_test(
-            tested.labels.numpy(),
-            contents[plan.tested_part],
-            class_names=names,
-            per_class=config.test_per_class,
-            seed=config.seed,
-        )
-        labels = trainable(
-            opened.train.labels.numpy(),
-            contents["train"],
-            tested=contents[plan.tested_part][test_rows],
-            class_names=names,
-        )
-    except DataError as error:
-        raise DataError(f"{source.name}: {error}") from error
-    rows = np.flatnonzero(labels >= 0)
-    if plan.imbalance_factor is not None:
-        rows = thin(
-            labels,
-            num_classes=len(names),
-            profile=plan.profile,
-            imbalance_factor=plan.imbalance_factor,
-            seed=config.seed,
-        )
-    recipe = Recipe(plan.profile, plan.imbalance_factor, config.seed)
-    test = make_split(source, tested, Recipe("balanced", None, config.seed), test_rows)
-    same = np.isin(contents["train"], contents[plan.tested_part][test_rows])
-    withheld = np.flatnonzero(same | (contents["train"] < 0))
-    test = replace(test, withheld=Withheld(opened.train.fingerprint(), withheld))
-    return make_split(source, opened.train, recipe, rows), test
-
-
-def _table(train: Split, test: Split, tested_part: str) -> Table:
+def _table(train: Split, test: Split, test_part: str) -> Table:
     counts = [split.counts_per_class for split in (train, test)]
     return Table(
         title=f"Splits of {train.source}",
-        note=f"The test images are of its {tested_part} part. SHA-256 of the rows.",
+        note=f"The test images are of its {test_part} part. SHA-256 of the rows.",
         columns=("Split", "SHA-256", "Images", "Largest class", "Smallest class"),
         rows=tuple(
             (name, split.sha256[:12], f"{sum(n):,}", f"{max(n):,}", f"{min(n):,}")
@@ -174,8 +106,8 @@ def _table(train: Split, test: Split, tested_part: str) -> Table:
 
 def _flags(config: SplitConfig, output: Path) -> str:
     """With which the other commands use the files."""
-    given = to_mapping(config)
-    names = [flag.name for flag in flags(SourceFlags()) if given[flag.name] is not None]
+    given, default = to_mapping(config), to_mapping(SourceOptions())
+    names = [name for name in default if given[name] != default[name]]
     said = [f"--{name}={given[name]}" for name in names if name not in ("data", "download")]
     files = ["--split", str(output / TRAIN), "--test-split", str(output / TEST)]
     return shlex.join(["--data", config.data, *said, *files])

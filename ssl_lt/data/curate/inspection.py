@@ -1,4 +1,4 @@
-"""What can be said of a data set by looking at every image once."""
+"""What is known of a data set when every image was decoded once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageStats:
     """One image.
 
     Attributes:
-        name: as `StoredImage.name`.
+        name: as `ImageTable.name`.
         width: in pixels, with the EXIF rotation applied.
-        height: likewise.
+        height: in pixels, with the EXIF rotation applied.
         mode: Pillow's, as stored.
         content: SHA-256 of the size and the decoded RGB pixels, hexadecimal.
         is_grey: red, green and blue are equal in every pixel.
@@ -44,7 +44,7 @@ class Entry:
     Attributes:
         part: "train", "test" or "validation".
         row: of that part.
-        name: as `StoredImage.name`.
+        name: as `ImageTable.name`.
         label: class number, -1 where unknown.
         problem: of one that cannot be read.
     """
@@ -57,11 +57,11 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Copies:
+class DuplicateGroup:
     """Images whose decoded pixels are the same, two or more.
 
     Attributes:
-        content: see `Look`.
+        content: see `ImageStats`.
         images: training images first, in order of their rows.
     """
 
@@ -70,7 +70,7 @@ class Copies:
 
     @property
     def is_conflict(self) -> bool:
-        """The same picture under different labels."""
+        """The same image under different labels."""
         return len({image.label for image in self.images if image.label >= 0}) > 1
 
     @property
@@ -79,7 +79,7 @@ class Copies:
         return {"train", "test"} <= self._parts
 
     @property
-    def is_spoiled(self) -> bool:
+    def contaminates_validation(self) -> bool:
         """It is in the validation set, and in another."""
         return "validation" in self._parts and len(self._parts) > 1
 
@@ -93,7 +93,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitStats:
     """The training, the test or the validation images.
 
     Attributes:
@@ -102,10 +102,10 @@ class Part:
         counts_per_class: (C,) images, readable or not; empty without labels.
         num_unlabelled: images without a label.
         sizes: ((width, height), images), the most frequent first.
-        modes: (mode, images), likewise.
-        unreadable: by row.
-        grey: likewise; constant ones are listed there alone.
-        constant: likewise.
+        modes: (mode, images), the most frequent first.
+        unreadable: images that cannot be read, by row.
+        grey: grey images by row, without those that are constant.
+        constant: images of one colour, by row.
     """
 
     name: str
@@ -132,8 +132,8 @@ class Inspection:
 
     source: str
     class_names: tuple[str, ...]
-    parts: tuple[Part, ...]
-    copies: tuple[Copies, ...]
+    parts: tuple[SplitStats, ...]
+    copies: tuple[DuplicateGroup, ...]
 
     @property
     def counts_per_class(self) -> tuple[int, ...]:
@@ -153,76 +153,78 @@ class Inspection:
         return (groups_by_count(counts), groups_by_thirds(counts)) if counts.size else ()
 
     @property
-    def conflicts(self) -> tuple[Copies, ...]:
-        """The same picture under different labels."""
+    def conflicts(self) -> tuple[DuplicateGroup, ...]:
+        """The same image under different labels."""
         return tuple(copies for copies in self.copies if copies.is_conflict)
 
     @property
-    def leaks(self) -> tuple[Copies, ...]:
-        """Pictures both trained on and tested on."""
+    def leaks(self) -> tuple[DuplicateGroup, ...]:
+        """Images both trained on and tested on."""
         return tuple(copies for copies in self.copies if copies.is_leak)
 
     @property
-    def spoiled(self) -> tuple[Copies, ...]:
-        """Pictures of the validation set that are trained or tested on."""
-        return tuple(copies for copies in self.copies if copies.is_spoiled)
+    def contaminated_validation(self) -> tuple[DuplicateGroup, ...]:
+        """Images of the validation set that are trained or tested on."""
+        return tuple(copies for copies in self.copies if copies.contaminates_validation)
 
-    def duplicates(self, part: str) -> tuple[Copies, ...]:
-        """Pictures that one part has more than once."""
+    def duplicates(self, part: str) -> tuple[DuplicateGroup, ...]:
+        """Images that one part has more than once."""
         return tuple(copies for copies in self.copies if copies.within(part) > 1)
 
 
 def inspection(
     source: str,
     class_names: tuple[str, ...],
-    looks: Mapping[str, Sequence[Look]],
+    stats: Mapping[str, Sequence[ImageStats]],
     labels: Mapping[str, NDArray[np.int64]],
 ) -> Inspection:
-    """Puts together what was seen.
+    """Puts together what is known of each image.
 
     Args:
         source: its name.
         class_names: (C,); empty without labels.
-        looks: part -> at each of its images; "train" comes first.
+        stats: part -> of each of its images; "train" comes first.
         labels: of these parts, -1 where unknown.
     """
-    parts = [(part, images, labels[part]) for part, images in looks.items()]
-    times = Counter(look.content for _, images, _ in parts for look in images)
+    parts = [(part, images, labels[part]) for part, images in stats.items()]
+    times = Counter(image.content for _, images, _ in parts for image in images)
     seen: dict[str, list[Entry]] = {}
     for name, images, classes in parts:
-        for entry, look in _entries(name, images, classes):
-            if look.content and times[look.content] > 1:
-                seen.setdefault(look.content, []).append(entry)
+        for entry, image in _entries(name, images, classes):
+            if image.content and times[image.content] > 1:
+                seen.setdefault(image.content, []).append(entry)
     return Inspection(
         source=source,
         class_names=class_names,
         parts=tuple(_part(*part, num_classes=len(class_names)) for part in parts),
-        copies=tuple(Copies(content, tuple(images)) for content, images in seen.items()),
+        copies=tuple(DuplicateGroup(content, tuple(images)) for content, images in seen.items()),
     )
 
 
 def _entries(
-    part: str, looks: Sequence[Look], labels: NDArray[np.int64]
-) -> Iterator[tuple[Entry, Look]]:
-    for row, (look, label) in enumerate(zip(looks, labels.tolist(), strict=True)):
-        yield Entry(part, row, look.name, label, look.problem), look
+    part: str, stats: Sequence[ImageStats], labels: NDArray[np.int64]
+) -> Iterator[tuple[Entry, ImageStats]]:
+    for row, (image, label) in enumerate(zip(stats, labels.tolist(), strict=True)):
+        yield Entry(part, row, image.name, label, image.problem), image
 
 
-def _part(name: str, looks: Sequence[Look], labels: NDArray[np.int64], *, num_classes: int) -> Part:
-    def those(belongs: Callable[[Look], bool]) -> tuple[Entry, ...]:
-        return tuple(entry for entry, look in _entries(name, looks, labels) if belongs(look))
+def _part(
+    name: str, stats: Sequence[ImageStats], labels: NDArray[np.int64], *, num_classes: int
+) -> SplitStats:
+    def those(belongs: Callable[[ImageStats], bool]) -> tuple[Entry, ...]:
+        return tuple(entry for entry, image in _entries(name, stats, labels) if belongs(image))
 
-    readable = [look for look in looks if not look.problem]
+    readable = [image for image in stats if not image.problem]
     known = labels[labels >= 0]
-    sizes = Counter((look.width, look.height) for look in readable)
-    return Part(
+    sizes = Counter((image.width, image.height) for image in readable)
+    return SplitStats(
         name=name,
-        num_images=len(looks),
+        num_images=len(stats),
         counts_per_class=tuple(np.bincount(known, minlength=num_classes).tolist()),
         num_unlabelled=len(labels) - len(known),
         sizes=tuple(sizes.most_common()),
-        modes=tuple(Counter(look.mode for look in readable).most_common()),
-        unreadable=those(lambda look: bool(look.problem)),
-        grey=those(lambda look: look.is_grey and not look.is_constant),
-        constant=those(lambda look: look.is_constant),
+        modes=tuple(Counter(image.mode for image in readable).most_common()),
+        unreadable=those(lambda image: bool(image.problem)),
+        grey=those(lambda image: image.is_grey and not image.is_constant),
+        constant=those(lambda image: image.is_constant),
     )

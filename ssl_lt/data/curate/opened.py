@@ -1,27 +1,27 @@
-"""A source as it is on the disk, and a look at each of its images."""
+"""A source as it is on the disk, with every image of its training set."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ssl_lt.core.progress import watched
-from ssl_lt.data.curate.inspection import Look
-from ssl_lt.data.options import SourceFlags
-from ssl_lt.data.sources.registry import Source, open_source
-from ssl_lt.data.tables.look import scan
+from ssl_lt.core.progress import track
+from ssl_lt.data.curate.describe import describe_table
+from ssl_lt.data.curate.inspection import ImageStats
+from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.sources.registry import Source, open_complete
 from ssl_lt.data.tables.table import ImageTable
 
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source and its tables; nothing is held out of the training images.
+    """A source and its tables; no test set is held out of the training images.
 
     Attributes:
         source: what was opened.
         train: its training images.
         test: its test images, None where there are none.
-        validation: images to choose by, likewise.
+        validation: its validation images, None where there are none.
     """
 
     source: Source
@@ -41,20 +41,22 @@ class OpenSource:
         return re.sub(r"[^A-Za-z0-9._]+", "-", self.source.name).strip("-.")
 
 
-def open_whole(flags: SourceFlags) -> OpenSource:
-    """Opens what the flags name.
+def open_tables(options: SourceOptions) -> OpenSource:
+    """Opens what the options name.
 
     Raises:
-        ConfigError, DataError: as `open_source` says.
+        ConfigError, DataError: as `open_complete` says.
     """
-    source = open_source(flags.data, replace(flags.source_options(), hold_out=False))
+    source = open_complete(options.data, options)
     return OpenSource(source, source.train(), source.test(), source.validation())
 
 
-def look_at_all(opened: OpenSource) -> dict[str, list[Look]]:
-    """Part -> a look at each image; the user sees how far it is."""
+def describe_all(opened: OpenSource) -> dict[str, list[ImageStats]]:
+    """Part -> what each of its images is like; the user sees how far it is."""
     names = {"train": "training", "test": "test", "validation": "validation"}
     return {
-        part: list(watched(scan(table), total=len(table), words=f"looking at {names[part]} images"))
+        part: list(
+            track(describe_table(table), total=len(table), label=f"looking at {names[part]} images")
+        )
         for part, table in opened.parts.items()
     }

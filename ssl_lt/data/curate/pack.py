@@ -1,10 +1,16 @@
-"""A source packed into shards, one after another: what was finished before a stop is kept."""
+"""A source packed into tar shards, one after another: what was finished before a stop is kept.
+
+`webdataset.ShardWriter` would write the same members, but under their final names as it goes: it
+cannot tell a finished shard from one that was cut off, which is most of what this file does.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tarfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,93 +18,61 @@ from typing import Any
 
 from ssl_lt.core.errors import ConfigError, DataError, DiskError
 from ssl_lt.core.files import file_sha256, sync_path, write_text_atomically
-from ssl_lt.data.curate.pack_writers import Sample, write_parquet, write_tar
-from ssl_lt.data.remote.tar_index import INDEX_SUFFIX, Suffixes, index_tar, write_index
-from ssl_lt.data.tables.content import stored_sha256
-from ssl_lt.data.tables.stored import stored_images
+from ssl_lt.core.progress import track
+from ssl_lt.data.images.decode import image_suffix, read_bytes
+from ssl_lt.data.remote.tar_index import INDEX, INDEX_SUFFIX, Suffixes, index_tar, write_index
 from ssl_lt.data.tables.table import ImageTable
 
-INDEX, CARD = "index.json", "README.md"
-FORMAT = 1
-
-_WRITERS = {"parquet": write_parquet, "tar": write_tar}
 # Before its new name a shard is hidden, and so is the index while it is written.
-_UNFINISHED = (".*.unfinished", f".{INDEX}.*", f".{CARD}.*", f".*{INDEX_SUFFIX}.*")
+_UNFINISHED = (".*.unfinished", f".{INDEX}.*", f".*{INDEX_SUFFIX}.*")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of consecutive rows.
-
-    Attributes:
-        file: its name.
-        part: "train", "test" or "validation".
-        start: its first row.
-        samples: how many rows.
-        bytes: size of the file; 0 before it is written.
-        sha256: of the file; empty before it is written.
-    """
+    """A tar file of `samples` consecutive images of a part, from row `start` on."""
 
     file: str
     part: str
     start: int
     samples: int
-    bytes: int = 0
+    bytes: int = 0  # of the file, as its SHA-256; before it is written, there are none
     sha256: str = ""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a packed folder holds; equal plans of the same images give equal bytes.
+class ShardLayout:
+    """What a packed folder will hold; equal layouts of the same images give equal bytes.
 
     Attributes:
-        container: "parquet" or "tar".
-        source: name of the data.
-        class_names: (C,); empty without labels.
-        contents: part -> what tells its images from others.
-        images_per_shard: of all but the last of a part.
+        header: what the index says of all shards; a folder with another header is not continued.
         shards: of all parts, in order.
     """
 
-    container: str
-    source: str
-    class_names: tuple[str, ...]
-    contents: Mapping[str, str]
-    images_per_shard: int
+    header: Mapping[str, Any]
     shards: tuple[Shard, ...]
 
 
 def plan_shards(
-    parts: Mapping[str, ImageTable],
-    *,
-    container: str,
-    source: str,
-    class_names: tuple[str, ...],
-    images_per_shard: int,
-) -> Plan:
-    """Cuts each part into shards of as many images, the last of them smaller.
-
-    Args:
-        parts: "train", and "test" and "validation" where there are any.
-        container: "parquet" or "tar".
-        source: name of the data.
-        class_names: (C,); empty without labels.
-        images_per_shard: at least 1.
-    """
-    shards = []
-    for part, table in parts.items():
-        starts = range(0, len(table), images_per_shard)
-        for number, start in enumerate(starts):
-            name = f"{part}-{number:06d}.tar"
-            if container == "parquet":
-                name = f"{part}-{number:05d}-of-{len(starts):05d}.parquet"
-            size = min(images_per_shard, len(table) - start)
-            shards.append(Shard(name, part, start, size))
-    contents = {part: stored_sha256(table) for part, table in parts.items()}
-    return Plan(container, source, class_names, contents, images_per_shard, tuple(shards))
+    parts: Mapping[str, ImageTable], *, source: str, class_names: tuple[str, ...], size: int
+) -> ShardLayout:
+    """Cuts "train", and "test" and "validation" if there are any, into shards of `size` images."""
+    shards = [
+        Shard(f"{part}-{number:06d}.tar", part, start, min(size, len(table) - start))
+        for part, table in parts.items()
+        for number, start in enumerate(range(0, len(table), size))
+    ]
+    header = {
+        "format": 1,
+        "container": "tar",
+        "source": source,
+        "class_names": list(class_names),
+        "contents": {part: table.content_sha256() for part, table in parts.items()},
+        "images_per_shard": size,
+    }
+    return ShardLayout(header, tuple(shards))
 
 
-def open_output(folder: Path, plan: Plan) -> dict[str, Shard]:
+def open_output(folder: Path, layout: ShardLayout) -> dict[str, Shard]:
     """Makes the folder, or finds what is finished in it; unfinished files are removed.
 
     Returns:
@@ -109,56 +83,47 @@ def open_output(folder: Path, plan: Plan) -> dict[str, Shard]:
         DataError: its index cannot be read.
         DiskError: it cannot be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file, not a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DiskError(f"{folder}: cannot be made: {error.strerror}") from error
-        _write_index(folder, plan, {})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(f"{folder} is a file, not a folder") from error
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be made: {error.strerror}") from error
+    if not any(folder.iterdir()):
+        _write_index(folder, layout, {})
         return {}
     if not (folder / INDEX).is_file():
         raise ConfigError(f"{folder} exists, is not empty and has no {INDEX}: nothing is packed")
-    finished = _read_index(folder / INDEX, plan)
+    shards = _read_index(folder, layout.header)
     for pattern in _UNFINISHED:
         for leftover in folder.glob(pattern):
             leftover.unlink()
-    return {name: shard for name, shard in finished.items() if _is_right(folder / name, shard)}
+    return {shard.file: shard for shard in shards if _is_right(folder / shard.file, shard)}
 
 
 def pack(
-    parts: Mapping[str, ImageTable],
-    plan: Plan,
-    folder: Path,
-    *,
-    finished: Mapping[str, Shard],
-    watch: Callable[[Shard, Iterable[Sample]], Iterable[Sample]],
+    parts: Mapping[str, ImageTable], layout: ShardLayout, folder: Path, finished: dict[str, Shard]
 ) -> dict[str, Shard]:
     """Writes the shards that are missing; each appears whole, and is then in the index.
 
-    Args:
-        parts: of the plan.
-        plan: see `plan_shards`.
-        folder: made by `open_output`.
-        finished: what `open_output` found.
-        watch: hands on the samples of a shard, and sees how far it is.
+    Members are KEY.jpg, or another format's suffix, and, with labels, KEY.cls with the number.
 
     Returns:
-        File name -> shard, all of the plan.
+        File name -> shard, all of the layout.
 
     Raises:
         DataError: an image that cannot be read, or is none; names it.
         DiskError: the disk is full or may not be written; no half shard stays.
     """
-    done = dict(finished)
-    for shard in plan.shards:
+    done, source = dict(finished), layout.header["source"]
+    for shard in layout.shards:
         if shard.file not in done:
-            samples = watch(shard, _samples(parts[shard.part], shard))
-            done[shard.file] = _write(samples, shard, plan, folder)
-            _write_index(folder, plan, done)
-    if plan.container == "parquet":
-        write_text_atomically(folder / CARD, _card(plan))
+            try:
+                done[shard.file] = _write(parts[shard.part], shard, folder)
+            except DataError as error:
+                text = str(error).removeprefix(f"{source}: ")
+                raise DataError(f"{source}: {text}") from error
+            _write_index(folder, layout, done)
     return done
 
 
@@ -168,28 +133,18 @@ def digest(shards: Mapping[str, Shard]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _samples(table: ImageTable, shard: Shard) -> Iterator[Sample]:
-    rows = range(shard.start, shard.start + shard.samples)
-    images = stored_images(table, start=rows.start, stop=rows.stop)
-    labels = table.labels[rows.start : rows.stop].tolist()
-    return map(Sample, rows, images, labels)
-
-
-def _write(samples: Iterable[Sample], shard: Shard, plan: Plan, folder: Path) -> Shard:
+def _write(table: ImageTable, shard: Shard, folder: Path) -> Shard:
     unfinished = folder / f".{shard.file}.unfinished"
     try:
-        _WRITERS[plan.container](unfinished, samples, plan.class_names)
+        _write_tar(unfinished, table, shard)
         sync_path(unfinished)
         size, sha256 = unfinished.stat().st_size, file_sha256(unfinished)
-        if plan.container == "tar":  # before its shard: where there is a shard, there is its index
-            with unfinished.open("rb") as file:
-                index = index_tar(file, Suffixes(), name=shard.file)
-            write_index(folder / (shard.file + INDEX_SUFFIX), index, tar_bytes=size)
+        with unfinished.open("rb") as file:
+            index = index_tar(file, Suffixes(), name=shard.file)
+        # Before its shard: where there is a shard, there is its index.
+        write_index(folder / (shard.file + INDEX_SUFFIX), index, tar_bytes=size)
         unfinished.rename(folder / shard.file)
         sync_path(folder)
-    except DataError as error:
-        has_source = str(error).startswith(plan.source)
-        raise DataError(f"{'' if has_source else plan.source + ': '}{error}") from error
     except OSError as error:
         reason = error.strerror or error
         raise DiskError(f"{folder / shard.file}: cannot be written: {reason}") from error
@@ -199,52 +154,41 @@ def _write(samples: Iterable[Sample], shard: Shard, plan: Plan, folder: Path) ->
     return replace(shard, bytes=size, sha256=sha256)
 
 
-def _write_index(folder: Path, plan: Plan, done: Mapping[str, Shard]) -> None:
-    shards = [asdict(done[shard.file]) for shard in plan.shards if shard.file in done]
-    is_whole = len(shards) == len(plan.shards)
-    index = {**_header(plan), "sha256": digest(done) if is_whole else None, "shards": shards}
+def _write_tar(path: Path, table: ImageTable, shard: Shard) -> None:
+    rows = range(shard.start, shard.start + shard.samples)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in track(rows, total=len(rows), label=f"packing {shard.file}"):
+            blob, label = read_bytes(table.encoded(row)), int(table.labels[row])
+            members = {image_suffix(blob, name=table.name(row)): blob}
+            if label >= 0:
+                members["cls"] = str(label).encode()
+            for suffix, content in members.items():
+                # Without time or owner: the same images are the same bytes.
+                info = tarfile.TarInfo(f"{row:09d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def _write_index(folder: Path, layout: ShardLayout, done: Mapping[str, Shard]) -> None:
+    shards = [asdict(done[shard.file]) for shard in layout.shards if shard.file in done]
+    is_whole = len(shards) == len(layout.shards)
+    index = {**layout.header, "sha256": digest(done) if is_whole else None, "shards": shards}
     write_text_atomically(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 
-def _header(plan: Plan) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "container": plan.container,
-        "source": plan.source,
-        "class_names": list(plan.class_names),
-        "contents": dict(plan.contents),
-        "images_per_shard": plan.images_per_shard,
-    }
-
-
-def _read_index(path: Path, plan: Plan) -> dict[str, Shard]:
-    """Finished shards by file name, for a plan that must be the same."""
+def _read_index(folder: Path, header: Mapping[str, Any]) -> list[Shard]:
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         shards = [Shard(**fields) for fields in index["shards"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as an index of shards: {error}") from error
-    for name, value in _header(plan).items():
+        raise DataError(
+            f"{folder / INDEX}: cannot be read as an index of shards: {error}"
+        ) from error
+    for name, value in header.items():
         if index.get(name) != value:
-            shown = (
-                ("other", "others") if isinstance(value, list | dict) else (index.get(name), value)
-            )
-            raise ConfigError(
-                f"{path.parent}: was packed with {name} {shown[0]}, now it is {shown[1]}: give "
-                "another folder"
-            )
-    planned = {(shard.file, shard.start, shard.samples) for shard in plan.shards}
-    return {s.file: s for s in shards if (s.file, s.start, s.samples) in planned}
+            raise ConfigError(f"{folder}: was packed with another {name}: give another folder")
+    return shards
 
 
 def _is_right(path: Path, shard: Shard) -> bool:
-    return (
-        path.is_file() and path.stat().st_size == shard.bytes and file_sha256(path) == shard.sha256
-    )
-
-
-def _card(plan: Plan) -> str:
-    """Which files are which part, as the hub's libraries read it."""
-    parts = dict.fromkeys(shard.part for shard in plan.shards)
-    files = "".join(f"  - split: {part}\n    path: {part}-*.parquet\n" for part in parts)
-    return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
+    return path.is_file() and file_sha256(path) == shard.sha256

@@ -1,28 +1,25 @@
-"""Rectangles cut from decoded images and resized to squares."""
+"""Rectangles cut from images and resized to squares, in one of two orders."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssl_lt.data.images.decode import Decoded, EncodedImage
+from ssl_lt.data.images.decode import EncodedImage
 
 # Side of the square that is kept of an image whose shorter side is 256, in the ImageNet protocol.
 CENTRE_FRACTION = 224 / 256
+_THUMBNAIL_SIDE = 64
 
 Size = tuple[int, int]  # height and width
-Box = tuple[float, float, float, float]
-WholeBox = tuple[int, int, int, int]
-# Times that a JPEG can be decoded smaller.
-_SHRINKS = (8, 4, 2)
+Box = tuple[int, int, int, int]  # top, left, height and width in pixels
 
 
 class Crop(Protocol):
@@ -33,8 +30,6 @@ class Crop(Protocol):
     ) -> Sequence[Sequence[Box]]:
         """(top, left, height, width) in pixels for each of V views of each of some images.
 
-        All `int`: boxes are cut out, then resized. All `float`: the other way round. See `cut`.
-
         Args:
             epoch: number.
             index: (B,) of the images, or `drawn_rows`.
@@ -42,76 +37,16 @@ class Crop(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class CentreSquare:
-    """One square in the middle, `fraction` of the shorter side long.
+def crop_then_resize(image: Image.Image, boxes: Sequence[Box], *, size: int) -> Tensor:
+    """Cuts boxes out and resizes each, as torchvision's `RandomResizedCrop` does.
 
-    With `CENTRE_FRACTION` it is "resize the shorter side to S * 256 / 224, cut S x S from the
-    middle" in one step, without rounding the position to whole pixels in between.
-    """
-
-    fraction: float
-
-    def boxes(
-        self, epoch: int, index: Sequence[int], sizes: Sequence[Size]
-    ) -> Sequence[Sequence[Box]]:
-        """The same squares in every epoch."""
-        return [[self.box(height, width)] for height, width in sizes]
-
-    def box(self, height: int, width: int) -> Box:
-        """(top, left, height, width) of the square in an image."""
-        side = self.fraction * min(height, width)
-        return (height - side) / 2, (width - side) / 2, side, side
-
-
-def cut_encoded(image: EncodedImage, boxes: Sequence[Box], *, size: int) -> Tensor:
-    """`cut` of an image that is not decoded yet: a JPEG is decoded no larger than need be.
-
-    Whole boxes alone, those of random crops, are cut from fewer pixels; their corners move by up to
-    half a pixel of what was decoded, and so by up to half a pixel of the result. Boxes with
-    fractions, of what is tested on, are cut from all pixels, as is what `decode_once` keeps.
-
-    Raises:
-        DataError: the image cannot be decoded.
-    """
-    if not _are_whole(boxes):
-        return cut(image.decode().pixels, boxes, size=size)
-    decoded = image.decode(shrink=largest_shrink(boxes, size=size))
-    return cut(decoded.pixels, [shrunk_box(box, decoded) for box in boxes], size=size)
-
-
-def largest_shrink(boxes: Sequence[Box], *, size: int) -> int:
-    """8, 4, 2 or 1: the most that still leaves every box `size` pixels a side.
-
-    So no box is enlarged because the image was decoded smaller.
-    """
-    side = min(min(height, width) for _, _, height, width in boxes)
-    return next((shrink for shrink in _SHRINKS if side >= shrink * size), 1)
-
-
-def shrunk_box(box: WholeBox, decoded: Decoded) -> WholeBox:
-    """A box of the image in pixels of what was decoded of it, rounded to whole ones."""
-    top, left, height, width = box
-    first_row, end_row = (_whole(y / decoded.shrink + decoded.top) for y in (top, top + height))
-    first_column, end_column = (
-        _whole(x / decoded.shrink + decoded.left) for x in (left, left + width)
-    )
-    return first_row, first_column, end_row - first_row, end_column - first_column
-
-
-def cut(image: Image.Image, boxes: Sequence[Box], *, size: int) -> Tensor:
-    """Resizes rectangles to squares with the bicubic filter (a = -1/2), which does not alias.
-
-    Whole boxes are cut out and then resized, as in torchvision's `RandomResizedCrop`: what lies
-    outside weighs nothing. Torch does it with the processor's vector instructions, in a third of
-    Pillow's time, and equals Pillow to one grey level or two. A box with fractions is a part of the
-    resized image, so that at its edges the filter sees what lies around it; that is Pillow's.
+    The bicubic filter (a = -1/2) does not alias, and what lies outside a box weighs nothing. Torch
+    uses the processor's vector instructions, takes a third of Pillow's time, and equals Pillow to
+    one grey level or two.
 
     Returns:
         (V, 3, size, size) uint8.
     """
-    if not _are_whole(boxes):
-        return _resized_then_cut(image, boxes, size=size)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     crops = (
         pixels[..., top : top + height, left : left + width] for top, left, height, width in boxes
@@ -121,21 +56,48 @@ def cut(image: Image.Image, boxes: Sequence[Box], *, size: int) -> Tensor:
     ).contiguous()
 
 
-def _resized_then_cut(image: Image.Image, boxes: Sequence[Box], *, size: int) -> Tensor:
-    out = np.empty((len(boxes), size, size, 3), dtype=np.uint8)
-    for view, (top, left, height, width) in enumerate(boxes):
-        box = (left, top, left + width, top + height)
-        out[view] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
-    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+def crop_encoded(image: EncodedImage, boxes: Sequence[Box], *, size: int) -> Tensor:
+    """`crop_then_resize` of an image that is not decoded yet.
+
+    A JPEG is decoded at half its size where every box is then still `size` pixels a side, so that
+    none is enlarged. The corners of the boxes move by half a pixel of the result at most.
+
+    Raises:
+        DataError: the image cannot be decoded.
+    """
+    if min(min(height, width) for _, _, height, width in boxes) < 2 * size:
+        return crop_then_resize(image.decode(), boxes, size=size)
+    pixels = image.decode_half()
+    if pixels.size != (image.width, image.height):
+        boxes = [_half(box) for box in boxes]
+    return crop_then_resize(pixels, boxes, size=size)
 
 
-def _are_whole(boxes: Sequence[Box]) -> TypeGuard[Sequence[WholeBox]]:
-    return all(isinstance(edge, int) for box in boxes for edge in box)
+def centre_square(image: Image.Image, *, size: int, fraction: float = 1.0) -> Tensor:
+    """(3, size, size) uint8: the middle of an image, resized and cut by Pillow in one step.
+
+    With `CENTRE_FRACTION` it is "resize the shorter side to S * 256 / 224, cut S x S from the
+    middle", without rounding the position to whole pixels in between: at its edges the filter sees
+    what lies around the square.
+
+    Args:
+        image: of mode RGB.
+        size: S.
+        fraction: side of the square, over the shorter side of the image.
+    """
+    side = fraction * min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    resized = image.resize(
+        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+    )
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
 
-def _whole(place: float) -> int:
-    """The nearest whole number; halves go up, so that lengths of `size` and more stay so."""
-    return math.floor(place + 0.5)
+def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the middle square, 64 pixels a side; a smaller image stays as it is."""
+    if max(image.size) <= _THUMBNAIL_SIDE:
+        return np.array(image)
+    return centre_square(image, size=_THUMBNAIL_SIDE).permute(1, 2, 0).contiguous().numpy()
 
 
 def storage_size(image_size: int) -> int:
@@ -150,3 +112,15 @@ def centre(pixels: Tensor, *, size: int) -> Tensor:
         return pixels
     top, left = (height - size) // 2, (width - size) // 2
     return pixels[..., top : top + size, left : left + size]
+
+
+def _half(box: Box) -> Box:
+    """A box in an image of half the size; halves are rounded up, so that no side falls short."""
+    top, left, height, width = box
+    first_row, first_column = (top + 1) // 2, (left + 1) // 2
+    return (
+        first_row,
+        first_column,
+        (top + height + 1) // 2 - first_row,
+        (left + width + 1) // 2 - first_column,
+    )

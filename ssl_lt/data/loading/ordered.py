@@ -5,17 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch.utils.data import Dataset
 
+from ssl_lt.core.errors import DataError
 from ssl_lt.core.types import Batch
-from ssl_lt.data.images.crops import CENTRE_FRACTION, CentreSquare, centre
-from ssl_lt.data.loading.to_device import on_device
-from ssl_lt.data.loading.worker_loader import CutFiles, fetch, file_loader
+from ssl_lt.data.images.crops import CENTRE_FRACTION, centre, centre_square
+from ssl_lt.data.loading.to_device import Fetched, on_device
+from ssl_lt.data.loading.worker_loader import Key, fetch, file_loader, named_errors
 from ssl_lt.data.loading.workers import Workers
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable, PixelTable
+
+
+class CentreFiles(Dataset[Fetched]):
+    """Decodes the rows of (epoch, row) keys and keeps their middle, the same in every epoch."""
+
+    def __init__(self, table: ImageTable, *, size: int) -> None:
+        self.table = table
+        self.size = size
+
+    def __getitems__(self, keys: list[Key]) -> Fetched:
+        """Images (B, 1, 3, S, S), labels and rows (B,); an error is handed back, not raised."""
+        rows = torch.tensor([row for _, row in keys])
+        try:
+            images = torch.stack([self._middle(row) for row in rows.tolist()])
+        except DataError as error:
+            return error
+        return images[:, None], self.table.labels[rows], rows
+
+    def _middle(self, row: int) -> torch.Tensor:
+        with named_errors(self.table, row):
+            return centre_square(self.table.read(row), size=self.size, fraction=CENTRE_FRACTION)
 
 
 def ordered_batches(
-    table: PixelTable | EncodedTable,
+    table: ImageTable,
     *,
     batch_size: int,
     image_size: int,
@@ -48,7 +71,7 @@ def ordered_batches(
             images = centre(table.pixels[rows], size=image_size)
             yield Batch(images.to(device), table.labels[rows].to(device), index.to(device))
         return
-    files = CutFiles(table, CentreSquare(CENTRE_FRACTION), size=image_size)
+    files = CentreFiles(table, size=image_size)
     keys = [[(0, i) for i in range(s, min(s + batch_size, len(table)))] for s in starts]
     loader = file_loader(files, keys, device=device, workers=workers)
     for batch in on_device(fetch(loader, table, keys), device=device):

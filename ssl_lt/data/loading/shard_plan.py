@@ -23,7 +23,7 @@ _WITHIN_WINDOW = draw_id("order within a window")
 
 
 def epoch_plan(
-    whole: ImageTable,
+    full_train_set: ImageTable,
     rows: NDArray[np.int64],
     options: DataOptions,
     *,
@@ -33,7 +33,7 @@ def epoch_plan(
     """Which of the rows trained on are in which step: near each other where they are in shards.
 
     Args:
-        whole: the training set before the split.
+        full_train_set: the training set before the split.
         rows: of it that are trained on.
         options: with window and streams.
         batch_size: global.
@@ -42,13 +42,13 @@ def epoch_plan(
     Raises:
         ConfigError: as `BatchPlan` and `ShardPlan` say.
     """
-    if not isinstance(whole, ShardTable) or options.shard_window == 0:
+    if not isinstance(full_train_set, ShardTable) or options.shard_window == 0:
         return BatchPlan(len(rows), batch_size, seed)
     return ShardPlan(
         len(rows),
         batch_size,
         seed,
-        shards=torch.from_numpy(whole.shards[rows]).to(torch.int64),
+        shards=torch.from_numpy(full_train_set.shards[rows]).to(torch.int64),
         streams=options.shard_streams or _streams(batch_size),
         window=options.shard_window,
     )

@@ -13,9 +13,9 @@ from ssl_lt.core.random import row_and_draw
 from ssl_lt.core.types import Batch
 
 # Images, labels and drawn rows of a batch.
-Parts = tuple[Tensor, Tensor, Tensor]
+HostBatch = tuple[Tensor, Tensor, Tensor]
 # Or the error that came in its place.
-Fetched = Parts | DataError
+Fetched = HostBatch | DataError
 Item = TypeVar("Item")
 
 
@@ -39,7 +39,7 @@ def on_device(fetched: Iterable[Fetched], *, device: torch.device) -> Iterator[B
 def _sent_ahead(fetched: Iterable[Fetched], *, device: torch.device) -> Iterator[Batch]:
     copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def send(batch: Fetched) -> tuple[Parts, torch.cuda.Event] | DataError:
+    def send(batch: Fetched) -> tuple[HostBatch, torch.cuda.Event] | DataError:
         if isinstance(batch, DataError):
             return batch
         with torch.cuda.stream(copying):
@@ -73,12 +73,12 @@ def _no_error(item: Item | DataError) -> Item:
     return item
 
 
-def _sent(parts: Parts, *, device: torch.device) -> Parts:
+def _sent(parts: HostBatch, *, device: torch.device) -> HostBatch:
     images, labels, drawn = (part.to(device, non_blocking=True) for part in parts)
     return images, labels, drawn
 
 
-def _batch(parts: Parts) -> Batch:
+def _batch(parts: HostBatch) -> Batch:
     images, labels, drawn = parts
     index, draw = row_and_draw(drawn)
     return Batch(images=images, labels=labels, index=index, draw=draw)

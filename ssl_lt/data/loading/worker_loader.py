@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.random import drawn_rows, row_and_draw
 from ssl_lt.core.types import Batch
-from ssl_lt.data.images.crops import Crop, cut_encoded
+from ssl_lt.data.images.crops import Crop, crop_encoded
 from ssl_lt.data.images.decode import EncodedImage
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.loading.to_device import Fetched, on_device
 from ssl_lt.data.loading.workers import Workers, is_lost_worker, lost_worker
-from ssl_lt.data.tables.table import EncodedTable, encoded_image
+from ssl_lt.data.tables.table import ImageTable
 
 # Pixels of the images that a worker opens before it cuts the first: some formats are decoded to say
 # how they are turned.
@@ -30,9 +30,9 @@ Key = tuple[int, int]
 
 
 class CutFiles(Dataset[Fetched]):
-    """Decodes and cuts the rows of (epoch, drawn row) keys; see `drawn_rows` and `cut_encoded`."""
+    """Decodes and crops the rows of (epoch, drawn row) keys; see `drawn_rows`, `crop_encoded`."""
 
-    def __init__(self, table: EncodedTable, crop: Crop, *, size: int) -> None:
+    def __init__(self, table: ImageTable, crop: Crop, *, size: int) -> None:
         self.table = table
         self.crop = crop
         self.size = size
@@ -56,8 +56,8 @@ class CutFiles(Dataset[Fetched]):
         """Keys, rows and images, few enough at a time to be held together."""
         rows, images, first, pixels = index.tolist(), list[EncodedImage](), 0, 0
         for end, row in enumerate(rows, start=1):
-            with self._named(row):
-                images.append(encoded_image(self.table, row))
+            with named_errors(self.table, row):
+                images.append(self.table.open(row))
             pixels += images[-1].height * images[-1].width
             if pixels > _OPEN_PIXELS or end == len(rows):
                 yield keys[first:end], rows[first:end], images
@@ -69,19 +69,20 @@ class CutFiles(Dataset[Fetched]):
         boxes = self.crop.boxes(keys[0][0], [drawn for _, drawn in keys], sizes)
         views = []
         for row, image, own in zip(rows, images, boxes, strict=True):
-            with self._named(row):
-                views.append(cut_encoded(image, own, size=self.size))
+            with named_errors(self.table, row):
+                views.append(crop_encoded(image, own, size=self.size))
         return views
 
-    @contextmanager
-    def _named(self, row: int) -> Iterator[None]:
-        try:
-            yield
-        except (DataError, MemoryError):
-            raise
-        except Exception as error:
-            name = self.table.name(row)
-            raise DataError(f"{name}: {type(error).__name__}: {error}") from error
+
+@contextmanager
+def named_errors(table: ImageTable, row: int) -> Iterator[None]:
+    """Turns what a decoder raises on damaged bytes into a DataError that names the image."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{table.name(row)}: {type(error).__name__}: {error}") from error
 
 
 class _PlannedKeys(Sampler[list[Key]]):
@@ -113,7 +114,7 @@ class WorkerLoader:
 
     def __init__(
         self,
-        table: EncodedTable,
+        table: ImageTable,
         crop: Crop,
         plan: BatchPlan,
         *,
@@ -146,9 +147,9 @@ class WorkerLoader:
 
 
 def file_loader(
-    files: CutFiles, keys: Any, *, device: torch.device, workers: Workers
+    files: Dataset[Fetched], keys: Any, *, device: torch.device, workers: Workers
 ) -> DataLoader[Any]:
-    """A torch loader that hands on what `CutFiles` makes of each list of keys."""
+    """A torch loader that hands on what a data set makes of each list of keys."""
     return DataLoader(
         files,
         batch_sampler=keys,
@@ -163,7 +164,7 @@ def file_loader(
 
 
 def fetch(
-    loader: DataLoader[Any], table: EncodedTable, keys: Iterable[list[Key]]
+    loader: DataLoader[Any], table: ImageTable, keys: Iterable[list[Key]]
 ) -> Iterator[Fetched]:
     """What a loader makes of each list of keys, in order.
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_atomically
-from ssl_lt.data.sources.trees import SUFFIXES
+from ssl_lt.data.images.decode import SUFFIXES
 
 LABEL_SUFFIX = "cls"
+INDEX = "index.json"  # of a packed folder
 INDEX_SUFFIX = ".index.npz"  # of the index that is packed beside a shard
 BLOCK = 512  # tar counts in these
 

@@ -13,7 +13,7 @@ import torch
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.data.tables.parquet import open_parquet
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
@@ -26,7 +26,7 @@ class Cifar:
         python_folder: torchvision's folder.
         label_column: in the parquet files.
         mean: of each channel of the training set.
-        std: likewise.
+        std: of each channel of the training set.
     """
 
     name: str
@@ -86,7 +86,7 @@ class CifarSource:
             loaded = _torchvision(self.cifar, self.folder.parent, part)
             pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
             return PixelTable(pixels, torch.tensor(loaded.targets))
-        return _packed(self.cifar, self.folder, part)[0]
+        return _parquet(self.cifar, self.folder, part)[0]
 
 
 def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
@@ -108,7 +108,7 @@ def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
     if folder.name == cifar.python_folder:
         names = tuple(_torchvision(cifar, folder.parent, "test").classes)
     else:
-        names = _packed(cifar, folder, "test")[1]
+        names = _parquet(cifar, folder, "test")[1]
     return CifarSource(cifar.name, names, cifar.mean, cifar.std, cifar, folder)
 
 
@@ -121,9 +121,9 @@ def _find(cifar: Cifar, root: Path) -> Path | None:
     return None
 
 
-def _packed(cifar: Cifar, folder: Path, part: str) -> tuple[ImageTable, tuple[str, ...]]:
+def _parquet(cifar: Cifar, folder: Path, part: str) -> tuple[ImageTable, tuple[str, ...]]:
     files = sorted(folder.glob(f"{part}-*.parquet"))
-    return open_packed(files, image_column="img", label_column=cifar.label_column, side=32)
+    return open_parquet(files, image_column="img", label_column=cifar.label_column, side=32)
 
 
 def _class_of(cifar: Cifar) -> Any:

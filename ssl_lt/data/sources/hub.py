@@ -3,74 +3,28 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import image_column, label_column
-from ssl_lt.data.sources.listed_files import numbered
-from ssl_lt.data.sources.source import HELD_PARTS, TableSource, held_parts, under_classes_of
-from ssl_lt.data.tables.table import digest_of_files, encoded_image
+from ssl_lt.data.sources.source import (
+    EVAL_SPLIT_NAMES,
+    TableSource,
+    align_labels,
+    eval_splits,
+    number_classes,
+)
+from ssl_lt.data.tables.hub import HubTable
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _ROWS_AT_ONCE = 10_000
-
-
-@dataclass(frozen=True, eq=False)
-class HubTable:
-    """Encoded images in Arrow files that are mapped into memory; see `EncodedTable`.
-
-    Attributes:
-        source: name of the data set and its part, for errors.
-        images: the column, a `datasets.Dataset` that gives Arrow tables.
-        rows: (N,) int64, of that column.
-        names: (N,) what tells an image from others: its file name or its place, and its size.
-        labels: (N,) int64, -1 where unknown.
-    """
-
-    source: str
-    images: Any
-    rows: NDArray[np.int64]
-    names: NDArray[np.bytes_]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def fingerprint(self) -> str:
-        """See `ImageTable`."""
-        return digest_of_files(self.labels, self.names)
-
-    def take(self, rows: NDArray[np.int64]) -> HubTable:
-        """See `EncodedTable`."""
-        labels = self.labels[torch.from_numpy(rows)]
-        return HubTable(self.source, self.images, self.rows[rows], self.names[rows], labels)
-
-    def name(self, row: int) -> str:
-        """See `EncodedTable`."""
-        return f"{self.source}, row {self.rows[row]}"
-
-    def encoded(self, row: int) -> bytes | Path:
-        """See `EncodedTable`; a file where the set names one and holds no bytes."""
-        value = self.images[int(self.rows[row])].column(0)[0].as_py()
-        content, path = _content_and_path(value)
-        if content is not None:
-            return content
-        if path is None or not Path(path).is_absolute():
-            raise DataError(f"{self.name(row)}: has no image, only the path {path}")
-        return Path(path)
-
-    def read(self, row: int) -> Image.Image:
-        """See `EncodedTable`."""
-        return encoded_image(self, row).decode().pixels
 
 
 def open_hf(argument: str, options: SourceOptions) -> TableSource:
@@ -78,8 +32,8 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
 
     A path is a folder made by `save_to_disk`, a parquet or Arrow file, or a folder of such files
     or of images. It is trained on the part `train`, or the only one, and tested on `test`,
-    `validation` or `val`, whichever comes first with labels; beside `test`, the others are there to
-    choose by.
+    `validation` or `val`, whichever comes first with labels; beside `test`, the next one is the
+    validation set.
 
     Args:
         argument: of `hf:NAME_OR_PATH`; a configuration follows the name of a set on the hub after
@@ -99,13 +53,13 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
     class_names, table = _table(f"{name}, {train_part}", parts[train_part], options)
     source = TableSource(name, class_names, table)
     held = {}
-    for part in HELD_PARTS:
+    for part in EVAL_SPLIT_NAMES:
         if class_names and part in parts and part != train_part:
             where = f"{name}, {part}"
             names, held_table = _table(where, parts[part], options)
             if names:
-                held[part] = under_classes_of(source, held_table, names, name=where)
-    test, validation = (None if part is None else held[part] for part in held_parts(held))
+                held[part] = align_labels(source, held_table, names, name=where)
+    test, validation = (None if part is None else held[part] for part in eval_splits(held))
     return replace(source, test_table=test, validation_table=validation)
 
 
@@ -175,7 +129,7 @@ def _labels(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, .
         kind = part.features[column]
         raise DataError(f"{where}: column {column!r} holds {kind}, not a name or number an image")
     names = getattr(part.features[column], "names", None)
-    return numbered(values) if names is None else (tuple(names), torch.tensor(values))
+    return number_classes(values) if names is None else (tuple(names), torch.tensor(values))
 
 
 def _label_column(where: str, part: Any, options: SourceOptions) -> str | None:
@@ -212,10 +166,3 @@ def _identities(images: Any, *, where: str) -> list[bytes]:
         for text, size in zip(path.to_pylist(), sizes, strict=True):
             found.append(f"{Path(text).name if text else ''}:{size}".encode())
     return found
-
-
-def _content_and_path(value: Any) -> tuple[bytes | None, str | None]:
-    """Of what an Arrow column holds for an image: a struct of both, or one of them."""
-    if isinstance(value, dict):
-        return value.get("bytes"), value.get("path")
-    return (None, value) if isinstance(value, str) else (value, None)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.data.options import SourceOptions, check_no_secret
+from ssl_lt.core.urls import check_no_secret
+from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
 from ssl_lt.data.sources.columns import NO_LABELS
-from ssl_lt.data.sources.csv_source import open_csv
 from ssl_lt.data.sources.digits import open_digits
 from ssl_lt.data.sources.folder import open_folder
 from ssl_lt.data.sources.hub import open_hf
-from ssl_lt.data.sources.list_source import open_list
+from ssl_lt.data.sources.listed import open_csv, open_list
 from ssl_lt.data.sources.source import (
     Source,
     TableSource,
+    align_labels,
     check_every_class,
-    under_classes_of,
     with_held_out,
     without_labels,
 )
 from ssl_lt.data.sources.webdataset import open_wds
 from ssl_lt.data.tables.table import ImageTable
 
-__all__ = ["SOURCES", "Source", "open_as_it_is", "open_source"]
+__all__ = ["SOURCES", "Source", "open_complete", "open_source"]
 
 # A new source is one line here; an opener gets what follows the colon in `name:argument`, which
 # is refused for names that are not in `_WITH_ARGUMENT`.
@@ -49,10 +49,23 @@ _WITH_ARGUMENT = {
 
 
 def open_source(name: str, options: SourceOptions) -> Source:
-    """Finds the data and reads what describes it.
+    """`open_complete`, with a test set held out of your own images where there is none.
 
-    Own pictures without a test set have one held out, unless `options.test_data` names it or
-    `options.hold_out` says not to. `options.val_data` names what to choose by.
+    Args:
+        name: as for `open_complete`.
+        options: where to look.
+
+    Raises:
+        ConfigError, DataError: as `open_complete` says.
+    """
+    source = open_complete(name, options)
+    return with_held_out(source) if isinstance(source, TableSource) else source
+
+
+def open_complete(name: str, options: SourceOptions) -> Source:
+    """Finds the data and reads what describes it; nothing is held out of the training set.
+
+    `options.test_data` and `options.val_data` name other test and validation images.
 
     Args:
         name: key of `SOURCES`, for some followed by `:argument`, as in `folder:photos`.
@@ -62,7 +75,7 @@ def open_source(name: str, options: SourceOptions) -> Source:
         ConfigError: unknown name; proposes the nearest one.
         DataError: the data is not there or is damaged; says what was looked for.
     """
-    source = open_as_it_is(name, options)
+    source = _open(name, options, flag="--data")
     if isinstance(source, TableSource):
         if options.label_column == NO_LABELS:
             source = without_labels(source)
@@ -70,22 +83,14 @@ def open_source(name: str, options: SourceOptions) -> Source:
     if options.test_data is not None:
         tests = _part_of_other(source, "--test-data", options.test_data, options)
         source = replace(_as_tables(source), test_table=tests)
-    elif options.hold_out and isinstance(source, TableSource):
-        source = with_held_out(source)
     if options.val_data is not None:
         images = _part_of_other(source, "--val-data", options.val_data, options)
         source = replace(_as_tables(source), validation_table=images)
     return source
 
 
-def open_as_it_is(name: str, options: SourceOptions, *, flag: str = "--data") -> Source:
-    """What is there, with nothing held out for testing; see `open_source`.
-
-    Args:
-        name: as for `open_source`.
-        options: where to look.
-        flag: that names it, for errors.
-    """
+def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
+    """What is there under a name that a flag gives."""
     check_no_secret(flag, name)
     key, colon, argument = name.partition(":")
     if key not in SOURCES:
@@ -120,27 +125,20 @@ def _as_tables(source: Source) -> TableSource:
 
 
 def _part_of_other(source: Source, flag: str, name: str, options: SourceOptions) -> ImageTable:
-    """What another source has to test on or choose by, or else all that it holds."""
-    other = open_as_it_is(name, options, flag=flag)
+    """The test or validation images of another source, or else all that it holds."""
+    other = _open(name, options, flag=flag)
     table = other.validation() if flag == "--val-data" else None
     table = other.test() if table is None else table
     table = other.train() if table is None else table
-    return under_classes_of(source, table, other.class_names, name=f"{flag} {other.name}")
+    return align_labels(source, table, other.class_names, name=f"{flag} {other.name}")
 
 
 def _nearest(name: str) -> str:
-    """A source for what stands on the disk or in a store under this name, else the most like it."""
+    """A source for what stands on the disk or at a URL, else the name that is most like it."""
     path = Path(name)
-    if path.exists() or "://" in name:
-        kinds = {
-            ".csv": "csv",
-            ".tsv": "csv",
-            ".txt": "list",
-            ".parquet": "hf",
-            ".arrow": "hf",
-            ".tar": "wds",
-        }
-        is_folder = path.is_dir() or ("://" in name and not path.suffix)
-        return f"{'folder' if is_folder else kinds.get(path.suffix, 'csv')}:{name}"
-    key = name.partition(":")[0]
-    return difflib.get_close_matches(key, SOURCES, n=1, cutoff=0.0)[0]
+    if "://" in name:
+        return f"wds:{name}"
+    if path.exists():
+        kinds = {".txt": "list", ".parquet": "hf", ".arrow": "hf", ".tar": "wds"}
+        return f"{'folder' if path.is_dir() else kinds.get(path.suffix, 'csv')}:{name}"
+    return get_close_matches(name.partition(":")[0], SOURCES, n=1, cutoff=0.0)[0]

@@ -1,20 +1,22 @@
-"""What a source is, and one that is made of tables: people's own pictures."""
+"""What a source is, and one that is made of tables: people's own images."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.long_tail import subsample
 from ssl_lt.data.tables.table import ImageTable
 
 # What parts that are not trained on are called.
-HELD_PARTS = ("test", "validation", "valid", "val")
+EVAL_SPLIT_NAMES = ("test", "validation", "valid", "val")
 
 _HELD_OUT = 0.2
 _HELD_OUT_SEED = 0
@@ -47,7 +49,7 @@ class Source(Protocol):
 
     @property
     def imbalance_factor(self) -> float | None:
-        """By which the training set is thinned unless told otherwise; None: taken as it is."""
+        """Default of `--imbalance-factor`; None: the training set is used as it is."""
 
     def train(self) -> ImageTable:
         """The whole training set; labels are read, pixels are not decoded yet where possible."""
@@ -56,7 +58,7 @@ class Source(Protocol):
         """The test set, or None where there is none."""
 
     def validation(self) -> ImageTable | None:
-        """Images to choose by, or None where there are none of their own."""
+        """The validation set, or None where the data has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -83,25 +85,38 @@ class TableSource:
         return self.test_table
 
     def validation(self) -> ImageTable | None:
-        """Images to choose by; None where there are none of their own."""
+        """The validation set; None where the data has none of its own."""
         return self.validation_table
 
 
-def held_parts(names: Collection[str]) -> tuple[str | None, str | None]:
-    """The part to test on and the one to choose by; a single one is tested on, whatever its name.
+def eval_splits(names: Collection[str]) -> tuple[str | None, str | None]:
+    """The test part and the validation part; a single one is the test part, whatever its name.
 
     Args:
         names: of the parts that are there.
     """
-    found = [part for part in HELD_PARTS if part in names]
+    found = [part for part in EVAL_SPLIT_NAMES if part in names]
     test = found[0] if found else None
     return test, found[1] if test == "test" and len(found) > 1 else None
 
 
+def number_classes(labels: Sequence[str | int | None]) -> tuple[tuple[str, ...], Tensor]:
+    """Class names in order and (N,) int64 labels; numbers are in order by value.
+
+    None stands for an unknown label: -1.
+    """
+    texts = [None if label is None else str(label) for label in labels]
+    known = {text for text in texts if text is not None}
+    all_numbers = all(re.fullmatch(r"\d+", text) for text in known)
+    class_names = tuple(sorted(known, key=(lambda t: (int(t), t)) if all_numbers else None))
+    number_of: dict[str | None, int] = {text: number for number, text in enumerate(class_names)}
+    return class_names, torch.tensor([number_of.get(text, -1) for text in texts])
+
+
 def without_labels(source: TableSource) -> TableSource:
-    """The same training images, all unlabelled, and nothing to test on or choose by."""
+    """The same training images, all unlabelled, without a test or a validation set."""
     table = source.train_table
-    unknown = _relabelled(table, torch.full_like(table.labels, -1))
+    unknown = table.with_labels(torch.full_like(table.labels, -1))
     return replace(
         source, class_names=(), train_table=unknown, test_table=None, validation_table=None
     )
@@ -126,10 +141,10 @@ def with_held_out(source: TableSource) -> TableSource:
     return replace(source, train_table=table.take(train_rows), test_table=table.take(test_rows))
 
 
-def under_classes_of(
+def align_labels(
     trained: Source, table: Table, class_names: tuple[str, ...], *, name: str
 ) -> Table:
-    """A test table under the labels of the training set; it need not have every class.
+    """A test or validation table under the labels of the training set, or of some of them.
 
     Args:
         trained: the source with the training set.
@@ -152,7 +167,7 @@ def under_classes_of(
         raise DataError(f"{name}: class {only_tested[0]!r} is not in {trained.name}{other}")
     number_of = {c: number for number, c in enumerate(trained.class_names)}
     number = torch.tensor([number_of[c] for c in class_names])
-    return _relabelled(table, number[table.labels])
+    return table.with_labels(number[table.labels])
 
 
 def check_every_class(source: TableSource) -> TableSource:
@@ -167,8 +182,3 @@ def check_every_class(source: TableSource) -> TableSource:
     if source.class_names and len(empty):
         raise DataError(f"{source.name}: class {source.class_names[empty[0]]!r} has no image")
     return source
-
-
-def _relabelled(table: Table, labels: torch.Tensor) -> Table:
-    # Every kind of table is a frozen dataclass with this field.
-    return cast(Table, replace(cast(Any, table), labels=labels))

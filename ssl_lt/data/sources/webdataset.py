@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.progress import watched
+from ssl_lt.core.progress import track
 from ssl_lt.core.urls import file_system
-from ssl_lt.data.curate.pack import INDEX
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.remote.shards import (
     ShardCache,
@@ -25,6 +24,7 @@ from ssl_lt.data.remote.shards import (
     open_shard,
 )
 from ssl_lt.data.remote.tar_index import (
+    INDEX,
     INDEX_SUFFIX,
     LABEL_SUFFIX,
     Suffixes,
@@ -34,8 +34,13 @@ from ssl_lt.data.remote.tar_index import (
     write_index,
 )
 from ssl_lt.data.sources.columns import NO_LABELS
-from ssl_lt.data.sources.listed_files import numbered
-from ssl_lt.data.sources.source import HELD_PARTS, TableSource, held_parts, under_classes_of
+from ssl_lt.data.sources.source import (
+    EVAL_SPLIT_NAMES,
+    TableSource,
+    align_labels,
+    eval_splits,
+    number_classes,
+)
 from ssl_lt.data.tables.shards import ShardTable
 
 
@@ -43,9 +48,9 @@ def open_wds(argument: str, options: SourceOptions) -> TableSource:
     """Lists the images of shards; see `find_shards` for how they are named.
 
     Where the names of some shards begin with `train`, those that begin with `test`, `validation` or
-    `val` are tested on; beside `test`, the others are there to choose by. A sample is an image and,
-    as member `KEY.cls`, a number or a name: its class. Numbers get names where `ssl-lt data pack`
-    left them.
+    `val` are the test set; beside `test`, the next ones are the validation set. A sample is an
+    image and, as member `KEY.cls`, a number or a name: its class. Numbers get names
+    where `ssl-lt data pack` left them.
 
     Args:
         argument: URLS of `wds:URLS`.
@@ -70,21 +75,21 @@ def open_wds(argument: str, options: SourceOptions) -> TableSource:
             continue
         names, held_table = _table(name, part, cache, suffixes, known)
         where = f"{name}, {part[0].name}"
-        held.append(under_classes_of(source, held_table, names, name=where))
+        held.append(align_labels(source, held_table, names, name=where))
     test, validation = held
     return replace(source, test_table=test, validation_table=validation)
 
 
 def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:
-    """Shards to train on, to test on and to choose by, by the words their names begin with."""
+    """Training, test and validation shards, by the words their names begin with."""
 
     def those(part: str | None) -> tuple[ShardFile, ...]:
         return tuple(file for file in files if part and file.name.startswith(part))
 
-    trained, there = those("train"), [part for part in HELD_PARTS if those(part)]
+    trained, there = those("train"), [part for part in EVAL_SPLIT_NAMES if those(part)]
     if not trained or not there:
         return files, (), ()
-    tested, checked = held_parts(there)
+    tested, checked = eval_splits(there)
     return trained, those(tested), those(checked)
 
 
@@ -95,7 +100,7 @@ def _table(
     suffixes: Suffixes,
     known: tuple[str, ...],
 ) -> tuple[tuple[str, ...], ShardTable]:
-    shards = watched(files, total=len(files), words=f"{name}: indexing shards")
+    shards = track(files, total=len(files), label=f"{name}: indexing shards")
     indices = [_index(file, cache, suffixes) for file in shards]
     lengths = [len(index) for index in indices]
     table = ShardTable(
@@ -150,7 +155,7 @@ def _labels(
         )
     different, number = np.unique(texts, return_inverse=True)
     try:
-        class_names, numbers = numbered([text.decode() for text in different])
+        class_names, numbers = number_classes([text.decode() for text in different])
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: a label .{suffix} is no text") from error
     labels = numbers[torch.from_numpy(number)]

@@ -1,4 +1,4 @@
-"""A balanced test set, and what is left to train on: no picture is in both."""
+"""A balanced test set, and what is left to train on: no image is in both."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.curate.inspection import Look
+from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.long_tail import subsample
 
 Rows = NDArray[np.int64]
 
 
-def number_contents(parts: Sequence[Sequence[Look]]) -> list[Rows]:
-    """A number for each picture of each part: the same for equal pixels, -1 for unreadable ones."""
+def number_contents(parts: Sequence[Sequence[ImageStats]]) -> list[Rows]:
+    """A number for each image of each part: the same for equal pixels, -1 for unreadable ones."""
     numbers: dict[str, int] = {}
 
-    def number(look: Look) -> int:
-        return numbers.setdefault(look.content, len(numbers)) if look.content else -1
+    def number(image: ImageStats) -> int:
+        return numbers.setdefault(image.content, len(numbers)) if image.content else -1
 
-    return [np.array([number(look) for look in part], dtype=np.int64) for part in parts]
+    return [np.array([number(image) for image in part], dtype=np.int64) for part in parts]
 
 
 def balanced_test(
     labels: Rows, contents: Rows, *, class_names: Sequence[str], per_class: int | None, seed: int
 ) -> Rows:
-    """As many rows of each class, no picture twice and none that stands under several classes.
+    """As many rows of each class, no image twice and none that stands under several classes.
 
     Args:
         labels: (N,) -1 where unknown.
@@ -40,7 +40,7 @@ def balanced_test(
         (C * per_class,) rows, ascending.
 
     Raises:
-        DataError: a class has fewer such pictures; names it and how many it has.
+        DataError: a class has fewer such images; names it and how many it has.
     """
     candidates = np.where(_is_test_candidate(labels, contents), labels, -1)
     counts = np.bincount(candidates[candidates >= 0], minlength=len(class_names))
@@ -48,7 +48,7 @@ def balanced_test(
     smallest = int(counts.argmin())
     if counts[smallest] < max(wanted, 1):
         raise DataError(
-            f"class {class_names[smallest]!r} has {counts[smallest]} pictures to test on "
+            f"class {class_names[smallest]!r} has {counts[smallest]} images to test on "
             f"(readable, without copies, under one class only), {max(wanted, 1)} are asked for"
         )
     return np.sort(subsample(candidates, [wanted] * len(class_names), seed=seed))
@@ -59,7 +59,7 @@ def trainable(labels: Rows, contents: Rows, *, tested: Rows, class_names: Sequen
 
     Args:
         labels: (N,) of the training part.
-        contents: (N,) likewise.
+        contents: (N,) of `number_contents`.
         tested: contents of the test set; every copy of these is left out.
         class_names: (C,).
 
@@ -75,11 +75,11 @@ def trainable(labels: Rows, contents: Rows, *, tested: Rows, class_names: Sequen
 
 
 def _is_test_candidate(labels: Rows, contents: Rows) -> NDArray[np.bool_]:
-    """The first labelled row of each readable picture that has one label only."""
+    """The first labelled row of each readable image that has one label only."""
     known = np.flatnonzero((labels >= 0) & (contents >= 0))
     pairs = np.unique(np.stack([contents[known], labels[known]]), axis=1)
-    pictures, num_labels = np.unique(pairs[0], return_counts=True)
+    images, num_labels = np.unique(pairs[0], return_counts=True)
     first_of, first = np.unique(contents[known], return_index=True)
     out = np.zeros(len(labels), dtype=np.bool_)
-    out[known[first[np.isin(first_of, pictures[num_labels == 1])]]] = True
+    out[known[first[np.isin(first_of, images[num_labels == 1])]]] = True
     return out

@@ -30,7 +30,7 @@ def rank_within_class(labels: Tensor, index: Tensor, *, seed: int, draw: int = 0
 
 
 def held_out_rows(labels: Tensor, index: Tensor, *, share: float, seed: int) -> Tensor:
-    """(N,) bool: the training rows that are held out to choose by.
+    """(N,) bool: the training rows that are held out for model selection.
 
     In each class of n >= 2 images, max(1, floor(share * n)) of them, so that at least one is left
     to fit; a class of one image is fitted only. A function of the seed, the labels and the images'

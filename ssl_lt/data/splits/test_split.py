@@ -34,7 +34,11 @@ class Tested:
 
 
 def choose_test(
-    path: Path | None, source: Source, whole: ImageTable, split: Split, bad: Sequence[BadImage]
+    path: Path | None,
+    source: Source,
+    full_train_set: ImageTable,
+    split: Split,
+    bad: Sequence[BadImage],
 ) -> Tested:
     """The source's test set without bad images, or the images of a file (`--test-split`).
 
@@ -43,12 +47,12 @@ def choose_test(
     Args:
         path: of the file, or None.
         source: of the data.
-        whole: `source.train()`.
+        full_train_set: `source.train()`.
         split: what is trained on.
         bad: images that cannot be read.
 
     Raises:
-        DataError: the file is damaged, belongs to other data, or names pictures that are trained
+        DataError: the file is damaged, belongs to other data, or names images that are trained
             on.
     """
     test = source.test()
@@ -56,9 +60,9 @@ def choose_test(
         table = None if test is None else readable(test, bad, part="test")
         return Tested(table, "" if table is None else table.fingerprint(), _NO_ROWS)
     chosen = read_split(path)
-    for table in (whole, test):
+    for table in (full_train_set, test):
         if table is not None and _is_of(chosen, table):
-            withheld = _withheld(path, chosen, whole, split)
+            withheld = _withheld(path, chosen, full_train_set, split)
             # The fingerprint of pixels covers their labels, which balanced splits have in common.
             return Tested(table.take(chosen.indices), chosen.whole_sha256, withheld)
     raise DataError(
@@ -71,11 +75,13 @@ def _is_of(chosen: Split, table: ImageTable) -> bool:
     return chosen.num_rows == len(table) and chosen.data_sha256 == table.fingerprint()
 
 
-def _withheld(path: Path, chosen: Split, whole: ImageTable, split: Split) -> NDArray[np.int64]:
+def _withheld(
+    path: Path, chosen: Split, full_train_set: ImageTable, split: Split
+) -> NDArray[np.int64]:
     """Rows of the training set that must not be trained on, and are not."""
     if chosen.withheld is None:
         raise DataError(f"{path}: is no test split: ssl-lt data split makes one")
-    if chosen.withheld.data_sha256 != whole.fingerprint():
+    if chosen.withheld.data_sha256 != full_train_set.fingerprint():
         raise DataError(f"{path}: was made beside another training set than {split.source}")
     both = np.intersect1d(chosen.withheld.rows, split.indices)
     if len(both):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.data.long_tail import thin
+from ssl_lt.data.long_tail import make_long_tailed
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import Source
 from ssl_lt.data.splits.split import Recipe, Split, check_rows, read_index_list, read_split
@@ -35,14 +35,14 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
     """
     if options.split is not None:
         return _from_file(options.split, source, table)
-    profile, factor = thinning(options.imbalance, options.imbalance_factor, source)
+    profile, factor = resolve_imbalance(options.imbalance, options.imbalance_factor, source)
     recipe = Recipe(profile, factor, options.split_seed)
     if factor is None:
         return make_split(source, table, recipe, np.arange(len(table)))
     labels = table.labels.numpy()
     if not source.class_names or labels.min() < 0:
-        raise ConfigError(f"--imbalance-factor {factor:g}: {source.name} has no labels to thin by")
-    rows = thin(
+        raise ConfigError(f"--imbalance-factor {factor:g}: {source.name} has no labels")
+    rows = make_long_tailed(
         labels,
         num_classes=len(source.class_names),
         profile=profile,
@@ -52,7 +52,7 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
     return make_split(source, table, recipe, rows)
 
 
-def thinning(
+def resolve_imbalance(
     profile: str, imbalance_factor: float | None, source: Source
 ) -> tuple[str, float | None]:
     """The profile and the factor that flags mean for a source; "none" and None: take every image.

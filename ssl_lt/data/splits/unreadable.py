@@ -19,10 +19,10 @@ import numpy as np
 from ssl_lt.core.distributed import gather_objects, rank, world_size
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_text_atomically
+from ssl_lt.data.curate.describe import describe_table
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.split import Split
-from ssl_lt.data.tables.look import scan
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
@@ -44,15 +44,15 @@ class BadImage:
 
 
 def bad_images(
-    source: Source, whole: ImageTable, options: DataOptions, *, listed: Path | None
+    source: Source, full_train_set: ImageTable, options: DataOptions, *, listed: Path | None
 ) -> tuple[BadImage, ...]:
     """Which images to leave out; none where the policy is to stop at the first.
 
     Args:
         source: of the data.
-        whole: `source.train()`.
+        full_train_set: `source.train()`.
         options: the policy.
-        listed: where a run that goes on, or is judged, has listed them; None of a new one.
+        listed: where a run that goes on, or is evaluated, has listed them; None for a new run.
 
     Raises:
         DataError: as `find_bad_images` and `read_bad_images` say.
@@ -61,7 +61,7 @@ def bad_images(
         return ()
     if listed is not None and listed.is_file():
         return read_bad_images(listed)
-    tables = {"train": whole, "test": source.test(), "validation": source.validation()}
+    tables = {"train": full_train_set, "test": source.test(), "validation": source.validation()}
     parts = [(part, table) for part, table in tables.items() if table is not None]
     return find_bad_images(source.name, parts, limit=options.max_bad_images)
 
@@ -73,7 +73,7 @@ def find_bad_images(
 
     Args:
         source: its name, for errors.
-        tables: (part, rows); pixels in memory are not looked at.
+        tables: (part, rows); pixels in memory are skipped.
         limit: images that may be bad.
 
     Raises:
@@ -83,10 +83,10 @@ def find_bad_images(
     for part, table in tables:
         if isinstance(table, PixelTable):
             continue
-        rows = np.arange(rank(), len(table), world_size())
-        for row, look in zip(rows.tolist(), scan(table.take(rows)), strict=True):
-            if look.problem:
-                own.append(BadImage(part, row, look.name, look.problem))
+        rows = range(rank(), len(table), world_size())
+        for row, image in zip(rows, describe_table(table, rows), strict=True):
+            if image.problem:
+                own.append(BadImage(part, row, image.name, image.problem))
             if len(own) > limit:
                 break
     order = [part for part, _ in tables]
@@ -108,14 +108,14 @@ def readable(
 
 
 def readable_split(
-    split: Split, source: Source, whole: ImageTable, bad: Sequence[BadImage]
+    split: Split, source: Source, full_train_set: ImageTable, bad: Sequence[BadImage]
 ) -> Split:
     """The split without bad rows, and its classes counted anew.
 
     Args:
         split: as chosen.
         source: of the data.
-        whole: `source.train()`.
+        full_train_set: `source.train()`.
         bad: see `find_bad_images`.
 
     Raises:
@@ -126,7 +126,9 @@ def readable_split(
     indices = split.indices[~np.isin(split.indices, _rows(bad, "train"))]
     counts = split.counts_per_class
     if counts:
-        counts = tuple(np.bincount(whole.labels.numpy()[indices], minlength=len(counts)).tolist())
+        counts = tuple(
+            np.bincount(full_train_set.labels.numpy()[indices], minlength=len(counts)).tolist()
+        )
     empty = [c for c, count in zip(source.class_names, counts, strict=False) if count == 0]
     if len(indices) == 0 or empty:
         what = f"class {empty[0]!r}" if empty else "the training set"

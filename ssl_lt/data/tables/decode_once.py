@@ -7,15 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from ssl_lt.core.progress import watched
-from ssl_lt.data.images.crops import CentreSquare, cut, storage_size
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.core.progress import track
+from ssl_lt.data.images.crops import centre_square, storage_size
+from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
-def decode_once(
-    table: PixelTable | EncodedTable, *, image_size: int, limit_mib: int
-) -> PixelTable | EncodedTable:
-    """Decodes a table of files if that fits.
+def decode_once(table: ImageTable, *, image_size: int, limit_mib: int) -> ImageTable:
+    """Decodes a table if the pixels fit.
 
     Each image is kept as its middle square, `storage_size(image_size)` pixels a side: what testing
     cuts from the middle is what it would cut from the file, and random crops lose the ends of
@@ -36,15 +34,13 @@ def decode_once(
     if isinstance(table, PixelTable) or len(table) * 3 * side * side > limit_mib * 2**20:
         return table
     pixels = torch.empty((len(table), 3, side, side), dtype=torch.uint8)
-    square = CentreSquare(1.0)
 
     def decode(row: int) -> None:
-        image = table.read(row)
-        pixels[row] = cut(image, [square.box(image.height, image.width)], size=side)[0]
+        pixels[row] = centre_square(table.read(row), size=side)
 
     # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         decoded = [threads.submit(decode, row) for row in range(len(table))]
-        for one in watched(decoded, total=len(table), words="decoding images"):
+        for one in track(decoded, total=len(table), label="decoding images"):
             one.result()
     return PixelTable(pixels, table.labels)

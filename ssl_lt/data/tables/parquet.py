@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +19,11 @@ from torch import Tensor
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.images.decode import decode_image
-from ssl_lt.data.tables.table import PixelTable, digest
+from ssl_lt.data.tables.table import ImageTable, PixelTable, digest
 
 
 @dataclass(frozen=True, eq=False)
-class PackedTable:
+class ParquetTable(ImageTable):
     """Encoded images of one size in parquet files; only rows that are taken are decoded.
 
     Attributes:
@@ -34,16 +37,18 @@ class PackedTable:
     image_column: str
     labels: Tensor
     side: int
-
-    def __len__(self) -> int:
-        return int(self.labels.shape[0])
+    takes_pixels: ClassVar[bool] = True
 
     def fingerprint(self) -> str:
-        """See `ImageTable`."""
+        """Covers the labels."""
         return digest(self.labels)
 
+    def content_sha256(self) -> str:
+        """The fingerprint: more would take as long as decoding every image."""
+        return self.fingerprint()
+
     def take(self, rows: NDArray[np.int64]) -> PixelTable:
-        """Decodes these rows, one row group of the files at a time.
+        """Decodes these rows, one row group of the files after another.
 
         In one thread: 40 microseconds an image, and more threads only wait for the interpreter.
 
@@ -51,46 +56,75 @@ class PackedTable:
             DataError: an image that cannot be decoded or has another size; names file and row.
         """
         pixels = torch.empty((len(rows), 3, self.side, self.side), dtype=torch.uint8)
-        assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < len(self))
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        start, first = 0, 0
-        for path, group, length in self._row_groups():
-            last = int(np.searchsorted(ascending, start + length))
-            places = order[first:last]
-            if len(places):
-                blobs = _column(path, group, self.image_column)
-                for place in places:
-                    row = int(rows[place])
-                    name = f"{path}: row {row} of the set"
-                    pixels[place] = _decode(blobs[row - start].as_py(), name, side=self.side)
-            start, first = start + length, last
+        for place in np.argsort(rows, kind="stable").tolist():
+            pixels[place] = self._decode(int(rows[place]))
         return PixelTable(pixels, self.labels[torch.from_numpy(rows)])
 
-    def blobs(self, start: int, stop: int) -> Iterator[bytes]:
-        """Encoded images of rows `start` to `stop` (not included), in order.
+    def name(self, row: int) -> str:
+        """See `ImageTable`."""
+        return f"row {row}"
+
+    def encoded(self, row: int) -> bytes:
+        """See `ImageTable`; empty where the row has no image. Cheap only for rows in order.
 
         Raises:
             DataError: a row group that cannot be read; names the file.
         """
-        first = 0
-        for path, group, length in self._row_groups():
-            if first < stop and first + length > start:
-                inside = slice(max(start - first, 0), stop - first)
-                for blob in _column(path, group, self.image_column)[inside]:
-                    yield blob.as_py() or b""  # a missing one is an empty file
-            first += length
+        _, start, blobs = self._group_of(row)
+        return blobs[row - start].as_py() or b""
 
-    def _row_groups(self) -> Iterator[tuple[Path, int, int]]:
+    def _decode(self, row: int) -> Tensor:
+        # By Pillow: torchvision's decoder takes a third of the time, and the process with it where
+        # a PNG has no pixels (segmentation fault in 0.29.1).
+        path, _, _ = self._group_of(row)
+        name = f"{path}: row {row} of the set"
+        image = decode_image(self.encoded(row), name=name)
+        if image.size != (self.side, self.side):
+            size = f"{image.width} x {image.height}"
+            raise DataError(f"{name}: is {size} pixels, expected {self.side} x {self.side}")
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def _group_of(self, row: int) -> tuple[Path, int, Any]:
+        """File and first row of a row's group, and the encoded images of the group."""
+        assert 0 <= row < len(self)
+        place = bisect_right(self._groups, row, key=lambda group: group.start) - 1
+        group = self._groups[place]
+        return group.path, group.start, _read_group(self, group)
+
+    @cached_property
+    def _groups(self) -> tuple[_RowGroup, ...]:
+        groups, start = [], 0
         for path in self.files:
             metadata = pq.read_metadata(path)
-            for group in range(metadata.num_row_groups):
-                yield path, group, metadata.row_group(group).num_rows
+            for number in range(metadata.num_row_groups):
+                groups.append(_RowGroup(path, number, start))
+                start += metadata.row_group(number).num_rows
+        return tuple(groups)
 
 
-def open_packed(
+@dataclass(frozen=True)
+class _RowGroup:
+    path: Path
+    number: int
+    start: int  # its first row of the table
+
+
+@lru_cache(maxsize=1)
+def _read_group(table: ParquetTable, group: _RowGroup) -> Any:
+    """(n,) Arrow array of the encoded images of a group."""
+    try:
+        with pq.ParquetFile(group.path) as file:
+            found = file.read_row_group(group.number, columns=[f"{table.image_column}.bytes"])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{group.path}: row group {group.number} cannot be read: {error}"
+        ) from error
+    return found.column(table.image_column).combine_chunks().field("bytes")
+
+
+def open_parquet(
     files: Sequence[Path], *, image_column: str, label_column: str, side: int
-) -> tuple[PackedTable, tuple[str, ...]]:
+) -> tuple[ParquetTable, tuple[str, ...]]:
     """Reads labels and class names.
 
     Returns:
@@ -119,30 +153,10 @@ def open_packed(
         raise DataError(
             f"{files[0].parent}: row {row} has label {all_labels[row]}, there are {len(names)}"
         )
-    return PackedTable(tuple(files), image_column, torch.from_numpy(all_labels), side), names
+    return ParquetTable(tuple(files), image_column, torch.from_numpy(all_labels), side), names
 
 
 def _class_names(schema: pa.Schema, label_column: str) -> tuple[str, ...]:
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = described.get("info", {}).get("features", {}).get(label_column, {})
     return tuple(feature.get("names", ()))
-
-
-def _column(path: Path, group: int, image_column: str) -> pa.Array:
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read_row_group(group, columns=[f"{image_column}.bytes"])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: row group {group} cannot be read: {error}") from error
-    return table.column(image_column).combine_chunks().field("bytes")
-
-
-def _decode(blob: bytes | None, name: str, *, side: int) -> Tensor:
-    # By Pillow: torchvision's decoder takes a third of the time, and the process with it where a
-    # PNG has no pixels (segmentation fault in 0.29.1).
-    image = decode_image(blob or b"", name=name)
-    if image.size != (side, side):
-        raise DataError(
-            f"{name}: is {image.width} x {image.height} pixels, expected {side} x {side}"
-        )
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

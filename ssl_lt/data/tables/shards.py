@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.images.decode import decode_image
 from ssl_lt.data.remote.shards import ShardCache, ShardFile, open_shard
 from ssl_lt.data.remote.tar_index import BLOCK, member_name
-from ssl_lt.data.tables.table import digest
+from ssl_lt.data.tables.table import ImageTable, digest
 
 
 @dataclass(frozen=True, eq=False)
-class ShardTable:
-    """Encoded images in shards, read from where they lie; see `EncodedTable`.
+class ShardTable(ImageTable):
+    """Encoded images in shards, read from where they lie.
 
     28 bytes a row, besides its label; nothing is read before it is asked for.
 
     Attributes:
         files: the shards.
-        cache: where those of other machines are kept.
+        cache: where copies of shards from an object store are kept.
         shards: (N,) int32, number of each row's shard.
         offsets: (N,) int64, of its first byte there.
         sizes: (N,) int64, bytes.
@@ -42,27 +40,23 @@ class ShardTable:
     ids: NDArray[np.int64]
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.shards)
-
     def fingerprint(self) -> str:
-        """See `ImageTable`; covers keys and sizes, not where shards lie or what they are called."""
+        """Covers labels, keys and sizes, not where shards lie or what they are called."""
         return digest(self.labels, self.ids.astype("<i8").tobytes())
 
     def take(self, rows: NDArray[np.int64]) -> ShardTable:
-        """See `EncodedTable`."""
-        return ShardTable(
-            self.files,
-            self.cache,
-            self.shards[rows],
-            self.offsets[rows],
-            self.sizes[rows],
-            self.ids[rows],
-            self.labels[torch.from_numpy(rows)],
+        """See `ImageTable`."""
+        return replace(
+            self,
+            shards=self.shards[rows],
+            offsets=self.offsets[rows],
+            sizes=self.sizes[rows],
+            ids=self.ids[rows],
+            labels=self.labels[torch.from_numpy(rows)],
         )
 
     def name(self, row: int) -> str:
-        """See `EncodedTable`: shard and member."""
+        """See `ImageTable`: shard and member."""
         shard: ShardFile = self.files[self.shards[row]]
         try:
             header = self._read(row, start=-BLOCK, size=BLOCK)
@@ -71,7 +65,7 @@ class ShardTable:
         return f"{shard.name}, {member_name(header)}"
 
     def encoded(self, row: int) -> bytes:
-        """See `EncodedTable`.
+        """See `ImageTable`.
 
         Raises:
             DataError: the shard is gone, cannot be fetched, or was cut since it was indexed.
@@ -84,10 +78,6 @@ class ShardTable:
         if len(blob) < size:
             raise DataError(f"{self._url(row)}: is cut off: has no byte {self.offsets[row] + size}")
         return blob
-
-    def read(self, row: int) -> Image.Image:
-        """See `EncodedTable`."""
-        return decode_image(self.encoded(row), name=self.name(row))
 
     def _read(self, row: int, *, start: int, size: int) -> bytes:
         file = open_shard(self.files[self.shards[row]], self.cache)

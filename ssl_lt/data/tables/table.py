@@ -1,12 +1,13 @@
-"""Image tables: what a source holds, row by row."""
+"""What every table of images can do, and the table of images that are decoded already."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass
+import io
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -14,60 +15,82 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssl_lt.data.images.decode import EncodedImage, ReadableFile, read_bytes, read_image
+from ssl_lt.data.images.decode import EncodedImage, read_bytes
 
 
-class ImageTable(Protocol):
-    """Rows of images that need not be decoded yet."""
+class ImageTable(ABC):
+    """N images with their labels.
 
-    @property
-    def labels(self) -> Tensor:
-        """(N,) int64, -1 where unknown."""
+    Every kind of table is a frozen dataclass. Tables must be picklable, because each loader worker
+    holds a copy.
 
-    def __len__(self) -> int: ...
+    Attributes:
+        labels: (N,) int64, -1 where unknown.
+        takes_pixels: `take` gives a `PixelTable`.
+    """
 
+    labels: Tensor
+    takes_pixels: ClassVar[bool] = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 that differs when rows were added, removed or put in another order."""
+        """SHA-256 that changes when images are added, removed or reordered; decodes nothing."""
 
-    def take(self, rows: NDArray[np.int64]) -> PixelTable | EncodedTable:
-        """The table of these rows, in this order; packed pixels are decoded here."""
+    def content_sha256(self) -> str:
+        """SHA-256 of the images and labels in their order, as far as it is cheap to know them.
 
-
-class EncodedTable(Protocol):
-    """Images of any size that are decoded one by one; must be picklable, as workers hold copies."""
-
-    @property
-    def labels(self) -> Tensor:
-        """(N,) int64, -1 where unknown."""
-
-    def __len__(self) -> int: ...
-
-    def fingerprint(self) -> str:
-        """See `ImageTable`."""
-
-    def take(self, rows: NDArray[np.int64]) -> EncodedTable:
-        """See `ImageTable`; decodes nothing."""
-
-    def name(self, row: int) -> str:
-        """What people find the image of a row by: a file relative to its root, or its place."""
-
-    def encoded(self, row: int) -> bytes | ReadableFile:
-        """What the image of a row is decoded from: bytes, or a file.
+        A run that goes on must find the same. Each table says what it covers; by default that is
+        the fingerprint.
 
         Raises:
-            DataError: there is neither; names the row.
+            DataError: a file does not exist; names it.
+        """
+        return hashlib.sha256(self.fingerprint().encode()).hexdigest()
+
+    @abstractmethod
+    def take(self, rows: NDArray[np.int64]) -> ImageTable:
+        """The table of these rows, in this order. Only `ParquetTable` decodes the images here."""
+
+    @abstractmethod
+    def name(self, row: int) -> str:
+        """What people find an image by: its file, relative to the root of the table, or its row."""
+
+    @abstractmethod
+    def encoded(self, row: int) -> bytes | Path:
+        """The image file: its bytes, or its path.
+
+        Raises:
+            DataError: the table has neither; names the image.
         """
 
+    def open(self, row: int) -> EncodedImage:
+        """The image with its size, not decoded yet.
+
+        Raises:
+            DataError: as `encoded` says, or it is not an image.
+        """
+        stored = self.encoded(row)
+        name = self.name(row) if isinstance(stored, bytes) else str(stored)
+        return EncodedImage(read_bytes(stored), name=name)
+
     def read(self, row: int) -> Image.Image:
-        """The image of a row in RGB.
+        """The image in RGB.
 
         Raises:
             DataError: it cannot be read; names it.
         """
+        return self.open(row).decode()
+
+    def with_labels(self, labels: Tensor) -> Self:
+        """The same images under other labels, (N,) int64."""
+        return cast(Self, replace(cast(Any, self), labels=labels))
 
 
 @dataclass(frozen=True, eq=False)
-class PixelTable:
+class PixelTable(ImageTable):
     """Decoded images of one size, in memory.
 
     Attributes:
@@ -77,80 +100,37 @@ class PixelTable:
 
     pixels: Tensor
     labels: Tensor
-
-    def __len__(self) -> int:
-        return int(self.labels.shape[0])
+    takes_pixels: ClassVar[bool] = True
 
     def fingerprint(self) -> str:
-        """See `ImageTable`."""
+        """Covers the labels."""
         return digest(self.labels)
+
+    def content_sha256(self) -> str:
+        """Covers the labels and every pixel."""
+        found = hashlib.sha256(self.fingerprint().encode())
+        found.update(self.pixels.contiguous().numpy().data)
+        return found.hexdigest()
 
     def take(self, rows: NDArray[np.int64]) -> PixelTable:
         """See `ImageTable`."""
         index = torch.from_numpy(rows)
         return PixelTable(self.pixels[index], self.labels[index])
 
-
-@dataclass(frozen=True, eq=False)
-class FileTable:
-    """Image files of any size.
-
-    Attributes:
-        root: folder the names are relative to.
-        names: (N,) file names as fixed-width bytes: one buffer, because a list of N Python strings
-            would be copied into every worker, page by page, as its reference counts are touched.
-        labels: (N,) int64, -1 where unknown.
-    """
-
-    root: Path
-    names: NDArray[np.bytes_]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def path(self, row: int) -> Path:
-        """File of one row."""
-        return self.root / os.fsdecode(self.names[row])
-
     def name(self, row: int) -> str:
-        """See `EncodedTable`; bytes that are no text are escaped."""
-        text: str = self.names[row].decode("utf-8", "backslashreplace")
-        return text
+        """See `ImageTable`."""
+        return f"row {row}"
 
-    def encoded(self, row: int) -> Path:
-        """See `EncodedTable`."""
-        return self.path(row)
+    def encoded(self, row: int) -> bytes:
+        """A PNG."""
+        buffer = io.BytesIO()
+        # Levels above 1 take several times as long for a few percent.
+        self.read(row).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
 
     def read(self, row: int) -> Image.Image:
-        """See `EncodedTable`."""
-        return read_image(self.path(row))
-
-    def fingerprint(self) -> str:
-        """See `ImageTable`; covers the names relative to `root`, so the folder may move."""
-        return digest_of_files(self.labels, self.names)
-
-    def take(self, rows: NDArray[np.int64]) -> FileTable:
         """See `ImageTable`."""
-        return FileTable(self.root, self.names[rows], self.labels[torch.from_numpy(rows)])
-
-
-def encoded_image(table: EncodedTable, row: int) -> EncodedImage:
-    """The image of a row, whose pixels are yet to be decoded; `read` decodes all of them.
-
-    Raises:
-        DataError: as `encoded` says, or it is no image.
-    """
-    found = table.encoded(row)
-    if isinstance(found, bytes):
-        return EncodedImage(found, name=table.name(row))
-    return EncodedImage(read_bytes(found), name=str(found))
-
-
-def digest_of_files(labels: Tensor, names: NDArray[np.bytes_]) -> str:
-    """`digest` of labels and names of files."""
-    # Joined, so that the width of the buffer does not count.
-    return digest(labels, b"\0".join(names.tolist()))
+        return Image.fromarray(self.pixels[row].permute(1, 2, 0).contiguous().numpy())
 
 
 def digest(labels: Tensor, names: bytes = b"") -> str:
@@ -158,6 +138,12 @@ def digest(labels: Tensor, names: bytes = b"") -> str:
     return hashlib.sha256(labels.numpy().astype("<i8").tobytes() + names).hexdigest()
 
 
-def decode_all(table: ImageTable) -> PixelTable | EncodedTable:
-    """Every row of a table, decoded if it was packed."""
+def digest_of_files(labels: Tensor, names: NDArray[np.bytes_]) -> str:
+    """`digest` of labels and (N,) names of files."""
+    # Joined, so that the width of the buffer does not count.
+    return digest(labels, b"\0".join(names.tolist()))
+
+
+def all_rows(table: ImageTable) -> ImageTable:
+    """Every row of a table, which decodes the images of a `ParquetTable`."""
     return table.take(np.arange(len(table)))

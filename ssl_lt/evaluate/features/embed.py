@@ -17,7 +17,7 @@ from ssl_lt.augment.views import PlainView
 from ssl_lt.core.distributed import rank, world_size
 from ssl_lt.core.precision import Precision, autocast_dtype
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.evaluate.features.extract import (
     Features,
     extract_features,
@@ -32,7 +32,7 @@ _BATCH_SIZE = 512
 
 def features_of(
     network: nn.Module,
-    table: PixelTable | EncodedTable,
+    table: ImageTable,
     data: Data,
     *,
     precision: Precision,
@@ -76,7 +76,7 @@ def features_of(
 
 
 def classifier_predictions(
-    network: nn.Module, table: PixelTable | EncodedTable, data: Data, *, precision: Precision
+    network: nn.Module, table: ImageTable, data: Data, *, precision: Precision
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Predicted and true classes of every image, by a network that ends in logits."""
     found = features_of(network, table, data, precision=precision)
@@ -84,7 +84,7 @@ def classifier_predictions(
 
 
 def accuracy_on(
-    table: PixelTable | EncodedTable, data: Data, *, precision: Precision
+    table: ImageTable, data: Data, *, precision: Precision
 ) -> Callable[[nn.Module], Tensor]:
     """Network that ends in logits -> (C,) accuracy on a table, 0 for classes it has no image of."""
 

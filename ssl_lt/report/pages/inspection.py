@@ -73,7 +73,7 @@ def _plain(found: Inspection) -> dict[str, Any]:
         "imbalance_factor": found.imbalance_factor,
         "groups": to_plain(groups),
         "leaks": [copies.content for copies in found.leaks],
-        "spoiled": [copies.content for copies in found.spoiled],
+        "contaminated_validation": [copies.content for copies in found.contaminated_validation],
         "conflicts": [copies.content for copies in found.conflicts],
         "duplicates_in_train": [copies.content for copies in found.duplicates("train")],
     }

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ssl_lt.data.curate.inspection import Copies, Entry, Inspection, Part
+from ssl_lt.data.curate.inspection import DuplicateGroup, Entry, Inspection, SplitStats
 from ssl_lt.evaluate.scores.evaluation import class_groups
 from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
 from ssl_lt.report.records.results import DataDescription
@@ -39,7 +39,11 @@ def warnings(found: Inspection) -> tuple[str, ...]:
     sentences = [
         (unreadable, "Cannot be read", "training stops at the first, unless told to skip them."),
         (len(found.leaks), "Trained on and tested on", "accuracy on these is memory."),
-        (len(found.spoiled), "To choose by, and trained or tested on", "such a choice is biased."),
+        (
+            len(found.contaminated_validation),
+            "In validation and another set",
+            "what is chosen by them is biased.",
+        ),
         (len(found.conflicts), "Under more than one class", "at most one of them is right."),
     ]
     if all(part.name != "test" for part in found.parts):
@@ -69,7 +73,7 @@ def detail_tables(found: Inspection) -> tuple[Table, ...]:
         _classes(found),
         _entries("Unreadable", [e for part in found.parts for e in part.unreadable], found),
         _copies("Trained on and tested on", found.leaks, found),
-        _copies("To choose by, and trained or tested on", found.spoiled, found),
+        _copies("In validation and another set", found.contaminated_validation, found),
         _copies("Under more than one class", found.conflicts, found),
         _copies("More than once in training", found.duplicates("train"), found),
         _copies("More than once in testing", found.duplicates("test"), found),
@@ -91,7 +95,7 @@ def where(entry: Entry, found: Inspection) -> str:
 
 
 def _overview(found: Inspection) -> Table:
-    rows: list[tuple[str, Callable[[Part], str]]] = [
+    rows: list[tuple[str, Callable[[SplitStats], str]]] = [
         ("Images", lambda part: f"{part.num_images:,}"),
         ("Without a label", lambda part: f"{part.num_unlabelled:,}"),
         ("Classes with images", lambda part: f"{sum(n > 0 for n in part.counts_per_class):,}"),
@@ -186,7 +190,7 @@ def _entries(title: str, entries: Sequence[Entry], found: Inspection) -> Table:
     )
 
 
-def _copies(title: str, copies: Sequence[Copies], found: Inspection) -> Table:
+def _copies(title: str, copies: Sequence[DuplicateGroup], found: Inspection) -> Table:
     return Table(
         title=title,
         note=how_many(copies),
@@ -199,7 +203,7 @@ def _copies(title: str, copies: Sequence[Copies], found: Inspection) -> Table:
     )
 
 
-def _surplus(found: Inspection, part: Part) -> int:
+def _surplus(found: Inspection, part: SplitStats) -> int:
     return sum(copies.within(part.name) - 1 for copies in found.duplicates(part.name))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.evaluate.features.embed import features_of
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.judge import judge
@@ -62,7 +62,7 @@ def build_experts(config: AnyFinetuneConfig) -> tuple[nn.Module, int]:
 
 
 def judge_routed(
-    task: ExpertTask, test: PixelTable | EncodedTable, data: Data, config: AnyFinetuneConfig
+    task: ExpertTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> Evaluation:
     """Predictions on the test split where each picture is shown to as many experts as it needs.
 

@@ -15,7 +15,7 @@ from ssl_lt.core.types import Epoch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.class_sampled_plan import ClassRates, ClassSampledPlan
 from ssl_lt.data.loading.plan import BatchPlan
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable, PixelTable
 from ssl_lt.evaluate.features.embed import accuracy_on, features_of
 from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss
@@ -36,7 +36,7 @@ _LARGEST_SMALL_PICTURE = 96
 
 
 def build_task(
-    config: AnyFinetuneConfig, data: Data, held_out: PixelTable | EncodedTable | None = None
+    config: AnyFinetuneConfig, data: Data, held_out: ImageTable | None = None
 ) -> ClassifierTask:
     """Networks, loss and views; initial weights follow from the seed.
 

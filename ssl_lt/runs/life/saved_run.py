@@ -12,7 +12,7 @@ from torch import nn
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.dataset import Data, check_labels, open_data
-from ssl_lt.data.tables.table import EncodedTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import load_model_state
 from ssl_lt.evaluate.geometry.representation import Representation
@@ -49,7 +49,7 @@ class SavedRun:
     folder: RunFolder
     config: TrainConfig
     data: Data
-    test: PixelTable | EncodedTable
+    test: ImageTable
     evaluations: tuple[Evaluation, ...]
     representations: tuple[Representation, ...]
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_lt.data.curate.describe import describe_table
 from ssl_lt.data.long_tail import exponential_counts, step_counts
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.digits import open_digits
-from ssl_lt.data.sources.registry import open_source
+from ssl_lt.data.sources.registry import open_complete
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.data.splits.test_split import choose_test
-from ssl_lt.data.tables.look import scan
 from tests.toolbox import TINY, refuses, succeed
 
 CONFIG, DATA = 2, 3
@@ -72,8 +72,8 @@ def photos(empty):
 
 def test_own_pictures_are_split_by_content_and_used_as_they_are(photos):
     train, test = split("folder:photos", "--test-per-class", "3")
-    table = open_source("folder:photos", SourceOptions(hold_out=False)).train()
-    content = [look.content for look in scan(table)]
+    table = open_complete("folder:photos", SourceOptions()).train()
+    content = [image.content for image in describe_table(table)]
     assert test.counts_per_class == (3, 3, 3)
     withheld = set(test.withheld.rows.tolist())
     assert withheld == {*range(len(content))} - {*train.indices.tolist()}
@@ -139,10 +139,10 @@ refused = partial(refuses, "data")
         ("split digits --output taken", CONFIG, "--output: taken exists and is never overwritten"),
         ("split folder:flat --test-per-class 1", CONFIG, "folder:flat has no labels, and data spl"),
         ("split folder:photos", CONFIG, "--test-per-class: say how many training images"),
-        ("split digits --test-per-class 0", CONFIG, "--test-per-class 0: must be 1 or more"),
-        ("split digits --test-per-class 31", DATA, "digits: class '0' has 30 pictures to test on"),
+        ("split digits --test-per-class 0", CONFIG, "--test-per-class: 0 is below 1"),
+        ("split digits --test-per-class 31", DATA, "digits: class '0' has 30 images to test on"),
         ("split folder:photos --test-from test", CONFIG, "--test-from test: folder:photos has no"),
-        ("split folder:photos --test-per-class 7", DATA, "class 'wolf' has 6 pictures to test on"),
+        ("split folder:photos --test-per-class 7", DATA, "class 'wolf' has 6 images to test on"),
         (
             "split folder:photos --test-per-class 2 --imbalance step",
             CONFIG,

@@ -108,7 +108,7 @@ def test_every_source_gives_the_same_weights_and_report(trained, source, request
         request.getfixturevalue("hub_export")
     if source == "shards":
         place = request.getfixturevalue("export")[0]
-        shards = ("--format", "tar", "--images-per-shard", "50")
+        shards = ("--images-per-shard", "50")
         succeed("data", "pack", f"folder:{place}/pictures", place / "shards", *shards)
     first, second = trained("folder"), trained(source)
     weights = [(run.exported / "model.safetensors").read_bytes() for run in (first, second)]

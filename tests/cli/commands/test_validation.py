@@ -167,9 +167,9 @@ def test_a_folder_with_three_parts_and_what_inspection_says_of_it(lists, empty):
     assert [(part["name"], part["num_images"]) for part in found["parts"]] == [
         *(("train", 40), ("test", 12), ("validation", 4))
     ]
-    assert len(found["spoiled"]) == 3
+    assert len(found["contaminated_validation"]) == 3
     assert found["leaks"] == []
-    succeed("data", "pack", "folder:photos", "packed", "--format", "tar")
+    succeed("data", "pack", "folder:photos", "packed")
     data = open_data(
         DataOptions(
             data="wds:packed", shard_cache=empty / "cache", bad_images="skip", image_size=32

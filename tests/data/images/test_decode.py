@@ -7,7 +7,7 @@ from PIL import Image, ImageFile
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.images import decode
-from ssl_lt.data.images.decode import read_image
+from ssl_lt.data.images.decode import decode_image, image_suffix, read_bytes
 
 
 @pytest.fixture
@@ -30,6 +30,10 @@ def png(path, size, *, depth, colour, rows):
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
+
+
+def read_image(path):
+    return decode_image(read_bytes(path), name=str(path))
 
 
 def pixels_of(path):
@@ -193,3 +197,12 @@ def test_the_pixel_limit(tmp_path, monkeypatch):
         read_image(tmp_path / "a.png")
     monkeypatch.setattr(decode, "MAX_PIXELS", 100)
     assert read_image(tmp_path / "a.png").size == (10, 10)
+
+
+def test_a_suffix_is_that_of_the_format_and_not_of_the_name(tmp_path):
+    for suffix, kind in (("jpg", "JPEG"), ("png", "PNG"), ("tif", "TIFF"), ("bmp", "BMP")):
+        Image.new("RGB", (4, 4)).save(tmp_path / "a.dat", kind)
+        assert image_suffix((tmp_path / "a.dat").read_bytes(), name="a") == suffix
+    for blob, says in ((b"", "a: empty file"), (b"nothing", "a: not an image")):
+        with pytest.raises(DataError, match=says):
+            image_suffix(blob, name="a")

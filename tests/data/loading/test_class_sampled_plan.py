@@ -11,14 +11,14 @@ from scipy import stats
 from ssl_lt.augment.views import SMALL_IMAGE_VIEW, WorkerCrop
 from ssl_lt.core.random import drawn_rows, permutation, row_and_draw, sample_keys
 from ssl_lt.core.types import Batch
-from ssl_lt.data.images.crops import cut
-from ssl_lt.data.images.decode import read_image
+from ssl_lt.data.images.crops import crop_then_resize
 from ssl_lt.data.loading import plan as loaders
 from ssl_lt.data.loading.class_sampled_plan import ClassSampledPlan, drawn_classes, rows_of_classes
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.loading.workers import Workers
-from ssl_lt.data.tables.table import FileTable, PixelTable
+from ssl_lt.data.tables.files import FileTable
+from ssl_lt.data.tables.table import PixelTable
 
 CPU = torch.device("cpu")
 COUNTS = (50, 20, 9, 4, 1)
@@ -218,9 +218,9 @@ def test_workers_cut_a_row_that_comes_again_elsewhere(files, num_workers):
     assert torch.equal(index, halves.rows(0).flatten())
     assert torch.equal(torch.cat([b.draw for b in batches]), halves.draws(0).flatten())
     for image, row, name in zip(images, index.tolist(), drawn.tolist(), strict=True):
-        picture = read_image(files.path(row))
+        picture = files.read(row)
         (boxes,) = crop.boxes(0, [name], [(picture.height, picture.width)])
-        assert torch.equal(image, cut(picture, boxes, size=8))
+        assert torch.equal(image, crop_then_resize(picture, boxes, size=8))
     rare = images[index == 5]
     assert len(rare) == 3
     assert not torch.equal(rare[0], rare[1])

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
-from ssl_lt.data.tables.table import FileTable, decode_all
+from ssl_lt.data.tables.files import FileTable
+from ssl_lt.data.tables.table import all_rows
 
 
 def at(root, **others):
@@ -122,7 +123,7 @@ def test_cifar_means_of_some(shared_data):
 )
 def test_cifar_means_of_all(shared_data, name, mean):
     source = open_source(name, at(shared_data))
-    channels = decode_all(source.train()).pixels.unbind(1)
+    channels = all_rows(source.train()).pixels.unbind(1)
     # From histograms: 50,000 images in double precision would take more than a gigabyte.
     share = [torch.bincount(c.flatten(), minlength=256) / (50_000 * 1024) for c in channels]
     share = torch.stack(share).double().numpy()

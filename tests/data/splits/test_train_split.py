@@ -11,7 +11,8 @@ from ssl_lt.data.sources.digits import open_digits
 from ssl_lt.data.sources.source import TableSource
 from ssl_lt.data.splits.split import write_split
 from ssl_lt.data.splits.train_split import choose_split
-from ssl_lt.data.tables.table import FileTable, PixelTable
+from ssl_lt.data.tables.files import FileTable
+from ssl_lt.data.tables.table import PixelTable
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_the_list_of_a_run_takes_the_place_of_a_search(photos, tmp_path, monkeyp
     )
     write_bad_images(tmp_path / "run/bad_images.csv", found)
     assert read_bad_images(tmp_path / "run/bad_images.csv") == found
-    monkeypatch.setattr(module, "scan", None)
+    monkeypatch.setattr(module, "describe_table", None)
     assert look(opened(f"folder:{photos}"), listed=tmp_path / "run/bad_images.csv") == found
     (tmp_path / "run/bad_images.csv").write_text("part,row\ntrain,x\n")
     with pytest.raises(DataError, match=r"bad_images\.csv: cannot be read"):
@@ -132,8 +132,11 @@ def test_processes_share_the_work_and_agree(photos, monkeypatch):
         return look(source)
 
     # First each process's own finds, then what each makes of them all.
+    describe = module.describe_table
     monkeypatch.setattr(
-        module, "scan", lambda table, scan=module.scan: (seen.append(len(table)), scan(table))[1]
+        module,
+        "describe_table",
+        lambda table, rows: (seen.append(len(rows)), describe(table, rows))[1],
     )
     monkeypatch.setattr(module, "gather_objects", lambda own: (shares.append(own), [own])[1])
     for number in range(3):
@@ -145,6 +148,6 @@ def test_processes_share_the_work_and_agree(photos, monkeypatch):
 
 
 def test_pixels_in_memory_are_not_looked_at(monkeypatch):
-    monkeypatch.setattr(module, "scan", None)
+    monkeypatch.setattr(module, "describe_table", None)
     source = opened("digits")
     assert find_bad_images("digits", [("train", source.train())], limit=0) == ()

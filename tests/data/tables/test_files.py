@@ -11,16 +11,23 @@ from torchvision.transforms import v2
 
 from ssl_lt.core import progress
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.images.crops import CENTRE_FRACTION, CentreSquare, centre, cut, storage_size
+from ssl_lt.data.images.crops import (
+    CENTRE_FRACTION,
+    centre,
+    centre_square,
+    crop_then_resize,
+    storage_size,
+    thumbnail,
+)
 from ssl_lt.data.loading import plan as loaders
 from ssl_lt.data.loading import worker_loader
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.loading.worker_loader import CutFiles, WorkerLoader
 from ssl_lt.data.loading.workers import Workers
-from ssl_lt.data.tables.content import content_sha256
 from ssl_lt.data.tables.decode_once import decode_once
-from ssl_lt.data.tables.table import FileTable, PixelTable
+from ssl_lt.data.tables.files import FileTable
+from ssl_lt.data.tables.table import PixelTable
 
 CPU = torch.device("cpu")
 NUM_FILES = 11
@@ -69,7 +76,7 @@ def equal(first, second):
 
 def test_a_box_of_the_output_size_is_cut_out_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    found = cut(Image.fromarray(pixels), [(2, 5, 6, 6), (0, 0, 6, 6)], size=6)
+    found = crop_then_resize(Image.fromarray(pixels), [(2, 5, 6, 6), (0, 0, 6, 6)], size=6)
     want = torch.from_numpy(pixels).permute(2, 0, 1)
     assert found.shape == (2, 3, 6, 6)
     assert torch.equal(found[0], want[:, 2:8, 5:11])
@@ -79,7 +86,7 @@ def test_a_box_of_the_output_size_is_cut_out_unchanged():
 def test_shrinking_does_not_alias():
     checks = np.indices((64, 64)).sum(0) % 2 * 255
     image = Image.fromarray(checks.astype(np.uint8)).convert("RGB")
-    small = cut(image, [(0, 0, 64, 64)], size=8)
+    small = crop_then_resize(image, [(0, 0, 64, 64)], size=8)
     assert (small.float() - 127.5).abs().max() < 12
 
 
@@ -90,10 +97,15 @@ def test_the_centre_square_is_the_usual_resize_and_centre_crop(files, size):
     )
     # Sizes at which torchvision has nothing to round: longer side and corner are whole pixels.
     image = Image.open(files.path(0)).resize(size, Image.Resampling.BICUBIC)
-    boxes = [CentreSquare(CENTRE_FRACTION).box(image.height, image.width)]
-    found = cut(image, boxes, size=28)[0]
+    found = centre_square(image, size=28, fraction=CENTRE_FRACTION)
     want = torch.from_numpy(np.asarray(usual(image)).copy()).permute(2, 0, 1)
     assert (found.int() - want.int()).abs().max() <= 1
+
+
+def test_thumbnails_are_the_middle_and_small_images_stay_as_they_are():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 40, 3), dtype=np.uint8))
+    assert np.array_equal(thumbnail(image), np.asarray(image))
+    assert thumbnail(image.resize((300, 100))).shape == (64, 64, 3)
 
 
 def test_centre():
@@ -115,7 +127,7 @@ def test_batches_hold_the_boxes_of_their_rows(files):
         for views, index in zip(batch.images, batch.index.tolist(), strict=True):
             image = Image.open(files.path(index))
             (boxes,) = TwoCorners().boxes(3, [index], [(image.height, image.width)])
-            assert torch.equal(views, cut(image, boxes, size=8))
+            assert torch.equal(views, crop_then_resize(image, boxes, size=8))
 
 
 def test_few_or_many_images_opened_at_a_time_change_nothing(files, monkeypatch):
@@ -198,9 +210,9 @@ def test_a_folder_that_fits_is_decoded_once(files):
     assert decode_once(files, image_size=28, limit_mib=0) is files
 
 
-def test_looking_up_and_decoding_files_is_watched(files, capsys, monkeypatch):
+def test_looking_up_and_decoding_files_is_tracked(files, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
-    content_sha256(files)
+    files.content_sha256()
     assert f"looking up files: {NUM_FILES} of {NUM_FILES}" in capsys.readouterr().err
     decode_once(files, image_size=28, limit_mib=1)
     assert f"decoding images: {NUM_FILES} of {NUM_FILES}" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.tables.parquet import open_packed
+from ssl_lt.data.tables.parquet import open_parquet
 
 
 def encoded(pixels):
@@ -31,7 +31,7 @@ def write(path, blobs, labels):
 
 
 def opened(*files):
-    return open_packed(files, image_column="img", label_column="label", side=8)
+    return open_parquet(files, image_column="img", label_column="label", side=8)
 
 
 def test_rows_across_shards_and_row_groups_come_as_asked(tmp_path, pixels):

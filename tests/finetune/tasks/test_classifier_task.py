@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.types import Batch, Epoch
-from ssl_lt.data.images.crops import cut
+from ssl_lt.data.images.crops import crop_then_resize
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
@@ -117,7 +117,7 @@ def test_pictures_that_workers_have_cut_are_not_cut_again(batch):
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in smooth]
     cuts = torch.stack(
         [
-            cut(picture, boxes, size=8)
+            crop_then_resize(picture, boxes, size=8)
             for picture, boxes in zip(
                 pictures, crop.boxes(0, batch.index.tolist(), [(40, 40)] * 16), strict=True
             )

@@ -89,3 +89,30 @@ def test_a_test_list_need_not_have_every_class_but_no_other(photos):
     assert f"{test}: class '2' is not in {train}" in refusal(train, test_data=test)
     assert refusal(f"list:{root}/none.txt") == f"list:{root}/none.txt: no such file"
     assert f"did you mean list:{root}/train.txt?" in refusal(root / "train.txt")
+
+
+def test_single_images_are_not_read_from_urls(photos):
+    write(photos / "images", *TRAIN)
+    says = "single images are not read from URLs: pack them into tar shards (--data wds:URLS)"
+    for name in ("folder:s3://bucket/x", "csv:s3://bucket/x.csv", "list:https://host/x.txt"):
+        said = refusal(name)
+        assert said.startswith(f"{name}: {says}")
+        assert said.endswith("or mount or copy the folder and give its path")
+    for name in ("folder", "cifar10", f"list:{photos}/images/train.txt"):
+        said = refusal(name, data_root="s3://bucket")
+        assert said.startswith(f"--data-root s3://bucket: {says}")
+    assert "did you mean wds:s3://bucket/x?" in refusal("s3://bucket/x")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("s3://bucket/1.png", "s3://bucket/1.png leaves the folder"),
+        ("https://me:hunter2@host/1.png", "https://***@host/1.png leaves the folder"),
+        ("https://host/1.png?X-Signature=hunter2", "https://host/1.png?*** leaves the folder"),
+    ],
+)
+def test_urls_in_a_list_are_not_taken_for_paths(photos, path, says):
+    said = refusal(write(photos / "images", "train/n1/a.png", path))
+    assert f"line 2: {says}" in said
+    assert "hunter2" not in said

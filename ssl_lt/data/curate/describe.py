@@ -1,0 +1,56 @@
+"""Every image of a table is decoded once and described."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.data.curate.inspection import ImageStats
+from ssl_lt.data.tables.table import ImageTable
+
+_CHUNK = 256  # images that threads are given at a time
+
+
+def describe_table(table: ImageTable, rows: Iterable[int] | None = None) -> Iterator[ImageStats]:
+    """Describes the images of these rows, in their order; None: of every row."""
+    remaining = iter(range(len(table)) if rows is None else rows)
+    # Threads suffice: Pillow and hashlib let go of the interpreter while they work.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        while chunk := list(islice(remaining, _CHUNK)):
+            yield from threads.map(partial(describe_image, table), chunk)
+
+
+def describe_image(table: ImageTable, row: int) -> ImageStats:
+    """Decodes and describes one image; one that cannot be read is described as such."""
+    name = table.name(row)
+    try:
+        image = table.open(row)
+        pixels = np.asarray(image.decode())
+    except DataError as error:
+        # The error of a file begins with its path, which ends with its name.
+        return ImageStats(name, problem=str(error).rpartition(f"{name}: ")[2])
+    return ImageStats(
+        name=name,
+        width=image.width,
+        height=image.height,
+        mode=image.mode,
+        content=_sha256(pixels),
+        is_grey=bool((pixels[..., :1] == pixels[..., 1:]).all()),
+        is_constant=bool((pixels == pixels[0, 0]).all()),
+    )
+
+
+def _sha256(pixels: NDArray[np.uint8]) -> str:
+    """SHA-256 of (H, W, 3) pixels with their size: equal for any two files that decode alike."""
+    height, width, _ = pixels.shape
+    digest = hashlib.sha256(f"{height} {width} ".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Image files of any size in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.core.progress import track
+from ssl_lt.data.tables.table import ImageTable, digest_of_files
+
+
+@dataclass(frozen=True, eq=False)
+class FileTable(ImageTable):
+    """Image files, which are decoded one by one.
+
+    Attributes:
+        root: folder the names are relative to.
+        names: (N,) file names as fixed-width bytes: one buffer, because a list of N Python strings
+            would be copied into every worker, page by page, as its reference counts are touched.
+        labels: (N,) int64, -1 where unknown.
+    """
+
+    root: Path
+    names: NDArray[np.bytes_]
+    labels: Tensor
+
+    def fingerprint(self) -> str:
+        """Covers labels and names relative to `root`, so the folder may move."""
+        return digest_of_files(self.labels, self.names)
+
+    def content_sha256(self) -> str:
+        """Covers labels, names and sizes.
+
+        A file that was replaced by one of the same size is not noticed: to read every file would
+        take as long as an epoch.
+        """
+        found = hashlib.sha256(self.fingerprint().encode())
+        rows = track(range(len(self)), total=len(self), label="looking up files")
+        found.update(np.array([self._size(row) for row in rows], dtype="<i8").tobytes())
+        return found.hexdigest()
+
+    def take(self, rows: NDArray[np.int64]) -> FileTable:
+        """See `ImageTable`."""
+        return FileTable(self.root, self.names[rows], self.labels[torch.from_numpy(rows)])
+
+    def name(self, row: int) -> str:
+        """Relative to `root`; bytes that are no text are escaped."""
+        text: str = self.names[row].decode("utf-8", "backslashreplace")
+        return text
+
+    def encoded(self, row: int) -> Path:
+        """See `ImageTable`."""
+        return self.path(row)
+
+    def path(self, row: int) -> Path:
+        """File of one row."""
+        return self.root / os.fsdecode(self.names[row])
+
+    def _size(self, row: int) -> int:
+        path = self.path(row)
+        try:
+            return path.stat().st_size
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise DataError(f"{path}: {reason}") from error
