@@ -18,7 +18,7 @@ from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
 from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.features.feature_map import FEWEST_ROWS, feature_map
-from ssl_lt.evaluate.neighbours.nearest import nearest_rows
+from ssl_lt.evaluate.neighbours.search import nearest_images
 from ssl_lt.evaluate.picture_records import (
     MAP_SIDE,
     FeatureMap,
@@ -77,13 +77,12 @@ def neighbours_of(data: Data, bank: Features, queries: Features) -> Neighbours:
     test = data.test()
     assert test is not None
     rows = _chosen(data, queries.labels.numpy())
-    similarity, nearest = nearest_rows(
-        bank.features, queries.features[rows], k=min(_NEAREST, len(bank))
-    )
+    asked = queries.take(torch.from_numpy(rows))
+    similarity, nearest = nearest_images(bank, asked, k=min(_NEAREST, len(bank)))
     shown = _thumbnails(test, queries.index.numpy()[rows], data, similarity=[1.0] * len(rows))
     found = _thumbnails(
         data.train,
-        bank.index[nearest.flatten()].numpy(),
+        bank.index.numpy()[nearest.flatten()],
         data,
         similarity=similarity.flatten().tolist(),
     )

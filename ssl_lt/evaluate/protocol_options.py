@@ -7,7 +7,6 @@ from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.neighbours.knn import Vote
-from ssl_lt.evaluate.neighbours.search import Index
 
 Probe = Literal["lbfgs", "sdclr", "bcl"]
 Labels = Literal["all", "long-tail", "long-tail-adjusted"]
@@ -25,10 +24,6 @@ class ProtocolOptions:
     knn_vote: tuple[Vote, ...] = ("weighted",)
     """weighted: by similarity; plain: one vote each; balanced: by similarity, divided by the
     training images of the neighbour's class. Several are reported side by side."""
-    knn_index: Index = "exact"
-    """exact: compare with every training image; ivf: for training sets whose features do not fit
-    into memory: they are kept in a file while the command runs, and searched by an approximate
-    index of a quarter of their size, whose recall is reported."""
     probe: tuple[Probe, ...] = ("lbfgs",)
     """lbfgs: solved to convergence, L2 strength chosen on validation images, or else on held-out
     training images; sdclr, bcl: as the released code of those papers trains it, to compare with
@@ -36,8 +31,7 @@ class ProtocolOptions:
     probe_on: tuple[Labels, ...] = ("all", "long-tail")
     """Training labels of the linear probe: all of the data set's (the field's protocol for
     representations), or those of the long-tailed subset (what one has in practice), plain or with
-    logits adjusted by the class shares (lbfgs alone); no value: no such probe, which would need
-    all features in memory."""
+    logits adjusted by the class shares (lbfgs alone); no value: no such probe."""
     shots: tuple[int, ...] = ()
     """Also probe with so many labels of each class, drawn from the whole training set."""
     fraction: tuple[float, ...] = ()

@@ -91,13 +91,13 @@ def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[
     """One evaluation a kind of vote, from one search."""
     bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
-    k, classes, index = max(ks), data.num_classes, options.knn_index
-    found = find_neighbours(bank, queries, k=k, num_classes=classes, index=index)
+    k, classes = max(ks), data.num_classes
+    found = find_neighbours(bank, queries, k=k, num_classes=classes)
     held_out = None
     if len(set(ks)) > 1 and seen.validation is not None:
-        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes, index=index)
+        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes)
     elif len(set(ks)) > 1:
-        held_out = hold_out_of_bank(bank, k=k, num_classes=classes, index=index)
+        held_out = hold_out_of_bank(bank, k=k, num_classes=classes)
     evaluations = []
     for kind in options.knn_vote:
         chosen = KNNOptions(ks[0], options.knn_temperature, kind)
@@ -109,8 +109,6 @@ def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[
         if kind != "plain":
             note += f", temperature {chosen.temperature:g}"
         note += ", bank: long-tailed training set"
-        if found.recall is not None:
-            note += f", approximate search with recall {found.recall:.3f}"
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
         predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
         labels = queries.labels.numpy()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,14 +16,7 @@ from ssl_lt.core.distributed import rank, world_size
 from ssl_lt.core.precision import Precision, autocast_dtype
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
-from ssl_lt.evaluate.features.extract import (
-    Features,
-    extract_features,
-    feature_batches,
-    gather_batches,
-    gather_features,
-)
-from ssl_lt.evaluate.features.feature_file import store_features
+from ssl_lt.evaluate.features.extract import Features, extract_features, gather_features
 
 _BATCH_SIZE = 512
 
@@ -37,7 +28,6 @@ def features_of(
     *,
     precision: Precision,
     batch_size: int = _BATCH_SIZE,
-    folder: Path | None = None,
 ) -> Features:
     """What a frozen network says of every image of a table; the ranks share the work.
 
@@ -47,7 +37,6 @@ def features_of(
         data: says how they are normalised.
         precision: of the forward pass.
         batch_size: images a forward pass.
-        folder: where features that do not fit into memory are kept; None: in memory.
     """
     from ssl_lt.data.loading.ordered import ordered_batches
 
@@ -66,13 +55,8 @@ def features_of(
         return plain.normalise(to_unit(images))
 
     own, dtype = islice(batches, rank(), None, world_size()), autocast_dtype(precision, device)
-    if folder is None:
-        share = extract_features(network, own, prepare, autocast_dtype=dtype)
-        return gather_features(share, device=device)
-    shares = feature_batches(network, own, prepare, autocast_dtype=dtype)
-    num_rounds = math.ceil(math.ceil(len(table) / size) / world_size())
-    gathered = gather_batches(shares, num_rounds=num_rounds, device=device)
-    return store_features(gathered, folder)
+    share = extract_features(network, own, prepare, autocast_dtype=dtype)
+    return gather_features(share, device=device)
 
 
 def classifier_predictions(

@@ -16,7 +16,7 @@ from ssl_lt.core.types import Batch
 
 @dataclass(frozen=True)
 class Features:
-    """One row an image, in the order of `index`; all on the CPU, or mapped from a file.
+    """One row an image, in the order of `index`; all on the CPU.
 
     Attributes:
         features: (N, D) float32.
@@ -49,7 +49,7 @@ def extract_features(
     has a part of the images, `gather_features` puts the parts together.
 
     Args:
-        backbone: as of `feature_batches`, like the others.
+        backbone: as of `_feature_batches`, like the others.
         batches: in any order; an image that is repeated counts once.
         prepare: normalises.
         autocast_dtype: of the forward pass.
@@ -58,14 +58,14 @@ def extract_features(
         DataError: no image at all.
         AssertionError: the backbone's weights or running statistics changed on the way.
     """
-    parts = list(feature_batches(backbone, batches, prepare, autocast_dtype=autocast_dtype))
+    parts = list(_feature_batches(backbone, batches, prepare, autocast_dtype=autocast_dtype))
     if not parts:
         raise DataError("feature extraction: there is no image")
     columns = zip(*((part.features, part.labels, part.index) for part in parts), strict=True)
     return _by_index(*(torch.cat(column) for column in columns))
 
 
-def feature_batches(
+def _feature_batches(
     backbone: nn.Module,
     batches: Iterable[Batch],
     prepare: Callable[[Tensor], Tensor],
@@ -101,26 +101,6 @@ def feature_batches(
         for batch in batches:
             yield Features(features(batch.images), batch.labels.cpu(), batch.index.cpu())
     assert torch.equal(before, _fingerprint(backbone)), "the backbone changed while it was frozen"
-
-
-def gather_batches(
-    parts: Iterator[Features], *, num_rounds: int, device: torch.device
-) -> Iterator[Features]:
-    """What all processes make of their batches, one batch of each at a time, on all of them.
-
-    Args:
-        parts: of this process, at least one; some processes may have one less than others.
-        num_rounds: the most that a process has.
-        device: what the processes exchange tensors on.
-    """
-    part: Features | None = None
-    for _ in range(num_rounds):
-        found = next(parts, None)
-        if found is None:  # it still takes part, with no rows of the same width
-            assert part is not None, "a process without any batch"
-            found = part.take(slice(0, 0))
-        part = found
-        yield gather_features(part, device=device)
 
 
 def gather_features(part: Features, *, device: torch.device) -> Features:

@@ -1,6 +1,5 @@
 import os
 import socket
-from itertools import islice
 
 import pytest
 import torch
@@ -8,12 +7,7 @@ from torch import nn
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.types import Batch
-from ssl_lt.evaluate.features.extract import (
-    extract_features,
-    feature_batches,
-    gather_batches,
-    gather_features,
-)
+from ssl_lt.evaluate.features.extract import extract_features, gather_features
 
 
 class Backbone(nn.Module):
@@ -133,12 +127,6 @@ def _extract_a_part(rank, world, port, folder):
     own = extract_features(Backbone(), batches(part), prepare)
     found = gather_features(own, device=torch.device("cpu"))
     torch.save((found.features, found.labels, found.index), f"{folder}/{rank}.pt")
-    # Five batches: one process has three of them, the other two.
-    shares = feature_batches(Backbone(), islice(batches(range(20)), rank, None, world), prepare)
-    rounds = gather_batches(shares, num_rounds=3, device=torch.device("cpu"))
-    parts = [(part.features, part.labels, part.index) for part in rounds]
-    streamed = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    torch.save(streamed, f"{folder}/streamed-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -150,7 +138,7 @@ def test_two_processes_both_have_what_one_has(tmp_path):
     torch.multiprocessing.spawn(_extract_a_part, (2, port, str(tmp_path)), nprocs=2)
     alone = extract_features(Backbone(), batches(range(20)), prepare)
     assert gather_features(alone, device=torch.device("cpu")) is alone
-    for name in ("0", "1", "streamed-0", "streamed-1"):
+    for name in ("0", "1"):
         features, labels, index = torch.load(tmp_path / f"{name}.pt")
         torch.testing.assert_close(features, alone.features, rtol=1e-5, atol=1e-6)
         assert torch.equal(labels, alone.labels)
