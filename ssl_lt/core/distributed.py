@@ -6,7 +6,7 @@ With one process, or none initialised, every function is the identity.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -92,6 +92,20 @@ def gather_objects(value: T) -> list[T]:
     found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def from_first_rank(make: Callable[[], Tensor], *, like: Tensor) -> Tensor:
+    """What rank 0 makes, on every rank; the others wait for it.
+
+    Args:
+        make: asked on rank 0 alone.
+        like: of the shape, type and device of what it makes.
+    """
+    if world_size() == 1:
+        return make()
+    values = make().contiguous() if rank() == 0 else torch.empty_like(like)
+    dist.broadcast(values, src=0)
+    return values
 
 
 def wait_for_everyone() -> None:
