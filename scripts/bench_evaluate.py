@@ -28,8 +28,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.evaluate.features.embed import features_of
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.probes.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
 from ssl_lt.evaluate.probes.published_probe import BCL, published_probe
@@ -58,7 +58,7 @@ def of_runs(runs: list[str], data_root: Path | None) -> tuple[Features, Features
         run = open_saved_run(name, data_root=data_root, num_workers=0, verb="evaluation")
         network = load_network(run).backbone.to(memory_format=torch.channels_last)
         tables = (run.data.decoded(run.data.whole), run.test)
-        train, test = (features_of(network, t, run.data, precision="auto") for t in tables)
+        train, test = (embed_dataset(network, t, run.data, precision="auto") for t in tables)
         parts.append((train, test))
     trains, tests = zip(*parts, strict=True)
     return _side_by_side(trains), _side_by_side(tests)

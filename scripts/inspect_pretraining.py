@@ -23,7 +23,7 @@ from ssl_lt.data.sources.registry import open_source
 from ssl_lt.data.splits.split import Split, read_split
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
-from ssl_lt.evaluate.tail import Floats, Integers, few_over_many, frequency_correlation
+from ssl_lt.evaluate.tail import Floats, Integers, auc_few_vs_many, frequency_correlation
 from ssl_lt.runs.life.find import stored_values
 from ssl_lt.runs.life.saved_run import run_config_of
 from ssl_lt.runs.life.scores import file_of_epoch, read_scores
@@ -49,7 +49,7 @@ def rarity_lines(name: str, score: Floats, labels: Integers, counts: Integers) -
     shown = "n/a" if correlation is None else f"{correlation:+.3f}"
     yield f"{name}: Spearman's correlation with the class's images {shown}"
     for groups in (groups_by_count(counts), groups_by_thirds(counts)):
-        auc = few_over_many(score, labels, groups)
+        auc = auc_few_vs_many(score, labels, groups)
         if auc is not None:
             yield f"  AUC of few over many {auc:.3f} ({groups.rule})"
 

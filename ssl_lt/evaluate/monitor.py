@@ -9,8 +9,8 @@ from torch import nn
 
 from ssl_lt.core.precision import Precision
 from ssl_lt.data.dataset import Data
-from ssl_lt.evaluate.features.embed import features_of
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.geometry.collapse import measure_spread
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.scores.accuracy import accuracy
@@ -45,7 +45,7 @@ class Monitor:
         watched = self.data.monitor_set() if self.has_labels else None
         if watched is None:
             return found
-        queries = features_of(backbone, watched, self.data, precision=self.precision)
+        queries = embed_dataset(backbone, watched, self.data, precision=self.precision)
         if not all(rows.features.any(dim=1).all() for rows in (bank, queries)):
             return found  # a feature of zeros has no neighbours, and the warning says so
         num_classes = self.data.num_classes
@@ -60,4 +60,4 @@ class Monitor:
         if not self.has_labels:
             number = min(len(table), _MAX_UNLABELLED)
             table = table.take(np.arange(number) * len(table) // number)
-        return features_of(backbone, table, self.data, precision=self.precision)
+        return embed_dataset(backbone, table, self.data, precision=self.precision)

@@ -16,13 +16,13 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
-from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.features.feature_map import FEWEST_ROWS, feature_map
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.search import nearest_images
 from ssl_lt.evaluate.picture_records import (
     MAP_SIDE,
     FeatureMap,
-    Neighbours,
+    NeighbourStrips,
     Strip,
     Thumbnail,
     write_picture_file,
@@ -72,7 +72,7 @@ def map_of(queries: Features, *, most: int) -> FeatureMap | None:
     return FeatureMap(tuple(x), tuple(y), tuple(classes), note)
 
 
-def neighbours_of(data: Data, bank: Features, queries: Features) -> Neighbours:
+def neighbours_of(data: Data, bank: Features, queries: Features) -> NeighbourStrips:
     """Three test images of each group, each with its five nearest training images."""
     test = data.test()
     assert test is not None
@@ -89,7 +89,7 @@ def neighbours_of(data: Data, bank: Features, queries: Features) -> Neighbours:
     k = nearest.shape[1]
     strips = [Strip(query, tuple(found[i * k : (i + 1) * k])) for i, query in enumerate(shown)]
     note = "Test images drawn by seed, neighbours by cosine similarity of the features."
-    return Neighbours(tuple(strips), note)
+    return NeighbourStrips(tuple(strips), note)
 
 
 def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.knn_sweep import ask_bank, choose_k, hold_out_of_bank
 from ssl_lt.evaluate.neighbours.search import find_neighbours
@@ -68,13 +68,13 @@ def needs_whole(options: ProtocolOptions) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Features of what a backbone is judged by.
+class EvalFeatures:
+    """Features of the images that a backbone is measured on.
 
     Attributes:
         bank: the long-tailed training set.
         queries: the test split.
-        validation: images of their own to choose by; None: held-out training images are.
+        validation: images that choose k and L2; None: held-out training images choose.
     """
 
     bank: Features
@@ -83,11 +83,11 @@ class Judged:
 
     @property
     def chosen_on(self) -> str:
-        """Which images choose, for a note."""
+        """Which images choose k and L2, for a note."""
         return "held-out training images" if self.validation is None else "validation images"
 
 
-def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[Evaluation]:
+def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) -> list[Evaluation]:
     """One evaluation a kind of vote, from one search."""
     bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
@@ -117,7 +117,7 @@ def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[
 
 
 def probe_evaluations(
-    seen: Judged, whole: Features, data: Data, options: ProtocolOptions
+    seen: EvalFeatures, whole: Features, data: Data, options: ProtocolOptions
 ) -> list[Evaluation]:
     """One evaluation a probe and a set of labels.
 
@@ -145,7 +145,7 @@ def probe_evaluations(
 
 
 def _drawn(
-    kind: Probe, budget: FewShots, whole: Features, seen: Judged, data: Data, *, draws: int
+    kind: Probe, budget: FewShots, whole: Features, seen: EvalFeatures, data: Data, *, draws: int
 ) -> Evaluation:
     """Mean over draws; the standard deviations stand in the note."""
     name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
@@ -169,7 +169,9 @@ def _spread_note(found: Sequence[Evaluation]) -> str:
     return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
 
 
-def _fit(kind: Probe, train: Features, seen: Judged, data: Data, *, tau: float) -> ProbeResult:
+def _fit(
+    kind: Probe, train: Features, seen: EvalFeatures, data: Data, *, tau: float
+) -> ProbeResult:
     classes, test = data.num_classes, seen.queries
     if kind == "lbfgs":
         options, validation = LinearProbeOptions(tau=tau), seen.validation
@@ -183,7 +185,7 @@ def _name(kind: Probe) -> str:
     return "linear probe" if kind == "lbfgs" else f"linear probe ({kind})"
 
 
-def _note(kind: Probe, train: Features, seen: Judged, result: ProbeResult) -> str:
+def _note(kind: Probe, train: Features, seen: EvalFeatures, result: ProbeResult) -> str:
     images = f"{len(train):,} labelled images"
     if kind == "lbfgs":
         return f"{images}, L2 strength {result.l2:g} chosen on {seen.chosen_on}"

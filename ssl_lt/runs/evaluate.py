@@ -10,13 +10,13 @@ from torch import nn
 
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import EncodedTable, PixelTable
-from ssl_lt.evaluate.features.embed import features_of
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.geometry.representation import Representation, measure_representation
 from ssl_lt.evaluate.geometry.view_pair import view_pair
 from ssl_lt.evaluate.pictures import write_pictures
 from ssl_lt.evaluate.protocols import (
-    Judged,
+    EvalFeatures,
     few_shots,
     knn_evaluations,
     needs_whole,
@@ -85,12 +85,14 @@ def _features(
     data: Data,
     test: PixelTable | EncodedTable,
     config: EvaluateConfig,
-) -> Judged:
+) -> EvalFeatures:
     """Of the long-tailed training set, which is kNN's bank, of the test and validation images."""
     backbone = backbone.to(memory_format=torch.channels_last)
-    get = partial(features_of, backbone, precision="auto", batch_size=config.batch_size, data=data)
+    get = partial(
+        embed_dataset, backbone, precision="auto", batch_size=config.batch_size, data=data
+    )
     bank, own = get(table=data.train), data.validation()
-    return Judged(bank, get(table=test), None if own is None else get(table=own))
+    return EvalFeatures(bank, get(table=test), None if own is None else get(table=own))
 
 
 def _measured(
@@ -108,7 +110,7 @@ def _measured(
 
 def _representation(
     backbone: nn.Module,
-    seen: Judged,
+    seen: EvalFeatures,
     data: Data,
     config: EvaluateConfig,
 ) -> list[Evaluation]:
@@ -118,5 +120,5 @@ def _representation(
     whole = seen.bank
     if needs_whole(options) and len(data.readable) != len(data.train):
         table, size = data.decoded(data.readable), config.batch_size
-        whole = features_of(backbone, table, data, precision="auto", batch_size=size)
+        whole = embed_dataset(backbone, table, data, precision="auto", batch_size=size)
     return [*found, *probe_evaluations(seen, whole, data, options)]

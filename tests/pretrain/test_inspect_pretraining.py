@@ -33,12 +33,12 @@ def test_few_over_many_counts_pairs():
     score = rng.integers(0, 5, len(LABELS)) + (LABELS == 2)
     pairs = [(a > b) + 0.5 * (a == b) for a in score[LABELS == 2] for b in score[LABELS == 0]]
     for groups in (groups_by_count(COUNTS), groups_by_thirds(COUNTS)):
-        assert inspect.few_over_many(score, LABELS, groups) == pytest.approx(np.mean(pairs))
+        assert inspect.auc_few_vs_many(score, LABELS, groups) == pytest.approx(np.mean(pairs))
 
 
 def test_few_over_many_needs_both_groups():
     counts = np.array([200, 150, 120])
-    assert inspect.few_over_many(LABELS + 0.0, LABELS, groups_by_count(counts)) is None
+    assert inspect.auc_few_vs_many(LABELS + 0.0, LABELS, groups_by_count(counts)) is None
 
 
 @pytest.mark.parametrize(("sign", "correlation", "auc"), [(1, "-1.000", 1), (-1, "+1.000", 0)])

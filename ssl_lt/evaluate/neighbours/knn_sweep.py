@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote
 from ssl_lt.evaluate.neighbours.search import Neighbours, find_neighbours
 from ssl_lt.evaluate.scores.accuracy import accuracy

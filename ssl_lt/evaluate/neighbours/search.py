@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 
 _GPU_LARGEST_K = 2048  # FAISS keeps the k best in registers and shared memory
 _GPU_TEMPORARY_BYTES = 1 << 28  # instead of 1.5 GB a process

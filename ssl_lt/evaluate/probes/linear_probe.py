@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.losses.logit_adjustment import class_log_prior

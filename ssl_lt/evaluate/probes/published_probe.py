@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import ProbeResult, check_features
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.softmax import softmax_answers

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions
 from ssl_lt.evaluate.neighbours.knn_sweep import ask_bank, choose_k, hold_out_of_bank
 from ssl_lt.evaluate.neighbours.search import find_neighbours, nearest_images

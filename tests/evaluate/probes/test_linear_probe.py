@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import (
     LinearProbeOptions,
     fit_logistic,
