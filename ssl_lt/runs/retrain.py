@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
+from ssl_lt.core.standardise import standardised
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.features.features import Features
@@ -20,7 +21,6 @@ from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.judge import judge
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.retraining.cached import CachedFeatures
-from ssl_lt.finetune.retraining.linear import standardised
 from ssl_lt.finetune.retraining.post_hoc import check_costs
 from ssl_lt.finetune.retraining.registry import RETRAINING
 from ssl_lt.report.tables.table import Table, to_rich

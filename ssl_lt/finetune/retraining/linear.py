@@ -121,16 +121,3 @@ def fit_linear(
     fit_layer(layer, features / unit, labels, options=options, sampling=sampling, seed=seed)
     layer.weight.data /= unit
     return layer.requires_grad_(requires_grad=False)
-
-
-def standardised(features: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """All of them with the mean and the deviation that each of (N, D) training features has.
-
-    Of features learned without labels the mean is much larger than what tells classes apart, and
-    SGD would need far more steps. A constant feature becomes 0.
-    """
-    std, mean = torch.std_mean(features, dim=0, correction=0)
-    # What rounding leaves of a constant must not be blown up to unit variance.
-    noise = 10 * torch.finfo(features.dtype).eps * mean.abs()
-    std = torch.where(std > noise, std, torch.inf)
-    return tuple((x - mean) / std for x in (features, *others))
