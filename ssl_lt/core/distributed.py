@@ -27,12 +27,20 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def _all_gather(out: Tensor, rows: Tensor) -> None:
+    """Fills (world_size * B, ...) with the (B, ...) of all ranks."""
+    if hasattr(dist, "all_gather_single"):
+        dist.all_gather_single(out, rows)
+    else:  # its name before torch 2.14
+        dist.all_gather_into_tensor(out, rows)
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.num_rows = rows.shape[0]
         out = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
-        dist.all_gather_single(out, rows.contiguous())
+        _all_gather(out, rows.contiguous())
         return out
 
     @staticmethod

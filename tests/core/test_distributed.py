@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from ssl_lt.core.distributed import from_first_rank, gather_rows, own_rows
 from ssl_lt.core.kmeans import kmeans
@@ -39,3 +40,19 @@ def test_what_the_first_rank_finds_holds_on_all():
     assert torch.equal(said_first, first)
     assert torch.equal(said_second, first)
     assert not torch.equal(second, first)
+
+
+def _gathered(rank):
+    """By the newest name of the collective, and by that of before torch 2.14."""
+    rows = torch.arange(6.0).view(3, 2) + 10 * rank
+    newest = gather_rows(rows)
+    if hasattr(dist, "all_gather_single"):
+        del dist.all_gather_single
+    return newest, gather_rows(rows)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_rows_are_the_same_by_either_name_of_the_collective():
+    for newest, before in run_on_two(_gathered):
+        assert newest[:, 0].tolist() == [0, 2, 4, 10, 12, 14]
+        assert torch.equal(newest, before)
