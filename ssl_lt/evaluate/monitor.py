@@ -1,4 +1,4 @@
-"""What is looked at between two epochs of pretraining; nothing is ever chosen by it."""
+"""The check between epochs of pretraining: do the features spread, and what is kNN's accuracy?"""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _MAX_UNLABELLED = 2048  # images whose features are computed for nothing else
 
 
 class Monitor:
-    """The spread of the features, and where there are labels their kNN accuracy.
+    """The spread of the features, and their kNN accuracy if there are labels.
 
-    That is the accuracy on the validation images, or where there are none on the test split.
+    Accuracy is measured on the validation images, or on the test split if there are none. Nothing
+    is selected by it.
 
     Args:
         data: what is trained on.

@@ -1,4 +1,4 @@
-"""What frozen features are worth under each protocol that was asked for."""
+"""Evaluations of frozen features: one for each protocol that `ProtocolOptions` names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FewShots:
 
 
 def few_shots(options: ProtocolOptions, data: Data) -> tuple[FewShots, ...]:
-    """The label budgets of --shots and --fraction; to be asked for before anything is computed.
+    """The label budgets of --shots and --fraction, checked before anything is computed.
 
     Raises:
         ConfigError: a fraction is less than two images of each class.
@@ -126,7 +126,7 @@ def probe_evaluations(
         whole: those of the whole training set, or the same as `seen.bank` where `needs_whole` says
             no.
         data: with the groups.
-        options: what was asked for.
+        options: kinds of probe and their labels.
     """
     evaluations, bank = [], seen.bank
     for kind in options.probe:

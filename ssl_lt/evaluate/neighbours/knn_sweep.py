@@ -34,7 +34,7 @@ class HeldOut:
 
 
 def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> HeldOut:
-    """A fifth of each class of the bank asks the rest; classes of one image are only asked.
+    """Neighbours of a fifth of each class in the rest; classes of one image stay in the rest.
 
     Args:
         bank: the training set.
@@ -58,7 +58,7 @@ def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> HeldOut:
 
 
 def ask_bank(bank: Features, validation: Features, *, k: int, num_classes: int) -> HeldOut:
-    """Images of their own ask the whole bank; arguments and errors as in `hold_out_of_bank`."""
+    """Neighbours of validation images in the whole bank; errors as in `hold_out_of_bank`."""
     found = find_neighbours(bank, validation, k=k, num_classes=num_classes)
     return HeldOut(found, validation.labels)
 

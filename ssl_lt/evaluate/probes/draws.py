@@ -1,4 +1,4 @@
-"""Seeded draws of training rows, class by class."""
+"""Seeded draws of training images, class by class."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Protocol:
         epochs: passes over the training images.
         batch_size: images a step.
         held_out: share of each class that chooses the epoch; 0: the last epoch.
-        look_every: epochs between two looks at the held-out images.
+        look_every: the held-out accuracy is measured every so many epochs.
     """
 
     layer: Callable[[int, int], nn.Linear]
@@ -158,7 +158,7 @@ def _train(
     *,
     seed: int,
 ) -> int:
-    """Number of steps; the layer is left as it was at the best look, or at the end."""
+    """Number of steps; the layer is left at its best held-out accuracy, or at the end."""
     x, y = fit
     generator = torch.Generator().manual_seed(seed)
     optimizer = protocol.optimizer(layer.parameters())
