@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from ssl_lt.core.types import Epoch
 from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from ssl_lt.evaluate.probes.published_probe import BCL, published_probe

@@ -6,7 +6,7 @@ With one process, or none initialised, every function is the identity.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -27,12 +27,20 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def _all_gather(out: Tensor, rows: Tensor) -> None:
+    """Fills (world_size * B, ...) with the (B, ...) of all ranks."""
+    if hasattr(dist, "all_gather_single"):
+        dist.all_gather_single(out, rows)
+    else:  # its name before torch 2.14
+        dist.all_gather_into_tensor(out, rows)
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.num_rows = rows.shape[0]
         out = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
-        dist.all_gather_single(out, rows.contiguous())
+        _all_gather(out, rows.contiguous())
         return out
 
     @staticmethod
@@ -92,6 +100,20 @@ def gather_objects(value: T) -> list[T]:
     found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def from_first_rank(make: Callable[[], Tensor], *, like: Tensor) -> Tensor:
+    """What rank 0 makes, on every rank; the others wait for it.
+
+    Args:
+        make: asked on rank 0 alone.
+        like: of the shape, type and device of what it makes.
+    """
+    if world_size() == 1:
+        return make()
+    values = make().contiguous() if rank() == 0 else torch.empty_like(like)
+    dist.broadcast(values, src=0)
+    return values
 
 
 def wait_for_everyone() -> None:

@@ -99,7 +99,7 @@ class _Training:
         self.total_steps = self.steps_per_epoch * plan.fit.epochs
         self.images_per_step = loader.batch_size * plan.fit.accumulate_steps
         if world_size() > 1:
-            task = synchronised(task)
+            task = synchronised(task, device=accelerator.device)
         self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
         for memory in task.memories():
             memory.to(accelerator.device)

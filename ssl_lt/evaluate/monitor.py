@@ -1,4 +1,4 @@
-"""What is looked at between two epochs of pretraining; nothing is ever chosen by it."""
+"""The check between epochs of pretraining: do the features spread, and what is kNN's accuracy?"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import nn
 
 from ssl_lt.core.precision import Precision
 from ssl_lt.data.dataset import Data
-from ssl_lt.evaluate.features.embed import features_of
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.geometry.collapse import measure_spread
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.scores.accuracy import accuracy
@@ -19,9 +19,10 @@ _MAX_UNLABELLED = 2048  # images whose features are computed for nothing else
 
 
 class Monitor:
-    """The spread of the features, and where there are labels their kNN accuracy.
+    """The spread of the features, and their kNN accuracy if there are labels.
 
-    That is the accuracy on the validation images, or where there are none on the test split.
+    Accuracy is measured on the validation images, or on the test split if there are none. Nothing
+    is selected by it.
 
     Args:
         data: what is trained on.
@@ -45,7 +46,7 @@ class Monitor:
         watched = self.data.monitor_set() if self.has_labels else None
         if watched is None:
             return found
-        queries = features_of(backbone, watched, self.data, precision=self.precision)
+        queries = embed_dataset(backbone, watched, self.data, precision=self.precision)
         if not all(rows.features.any(dim=1).all() for rows in (bank, queries)):
             return found  # a feature of zeros has no neighbours, and the warning says so
         num_classes = self.data.num_classes
@@ -60,4 +61,4 @@ class Monitor:
         if not self.has_labels:
             number = min(len(table), _MAX_UNLABELLED)
             table = table.take(np.arange(number) * len(table) // number)
-        return features_of(backbone, table, self.data, precision=self.precision)
+        return embed_dataset(backbone, table, self.data, precision=self.precision)

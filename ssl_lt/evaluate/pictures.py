@@ -16,13 +16,13 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.table import ImageTable
-from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.features.feature_map import FEWEST_ROWS, feature_map
-from ssl_lt.evaluate.neighbours.nearest import nearest_rows
+from ssl_lt.evaluate.features.features import Features
+from ssl_lt.evaluate.neighbours.search import nearest_images
 from ssl_lt.evaluate.picture_records import (
     MAP_SIDE,
     FeatureMap,
-    Neighbours,
+    NeighbourStrips,
     Strip,
     Thumbnail,
     write_picture_file,
@@ -72,25 +72,24 @@ def map_of(queries: Features, *, most: int) -> FeatureMap | None:
     return FeatureMap(tuple(x), tuple(y), tuple(classes), note)
 
 
-def neighbours_of(data: Data, bank: Features, queries: Features) -> Neighbours:
+def neighbours_of(data: Data, bank: Features, queries: Features) -> NeighbourStrips:
     """Three test images of each group, each with its five nearest training images."""
     test = data.test()
     assert test is not None
     rows = _chosen(data, queries.labels.numpy())
-    similarity, nearest = nearest_rows(
-        bank.features, queries.features[rows], k=min(_NEAREST, len(bank))
-    )
+    asked = queries.take(torch.from_numpy(rows))
+    similarity, nearest = nearest_images(bank, asked, k=min(_NEAREST, len(bank)))
     shown = _thumbnails(test, queries.index.numpy()[rows], data, similarity=[1.0] * len(rows))
     found = _thumbnails(
         data.train,
-        bank.index[nearest.flatten()].numpy(),
+        bank.index.numpy()[nearest.flatten()],
         data,
         similarity=similarity.flatten().tolist(),
     )
     k = nearest.shape[1]
     strips = [Strip(query, tuple(found[i * k : (i + 1) * k])) for i, query in enumerate(shown)]
     note = "Test images drawn by seed, neighbours by cosine similarity of the features."
-    return Neighbours(tuple(strips), note)
+    return NeighbourStrips(tuple(strips), note)
 
 
 def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The flags that say how a frozen backbone is judged: kNN votes, probes, and their labels."""
+"""Options of evaluation on frozen features: kNN votes, linear probes, and their labels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import option
 from ssl_lt.evaluate.neighbours.knn import Vote
-from ssl_lt.evaluate.neighbours.search import Index
 
 Probe = Literal["lbfgs", "sdclr", "bcl"]
 Labels = Literal["all", "long-tail", "long-tail-adjusted"]
@@ -17,33 +17,30 @@ Labels = Literal["all", "long-tail", "long-tail-adjusted"]
 class ProtocolOptions:
     """How kNN votes, and how and on which labels linear probes are fitted."""
 
-    knn_k: tuple[int, ...] = ()
-    """Neighbours that vote; several: the best on validation images, or else on held-out training
-    images; none: 20, or all of a smaller training set."""
-    knn_temperature: float = 0.07
-    """A neighbour at cosine similarity s votes with exp(s / temperature)."""
-    knn_vote: tuple[Vote, ...] = ("weighted",)
-    """weighted: by similarity; plain: one vote each; balanced: by similarity, divided by the
-    training images of the neighbour's class. Several are reported side by side."""
-    knn_index: Index = "exact"
-    """exact: compare with every training image; ivf: for training sets whose features do not fit
-    into memory: they are kept in a file while the command runs, and searched by an approximate
-    index of a quarter of their size, whose recall is reported."""
-    probe: tuple[Probe, ...] = ("lbfgs",)
-    """lbfgs: solved to convergence, L2 strength chosen on validation images, or else on held-out
-    training images; sdclr, bcl: as the released code of those papers trains it, to compare with
-    their tables."""
-    probe_on: tuple[Labels, ...] = ("all", "long-tail")
-    """Training labels of the linear probe: all of the data set's (the field's protocol for
-    representations), or those of the long-tailed subset (what one has in practice), plain or with
-    logits adjusted by the class shares (lbfgs alone); no value: no such probe, which would need
-    all features in memory."""
-    shots: tuple[int, ...] = ()
-    """Also probe with so many labels of each class, drawn from the whole training set."""
-    fraction: tuple[float, ...] = ()
-    """Also probe with this share of the whole training set, the same number of each class."""
-    draws: int = 5
-    """Draws of --shots and --fraction; mean and standard deviation are reported."""
+    knn_k: tuple[int, ...] = option((), group="kNN")
+    """Number of neighbours that vote. Of several, the best on the validation images is taken, or on
+    held-out training images if there are none. Default: 20, at most the training set."""
+    knn_vote: tuple[Vote, ...] = option(("weighted",), group="kNN")
+    """How neighbours vote: by similarity (weighted), one vote each (plain), or by similarity over
+    the number of training images of their class (balanced). Several are reported side by side."""
+    knn_temperature: float = option(0.07, page="all", group="kNN")
+    """Temperature of the vote: a neighbour at cosine similarity s has exp(s / temperature)."""
+    probe: tuple[Probe, ...] = option(("lbfgs",), group="linear probe")
+    """How the linear probe is trained: to convergence, with L2 chosen on validation or held-out
+    images (lbfgs), or as the code of the SDCLR or the BCL paper trains it, to compare with their
+    tables (sdclr, bcl). No value: no probe."""
+    probe_on: tuple[Labels, ...] = option(("all", "long-tail"), group="linear probe")
+    """Training labels of the probe: those of the whole training set (all, the field's protocol),
+    those of the long-tailed subset (long-tail), or these with the logits adjusted by the class
+    shares (long-tail-adjusted, lbfgs alone). No value: --shots and --fraction alone."""
+    shots: tuple[int, ...] = option((), group="linear probe")
+    """Labelled images per class of further probes, drawn from the whole training set. Default: no
+    such probe."""
+    fraction: tuple[float, ...] = option((), page="all", group="linear probe")
+    """Labelled share, in (0, 1), of the whole training set, for further probes with the same number
+    of images of each class. Default: no such probe."""
+    draws: int = option(5, page="all", group="linear probe")
+    """Number of draws of --shots and --fraction. Mean and standard deviation are reported."""
 
     def __post_init__(self) -> None:
         if min(self.knn_k, default=1) < 1:
@@ -54,8 +51,7 @@ class ProtocolOptions:
             raise ConfigError("--probe-on: long-tail-adjusted needs --probe lbfgs")
         if min(self.shots, default=2) < 2:
             raise ConfigError(
-                f"--shots: {min(self.shots)}, but of each class one image is fitted to and one "
-                "chosen on"
+                f"--shots: {min(self.shots)}, but a class needs one image to fit and one to choose"
             )
         if not all(0 < fraction < 1 for fraction in self.fraction):
             raise ConfigError(f"--fraction: one of {self.fraction} is not between 0 and 1")

@@ -1,4 +1,4 @@
-"""What frozen features are worth under each protocol that was asked for."""
+"""Evaluations of frozen features: one for each protocol that `ProtocolOptions` names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.knn_sweep import ask_bank, choose_k, hold_out_of_bank
 from ssl_lt.evaluate.neighbours.search import find_neighbours
@@ -40,7 +40,7 @@ class FewShots:
 
 
 def few_shots(options: ProtocolOptions, data: Data) -> tuple[FewShots, ...]:
-    """The label budgets of --shots and --fraction; to be asked for before anything is computed.
+    """The label budgets of --shots and --fraction, checked before anything is computed.
 
     Raises:
         ConfigError: a fraction is less than two images of each class.
@@ -68,13 +68,13 @@ def needs_whole(options: ProtocolOptions) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Features of what a backbone is judged by.
+class EvalFeatures:
+    """Features of the images that a backbone is measured on.
 
     Attributes:
         bank: the long-tailed training set.
         queries: the test split.
-        validation: images of their own to choose by; None: held-out training images are.
+        validation: images that choose k and L2; None: held-out training images choose.
     """
 
     bank: Features
@@ -83,21 +83,21 @@ class Judged:
 
     @property
     def chosen_on(self) -> str:
-        """Which images choose, for a note."""
+        """Which images choose k and L2, for a note."""
         return "held-out training images" if self.validation is None else "validation images"
 
 
-def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[Evaluation]:
+def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) -> list[Evaluation]:
     """One evaluation a kind of vote, from one search."""
     bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
-    k, classes, index = max(ks), data.num_classes, options.knn_index
-    found = find_neighbours(bank, queries, k=k, num_classes=classes, index=index)
+    k, classes = max(ks), data.num_classes
+    found = find_neighbours(bank, queries, k=k, num_classes=classes)
     held_out = None
     if len(set(ks)) > 1 and seen.validation is not None:
-        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes, index=index)
+        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes)
     elif len(set(ks)) > 1:
-        held_out = hold_out_of_bank(bank, k=k, num_classes=classes, index=index)
+        held_out = hold_out_of_bank(bank, k=k, num_classes=classes)
     evaluations = []
     for kind in options.knn_vote:
         chosen = KNNOptions(ks[0], options.knn_temperature, kind)
@@ -109,8 +109,6 @@ def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[
         if kind != "plain":
             note += f", temperature {chosen.temperature:g}"
         note += ", bank: long-tailed training set"
-        if found.recall is not None:
-            note += f", approximate search with recall {found.recall:.3f}"
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
         predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
         labels = queries.labels.numpy()
@@ -119,7 +117,7 @@ def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[
 
 
 def probe_evaluations(
-    seen: Judged, whole: Features, data: Data, options: ProtocolOptions
+    seen: EvalFeatures, whole: Features, data: Data, options: ProtocolOptions
 ) -> list[Evaluation]:
     """One evaluation a probe and a set of labels.
 
@@ -128,7 +126,7 @@ def probe_evaluations(
         whole: those of the whole training set, or the same as `seen.bank` where `needs_whole` says
             no.
         data: with the groups.
-        options: what was asked for.
+        options: kinds of probe and their labels.
     """
     evaluations, bank = [], seen.bank
     for kind in options.probe:
@@ -147,7 +145,7 @@ def probe_evaluations(
 
 
 def _drawn(
-    kind: Probe, budget: FewShots, whole: Features, seen: Judged, data: Data, *, draws: int
+    kind: Probe, budget: FewShots, whole: Features, seen: EvalFeatures, data: Data, *, draws: int
 ) -> Evaluation:
     """Mean over draws; the standard deviations stand in the note."""
     name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
@@ -171,7 +169,9 @@ def _spread_note(found: Sequence[Evaluation]) -> str:
     return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
 
 
-def _fit(kind: Probe, train: Features, seen: Judged, data: Data, *, tau: float) -> ProbeResult:
+def _fit(
+    kind: Probe, train: Features, seen: EvalFeatures, data: Data, *, tau: float
+) -> ProbeResult:
     classes, test = data.num_classes, seen.queries
     if kind == "lbfgs":
         options, validation = LinearProbeOptions(tau=tau), seen.validation
@@ -185,7 +185,7 @@ def _name(kind: Probe) -> str:
     return "linear probe" if kind == "lbfgs" else f"linear probe ({kind})"
 
 
-def _note(kind: Probe, train: Features, seen: Judged, result: ProbeResult) -> str:
+def _note(kind: Probe, train: Features, seen: EvalFeatures, result: ProbeResult) -> str:
     images = f"{len(train):,} labelled images"
     if kind == "lbfgs":
         return f"{images}, L2 strength {result.l2:g} chosen on {seen.chosen_on}"

@@ -97,7 +97,7 @@ def rarest_first(rarity: Floats) -> Integers:
     return order
 
 
-def few_over_many(score: Floats, labels: Integers, groups: Groups) -> float | None:
+def auc_few_vs_many(score: Floats, labels: Integers, groups: Groups) -> float | None:
     """Probability that a sample of a `few` class has the higher score than one of a `many` class.
 
     Ties count half; None where a group has no sample.
@@ -128,7 +128,7 @@ def frequency_correlation(score: Floats, labels: Integers, counts: Integers) -> 
 
 
 @dataclass(frozen=True)
-class Finding:
+class TailScore:
     """How well one rarity finds the `few` classes under one rule.
 
     Attributes:
@@ -144,10 +144,10 @@ class Finding:
     precision_at: tuple[tuple[int, float], ...]
 
 
-def judge_rarity(
+def score_rarity(
     rarity: Floats, labels: Integers, groups: Groups, *, top: Sequence[int]
-) -> Finding:
-    """Holds a rarity against the classes.
+) -> TailScore:
+    """Compares a rarity with the classes.
 
     Args:
         rarity: (N,), NaN where unknown; such samples are left out.
@@ -158,9 +158,9 @@ def judge_rarity(
     known = np.isfinite(rarity)
     is_few = np.isin(labels, groups.few)
     first = is_few[rarest_first(rarity)]
-    return Finding(
+    return TailScore(
         rule=groups.rule,
-        auc=few_over_many(rarity[known], labels[known], groups),
+        auc=auc_few_vs_many(rarity[known], labels[known], groups),
         base_rate=float(is_few[known].mean()) if known.any() else 0.0,
         precision_at=tuple((k, float(first[:k].mean())) for k in top if 0 < k <= known.sum()),
     )

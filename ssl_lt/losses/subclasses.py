@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.kmeans import Metric, kmeans
+from ssl_lt.core.kmeans import kmeans
 from ssl_lt.core.random import seed_of
 
 
@@ -19,12 +19,10 @@ class SubClasses:
     Attributes:
         labels: (N,) int64 sub-class of each sample, 0 ... K - 1.
         parents: (K,) int64 class of each sub-class, ascending.
-        centres: (K, D) of the features; zeros for a class without samples.
     """
 
     labels: Tensor
     parents: Tensor
-    centres: Tensor
 
 
 def sub_class_counts(counts_per_class: Tensor, *, smallest: int = 10) -> Tensor:
@@ -56,7 +54,6 @@ def cluster_classes(
     *,
     seed: int,
     iterations: int,
-    metric: Metric,
 ) -> SubClasses:
     """K-means inside each class (Wu et al. 2010, "COG: local decomposition for rare classes").
 
@@ -66,28 +63,18 @@ def cluster_classes(
         sub_classes_per_class: (C,) int64, `k_c` >= 1.
         seed: of the k-means; each class has a stream of its own.
         iterations: of the k-means.
-        metric: of the k-means.
 
     Raises:
         ConfigError: a class that has samples, but fewer than sub-classes.
     """
     sub_labels = torch.zeros_like(labels)
-    centres = []
     offset = 0
     for number, k in enumerate(sub_classes_per_class.tolist()):
         members = torch.nonzero(labels == number).flatten()
         if len(members):
-            clusters, means = kmeans(
-                features[members],
-                k,
-                seed=seed_of(seed, number),
-                iterations=iterations,
-                metric=metric,
+            clusters = kmeans(
+                features[members], k, seed=seed_of(seed, number), iterations=iterations
             )
             sub_labels[members] = offset + clusters
-            centres.append(means)
-        else:
-            centres.append(features.new_zeros(k, features.shape[1]))
         offset += k
-    parents = parents_of(sub_classes_per_class).to(labels.device)
-    return SubClasses(sub_labels, parents, torch.cat(centres))
+    return SubClasses(sub_labels, parents_of(sub_classes_per_class).to(labels.device))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import ImageTable
-from ssl_lt.evaluate.features.embed import features_of
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.geometry.representation import Representation, measure_representation
 from ssl_lt.evaluate.geometry.view_pair import view_pair
 from ssl_lt.evaluate.pictures import write_pictures
 from ssl_lt.evaluate.protocols import (
-    Judged,
+    EvalFeatures,
     few_shots,
     knn_evaluations,
     needs_whole,
@@ -56,15 +55,13 @@ def evaluate(config: EvaluateConfig) -> None:
     found = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
         found = [*judge_trained(network.task, test, data, run.config)]
-    large = config.protocols.knn_index == "ivf"
-    folder = run.folder.path if large else None  # for features that do not fit into memory
-    features = _features(network.backbone, data, test, config, folder=folder)
-    found += _representation(network.backbone, features, data, config, folder=folder)
+    features = _features(network.backbone, data, test, config)
+    found += _representation(network.backbone, features, data, config)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]
     if config.random_init:
         untrained = _untrained(run.config, data).to(device())
-        seen = _features(untrained, data, test, config, folder=folder)
-        initial = _representation(untrained, seen, data, config, folder=folder)
+        seen = _features(untrained, data, test, config)
+        initial = _representation(untrained, seen, data, config)
         found += [replace(e, name=f"random init: {e.name}") for e in initial]
         initially = _measured("random init: backbone", untrained, seen.queries, data, config)
         # Before training most features look alike: no news.
@@ -88,14 +85,14 @@ def _features(
     data: Data,
     test: ImageTable,
     config: EvaluateConfig,
-    *,
-    folder: Path | None,
-) -> Judged:
+) -> EvalFeatures:
     """Of the long-tailed training set, which is kNN's bank, of the test and validation images."""
     backbone = backbone.to(memory_format=torch.channels_last)
-    get = partial(features_of, backbone, precision="auto", batch_size=config.batch_size, data=data)
-    bank, own = get(table=data.train, folder=folder), data.validation()
-    return Judged(bank, get(table=test), None if own is None else get(table=own))
+    get = partial(
+        embed_dataset, backbone, precision="auto", batch_size=config.batch_size, data=data
+    )
+    bank, own = get(table=data.train), data.validation()
+    return EvalFeatures(bank, get(table=test), None if own is None else get(table=own))
 
 
 def _measured(
@@ -113,11 +110,9 @@ def _measured(
 
 def _representation(
     backbone: nn.Module,
-    seen: Judged,
+    seen: EvalFeatures,
     data: Data,
     config: EvaluateConfig,
-    *,
-    folder: Path | None,
 ) -> list[Evaluation]:
     """KNN against the long-tailed training set, linear probes on it and on the whole one."""
     options = config.protocols
@@ -125,5 +120,5 @@ def _representation(
     whole = seen.bank
     if needs_whole(options) and len(data.readable) != len(data.train):
         table, size = data.decoded(data.readable), config.batch_size
-        whole = features_of(backbone, table, data, precision="auto", batch_size=size, folder=folder)
+        whole = embed_dataset(backbone, table, data, precision="auto", batch_size=size)
     return [*found, *probe_evaluations(seen, whole, data, options)]

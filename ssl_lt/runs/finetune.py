@@ -12,7 +12,7 @@ from ssl_lt.data.dataset import Data, check_labels, training_and_validation
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
-from ssl_lt.evaluate.features.embed import features_of
+from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.judge import judge
 from ssl_lt.evaluate.scores.softmax import softmax_answers
@@ -112,7 +112,7 @@ def judge_classifier(
     """The network's own predictions on the test split, or on what is watched while it trains."""
     network = nn.Sequential(task.backbone, task.classifier)
     precision = config.fit.mixed_precision
-    found = features_of(network, test, data, precision=precision)
+    found = embed_dataset(network, test, data, precision=precision)
     predictions, confidence = softmax_answers(found.features)
     return judge(
         "classifier",

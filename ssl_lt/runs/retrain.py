@@ -13,14 +13,14 @@ from rich.console import Console
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
+from ssl_lt.core.standardise import standardised
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.embed import features_of
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.judge import judge
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.retraining.cached import CachedFeatures
-from ssl_lt.finetune.retraining.linear import standardised
 from ssl_lt.finetune.retraining.post_hoc import check_costs
 from ssl_lt.finetune.retraining.registry import RETRAINING
 from ssl_lt.report.tables.table import Table, to_rich
@@ -109,7 +109,7 @@ def _cache(
     own = run.data.validation()
     tables = [run.data.train, run.test, *([] if own is None else [own])]
     train, test, *validation = (
-        features_of(backbone, table, run.data, precision="auto", batch_size=config.batch_size)
+        embed_dataset(backbone, table, run.data, precision="auto", batch_size=config.batch_size)
         for table in tables
     )
     if train.features.ndim != 2:

@@ -26,11 +26,11 @@ from ssl_lt.evaluate.tail import (
     COMBINED,
     Floats,
     Integers,
-    few_over_many,
+    auc_few_vs_many,
     frequency_correlation,
-    judge_rarity,
     rarest_first,
     rarities,
+    score_rarity,
 )
 from ssl_lt.report.pages.tail import (
     TailReport,
@@ -138,7 +138,7 @@ def _held_against_classes(
     rarity = ranked.rarities[ranked.score]
     known = np.isfinite(rarity)
     at = sorted({top, *_PRECISION_AT})
-    findings = [judge_rarity(rarity, labels, groups, top=at) for groups in data.groups]
+    findings = [score_rarity(rarity, labels, groups, top=at) for groups in data.groups]
     correlation = frequency_correlation(rarity[known], labels[known], counts)
     aucs = {epoch: dict(scores) for epoch, scores in _aucs(run, data, labels)}
     tables = (
@@ -161,7 +161,7 @@ def _aucs(
         for name, rarity in scores.items():
             known = np.isfinite(rarity)
             found[name] = tuple(
-                few_over_many(rarity[known], labels[known], groups) for groups in data.groups
+                auc_few_vs_many(rarity[known], labels[known], groups) for groups in data.groups
             )
         yield epoch, found
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lt.core.types import Batch, Epoch
-from ssl_lt.evaluate.features.embed import classifier_predictions, features_of
+from ssl_lt.evaluate.features.embed import classifier_predictions, embed_dataset
 from ssl_lt.evaluate.monitor import Monitor
 from ssl_lt.models.batch_norm import synchronised
 from tests.distributed.pool import run_on
@@ -67,7 +67,7 @@ def judged():
     data = every_loss.digits()
     task = every_loss.task("ce", backbone=every_loss.LAYER_NORMS)
     features = [
-        features_of(task.backbone, data.train, data, precision="no", batch_size=size)
+        embed_dataset(task.backbone, data.train, data, precision="no", batch_size=size)
         for size in EVALUATION_BATCHES
     ]
     network = nn.Sequential(task.backbone, task.classifier)

@@ -7,14 +7,14 @@ import pytest
 
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.tail import (
+    auc_few_vs_many,
     cluster_sizes,
-    few_over_many,
     frequency_correlation,
-    judge_rarity,
     mean_rank,
     rarest_first,
     rarities,
     relative_rank,
+    score_rarity,
 )
 
 COUNTS = np.array([120, 60, 12])
@@ -100,7 +100,7 @@ def test_equal_ones_do_not_stand_in_the_order_of_their_rows():
 def test_auc_and_precision_are_those_of_loops(groups):
     rarity = scores(3, ties=False) + 40.0 * (LABELS == 2)
     rarity[[5, 190]] = np.nan
-    found = judge_rarity(rarity, LABELS, groups, top=(1, 10, 50, 1000))
+    found = score_rarity(rarity, LABELS, groups, top=(1, 10, 50, 1000))
     known = [(r, c) for r, c in zip(rarity, LABELS, strict=True) if np.isfinite(r)]
     pairs = [(a > b) + 0.5 * (a == b) for a, i in known for b, j in known if i == 2 and j == 0]
     assert found.auc == pytest.approx(np.mean(pairs))
@@ -112,16 +112,16 @@ def test_auc_and_precision_are_those_of_loops(groups):
 
 
 def test_known_values():
-    perfect = judge_rarity(LABELS.astype(float), LABELS, RULES[0], top=(12, 24))
+    perfect = score_rarity(LABELS.astype(float), LABELS, RULES[0], top=(12, 24))
     assert perfect.auc == 1
     assert perfect.precision_at == ((12, 1.0), (24, 0.5))
-    assert judge_rarity(-LABELS.astype(float), LABELS, RULES[0], top=(12,)).auc == 0
-    assert judge_rarity(np.zeros(len(LABELS)), LABELS, RULES[0], top=()).auc == 0.5
-    assert few_over_many(LABELS + 0.0, LABELS, groups_by_count(np.array([200, 150, 120]))) is None
+    assert score_rarity(-LABELS.astype(float), LABELS, RULES[0], top=(12,)).auc == 0
+    assert score_rarity(np.zeros(len(LABELS)), LABELS, RULES[0], top=()).auc == 0.5
+    assert auc_few_vs_many(LABELS + 0.0, LABELS, groups_by_count(np.array([200, 150, 120]))) is None
 
 
 def test_nothing_known_is_no_error():
-    found = judge_rarity(np.full(len(LABELS), np.nan), LABELS, RULES[0], top=(1,))
+    found = score_rarity(np.full(len(LABELS), np.nan), LABELS, RULES[0], top=(1,))
     assert (found.auc, found.base_rate, found.precision_at) == (None, 0.0, ())
 
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from ssl_lt.core.types import Batch
 from ssl_lt.engine.fit import fit
-from ssl_lt.evaluate.features.extract import extract_features
+from ssl_lt.evaluate.features.embed import embed_batches
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.models.classifiers import linear_classifier
 from tests.engine.tiny import TinyLoader, plan
@@ -31,8 +31,8 @@ class Loader(TinyLoader):
 
     def features(self, network):
         """What `Parts.train_features` gives, in evaluation mode."""
-        whole = Batch(self.images, self.labels, torch.arange(len(self.labels)))
-        found = extract_features(network, [whole], lambda images: images.double() / 255)
+        images = self.images.double() / 255
+        found = embed_batches(network, [Batch(images, self.labels, torch.arange(len(images)))])
         return found.features, found.labels
 
 

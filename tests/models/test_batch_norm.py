@@ -1,12 +1,10 @@
-import inspect
-
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional as F
 
 from ssl_lt.models.batch_norm import (
-    FusedSyncBatchNorm,
     MergedBatchNorm,
     SynchronisedBatchNorm,
     batch_norms,
@@ -143,19 +141,22 @@ def test_conversion_keeps_keys_tensors_and_shared_layers():
 
 
 def test_timm_layers_keep_their_activation():
-    from timm.layers import BatchNormAct2d
-
     x = torch.randn(4, 3, 2, 2)
     want = BatchNormAct2d(3)(x)
     torch.testing.assert_close(synchronised(BatchNormAct2d(3))(x), want)
     assert want.min() == 0
 
 
-def test_the_fused_kernels_take_the_arguments_we_give():
-    names = " ".join(inspect.signature(FusedSyncBatchNorm.forward).parameters)
-    assert names == (
-        "self input weight bias running_mean running_var eps momentum process_group world_size"
-    )
+def test_on_cuda_it_is_torchs_layer_with_the_same_tensors():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BatchNormAct2d(4)).eval()
+    x = torch.randn(4, 3, 2, 2)
+    want, before = module(x), dict(module.state_dict(keep_vars=True))
+    assert synchronised(module, device=torch.device("cuda")) is module
+    after = dict(module.state_dict(keep_vars=True))
+    assert list(before) == list(after)
+    assert all(before[k] is after[k] for k in before)
+    assert [isinstance(m, nn.SyncBatchNorm) for _, m in batch_norms(module)] == [True, True]
+    torch.testing.assert_close(module(x), want, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -1,11 +1,11 @@
-"""Accuracies of a network on the balanced test split, during training and after it."""
+"""Every image of a data set through a frozen network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,72 +15,102 @@ from torch import Tensor, nn
 from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.distributed import rank, world_size
+from ssl_lt.core.errors import DataError
 from ssl_lt.core.precision import Precision, autocast_dtype
+from ssl_lt.core.types import Batch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import ImageTable
-from ssl_lt.evaluate.features.extract import (
-    Features,
-    extract_features,
-    feature_batches,
-    gather_batches,
-    gather_features,
-)
-from ssl_lt.evaluate.features.feature_file import store_features
+from ssl_lt.evaluate.features.features import Features, by_index, gather_features
 
 _BATCH_SIZE = 512
 
 
-def features_of(
+def embed_dataset(
     network: nn.Module,
     table: ImageTable,
     data: Data,
     *,
     precision: Precision,
     batch_size: int = _BATCH_SIZE,
-    folder: Path | None = None,
+    view: Callable[[Batch], Tensor] | None = None,
 ) -> Features:
-    """What a frozen network says of every image of a table; the ranks share the work.
+    """Features of every image of a table, on every rank; the ranks share the work.
 
     Args:
-        network: (B, 3, S, S) -> (B, D).
+        network: (B, 3, S, S) -> (B, D); left in the mode it was in.
         table: images.
-        data: says how they are normalised.
+        data: says how they are normalised and read.
         precision: of the forward pass.
         batch_size: images a forward pass.
-        folder: where features that do not fit into memory are kept; None: in memory.
+        view: uint8 images on the network's device -> (B, 3, S, S) float; None: normalised alone.
+
+    Raises:
+        DataError: no image at all, or one that cannot be decoded.
     """
     from ssl_lt.data.loading.ordered import ordered_batches
 
     device = next(network.parameters()).device
     plain = PlainView(mean=data.source.mean, std=data.source.std).to(device)
-    size = max(1, min(batch_size, len(table) // world_size()))
     batches = ordered_batches(
         table,
-        batch_size=size,
+        batch_size=max(1, min(batch_size, len(table) // world_size())),
         image_size=data.image_size,
         device=device,
         workers=data.options.workers,
     )
 
-    def prepare(images: Tensor) -> Tensor:
-        return plain.normalise(to_unit(images))
+    def normalised(batch: Batch) -> Tensor:
+        return plain.normalise(to_unit(batch.images))
 
-    own, dtype = islice(batches, rank(), None, world_size()), autocast_dtype(precision, device)
-    if folder is None:
-        share = extract_features(network, own, prepare, autocast_dtype=dtype)
-        return gather_features(share, device=device)
-    shares = feature_batches(network, own, prepare, autocast_dtype=dtype)
-    num_rounds = math.ceil(math.ceil(len(table) / size) / world_size())
-    gathered = gather_batches(shares, num_rounds=num_rounds, device=device)
-    return store_features(gathered, folder)
+    to_floats = view or normalised
+    own = islice(batches, rank(), None, world_size())
+    seen = (replace(batch, images=to_floats(batch)) for batch in own)
+    share = embed_batches(network, seen, autocast_dtype=autocast_dtype(precision, device))
+    return gather_features(share, device=device)
+
+
+def embed_batches(
+    network: nn.Module, batches: Iterable[Batch], *, autocast_dtype: torch.dtype | None = None
+) -> Features:
+    """The same of batches at hand; nothing is exchanged between processes.
+
+    Args:
+        network: (B, 3, S, S) -> (B, D); left in the mode it was in.
+        batches: normalised float images; an image that is repeated counts once.
+        autocast_dtype: of the forward pass, e.g. torch.bfloat16; None for float32.
+
+    Raises:
+        DataError: no image at all.
+        AssertionError: the network's weights or running statistics changed on the way.
+    """
+    device = next(network.parameters()).device
+    before = _fingerprint(network)
+    enabled = autocast_dtype is not None
+
+    # Batch by batch: what makes the next batch is in neither mode.
+    def features(images: Tensor) -> Tensor:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast_dtype, enabled=enabled),
+        ):
+            images = images.to(device, non_blocking=True)
+            output: Tensor = network(images.contiguous(memory_format=torch.channels_last))
+            return output.float().cpu()
+
+    with _evaluation_mode(network):
+        parts = [(features(b.images), b.labels.cpu(), b.index.cpu()) for b in batches]
+    assert torch.equal(before, _fingerprint(network)), "the network changed while it was frozen"
+    if not parts:
+        raise DataError("feature extraction: there is no image")
+    return by_index(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def classifier_predictions(
     network: nn.Module, table: ImageTable, data: Data, *, precision: Precision
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Predicted and true classes of every image, by a network that ends in logits."""
-    found = features_of(network, table, data, precision=precision)
-    return torch.argmax(found.features, dim=1).numpy(), found.labels.numpy()
+    logits = embed_dataset(network, table, data, precision=precision)
+    return torch.argmax(logits.features, dim=1).numpy(), logits.labels.numpy()
 
 
 def accuracy_on(
@@ -95,3 +125,25 @@ def accuracy_on(
         return torch.from_numpy(right / np.maximum(seen, 1)).float()
 
     return accuracy_per_class
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and back to what each submodule had: some may be frozen on purpose."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+def _fingerprint(module: nn.Module) -> Tensor:
+    """Sum and sum of squares of all parameters and buffers, in the bits of float64.
+
+    As int64 bits, so that weights with a NaN compare equal to themselves.
+    """
+    tensors = [t.detach() for t in (*module.parameters(), *module.buffers())]
+    sums = [torch.stack([t.double().sum(), t.double().square().sum()]) for t in tensors]
+    return torch.stack(sums).view(torch.int64).cpu()

@@ -1,4 +1,4 @@
-"""Has a representation collapsed? Looked at while it is being learned."""
+"""Has a representation collapsed? Measured while it is being learned."""
 
 from __future__ import annotations
 

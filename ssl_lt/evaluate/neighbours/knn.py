@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.search import Neighbours, find_neighbours
 
 Vote = Literal["weighted", "plain", "balanced"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote
-from ssl_lt.evaluate.neighbours.search import Index, Neighbours, find_neighbours
+from ssl_lt.evaluate.neighbours.search import Neighbours, find_neighbours
 from ssl_lt.evaluate.scores.accuracy import accuracy
 
 _HELD_OUT = 0.2  # of each class, as for the linear probe
@@ -28,22 +27,19 @@ class KPoint:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Images to choose by, and their neighbours in the training set, or in what is left of it."""
+    """Neighbours of the images that choose k, in the rest of the training set, and their labels."""
 
     neighbours: Neighbours
     labels: Tensor
 
 
-def hold_out_of_bank(
-    bank: Features, *, k: int, num_classes: int, index: Index = "exact"
-) -> HeldOut:
-    """A fifth of each class of the bank asks the rest; classes of one image are only asked.
+def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> HeldOut:
+    """Neighbours of a fifth of each class in the rest; classes of one image stay in the rest.
 
     Args:
         bank: the training set.
         k: the largest number of neighbours to be tried.
         num_classes: C.
-        index: of the search.
 
     Raises:
         ConfigError: k is larger than what is left of the bank.
@@ -52,21 +48,18 @@ def hold_out_of_bank(
     held = held_out_rows(bank.labels, bank.index, share=_HELD_OUT, seed=0)
     if not bool(held.any()):
         raise DataError("kNN bank: no class has two images, so none can choose --knn-k")
-    rest, asked = torch.nonzero(~held)[:, 0], bank.take(held)
+    rest, asked = bank.take(~held), bank.take(held)
     if k > len(rest):
         raise ConfigError(
             f"--knn-k: {k} neighbours to be tried, but {len(rest)} images are left of the bank "
             "beside those that choose"
         )
-    found = find_neighbours(bank, asked, k=k, num_classes=num_classes, index=index, among=rest)
-    return HeldOut(found, asked.labels)
+    return HeldOut(find_neighbours(rest, asked, k=k, num_classes=num_classes), asked.labels)
 
 
-def ask_bank(
-    bank: Features, validation: Features, *, k: int, num_classes: int, index: Index = "exact"
-) -> HeldOut:
-    """Images of their own ask the whole bank; arguments and errors as in `hold_out_of_bank`."""
-    found = find_neighbours(bank, validation, k=k, num_classes=num_classes, index=index)
+def ask_bank(bank: Features, validation: Features, *, k: int, num_classes: int) -> HeldOut:
+    """Neighbours of validation images in the whole bank; errors as in `hold_out_of_bank`."""
+    found = find_neighbours(bank, validation, k=k, num_classes=num_classes)
     return HeldOut(found, validation.labels)
 
 

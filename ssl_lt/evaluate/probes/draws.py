@@ -1,4 +1,4 @@
-"""Seeded draws of training rows, class by class."""
+"""Seeded draws of training images, class by class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import rank_within_class
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 
 
 def balanced_draw(

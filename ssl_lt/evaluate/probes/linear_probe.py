@@ -1,7 +1,7 @@
 """Linear probe: multinomial logistic regression on frozen features, solved to convergence.
 
 The published protocols train the probe by SGD or Adam with hand-set rates for 30 to 500 epochs;
-the problem is convex, so we solve it with L-BFGS and choose only the L2 strength, on training
+the problem is convex, so we solve it with L-BFGS and choose only the L2 value, on training
 images held out for that. Which training set is handed in, the balanced one or the long-tailed one,
 decides what the number means: the first asks what the features hold, the second what one gets with
 the labels at hand.
@@ -10,7 +10,7 @@ the labels at hand.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,21 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.standardise import standardised
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.losses.logit_adjustment import class_log_prior
 
-_PATIENCE = 2  # strengths in a row that bring nothing, after which weaker ones are not tried
+_HELD_OUT, _SEED = 0.2, 0  # share of each class's training images that choose, and their draw
+_PATIENCE = 2  # the search stops after so many L2 values in a row without improvement
 _MEAN_CURVATURE = 3.0  # of 0.1 ... 30, needed the fewest iterations on CIFAR-100's features
+# The solver stops when no entry of the gradient of the mean loss exceeds the tolerance, in
+# coordinates in which the curvature is about one. A coarser one serves the search: held-out
+# accuracies of L2 values a decade apart differ long before the solver is done.
+_TOLERANCE, _SEARCH_TOLERANCE = 5e-4, 3e-3
+_MAX_ITERATIONS = 500  # of a fit, should the tolerance be out of reach
 
 
 @dataclass(frozen=True)
@@ -33,44 +40,30 @@ class LinearProbeOptions:
     """How the probe is fitted.
 
     Attributes:
-        l2_grid: candidate strengths lambda of lambda/2 ||W||^2 beside the mean loss.
-        held_out: share of each class's training images that choose among them.
-        seed: of the choice of held-out images.
-        tolerance: the solver stops when no entry of the gradient of the mean loss exceeds it, in
-            coordinates in which the curvature is about one.
-        search_tolerance: the same while strengths are compared: held-out accuracies of strengths
-            a decade apart differ long before the solver is done.
-        max_iterations: L-BFGS iterations a fit, should the tolerance be out of reach.
+        l2_grid: candidates for lambda of lambda/2 ||W||^2 beside the mean loss; one is taken as
+            it is.
         tau: logit adjustment: so much of the classes' log-prior in the training set is added to
             the logits while they are fitted, and not when they predict.
     """
 
     l2_grid: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-    held_out: float = 0.2
-    seed: int = 0
-    tolerance: float = 5e-4
-    search_tolerance: float = 3e-3
-    max_iterations: int = 500
     tau: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the ranges.
 
         Raises:
-            ConfigError: an empty or negative grid, nothing (or everything) held out, or a negative
-                adjustment.
+            ConfigError: an empty or negative grid, or a negative adjustment.
         """
         if not self.l2_grid or min(self.l2_grid) < 0:
-            raise ConfigError(f"--probe-l2-grid: {self.l2_grid}, but strengths >= 0 are needed")
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"--probe-held-out: {self.held_out} is not between 0 and 1")
+            raise ConfigError(f"l2_grid: {self.l2_grid}, but it needs values of at least 0")
         if not self.tau >= 0:
-            raise ConfigError(f"--probe-tau: {self.tau}, but it must be at least 0")
+            raise ConfigError(f"tau: {self.tau}, but it must be at least 0")
 
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One L2 strength and the mean per-class accuracy it had on the held-out images."""
+    """One L2 value and the mean per-class accuracy it had on the held-out images."""
 
     l2: float
     held_out_accuracy: float
@@ -84,8 +77,8 @@ class ProbeResult:
         predictions: (M,) int64 classes of the test features.
         confidence: (M,) float32 probability of each.
         per_class: (C,) test accuracy of each class, None where it was not tested.
-        l2: the chosen strength.
-        grid: the strengths tried, from strong to weak; empty if there was nothing to choose.
+        l2: the chosen L2 value.
+        grid: the values tried, from large to small; empty if there was nothing to choose.
         iterations: L-BFGS iterations of all fits together.
         seconds: of choosing, fitting and predicting.
     """
@@ -108,7 +101,7 @@ def linear_probe(
     options: LinearProbeOptions | None = None,
     device: torch.device | None = None,
 ) -> ProbeResult:
-    """Chooses the L2 strength on held-out training features, refits on all, predicts the test.
+    """Chooses L2 on held-out training features, refits on all of them, predicts the test.
 
     Args:
         train: features with labels; the only ones that are fitted to.
@@ -130,25 +123,25 @@ def linear_probe(
     x, labels = train.features.to(device), train.labels.to(device)
     # A class without a training image would only pull its bias to minus infinity.
     classes, y = torch.unique(labels, return_inverse=True)
-    strengths = sorted(options.l2_grid, reverse=True)
+    values = sorted(options.l2_grid, reverse=True)
     grid: tuple[GridPoint, ...] = ()
     iterations = 0
     start: Tensor | None = None
-    if len(strengths) > 1:
+    if len(values) > 1:
         fitted: Tensor | slice = slice(None)
         if validation is None:
-            held = held_out_rows(
-                train.labels, train.index, share=options.held_out, seed=options.seed
-            ).to(x.device)
+            held = held_out_rows(train.labels, train.index, share=_HELD_OUT, seed=_SEED).to(
+                x.device
+            )
             fitted, judged = ~held, (x[held], y[held])
         else:  # of classes that are trained
             held_y = torch.searchsorted(classes, validation.labels.to(x.device))
             judged = validation.features.to(x), held_y
-        grid, iterations, start = _choose((x[fitted], y[fitted]), judged, strengths, options)
-    best = max(grid, key=lambda point: point.held_out_accuracy, default=GridPoint(strengths[0], 0))
-    scale = _Standard(x)
-    weights, used = fit_logistic(scale(x), y, l2=best.l2, options=options, start=start)
-    answers, confidence = softmax_answers(logits(scale(test.features.to(device)), weights))
+        grid, iterations, start = _choose((x[fitted], y[fitted]), judged, values, tau=options.tau)
+    best = max(grid, key=lambda point: point.held_out_accuracy, default=GridPoint(values[0], 0))
+    x, queries = standardised(x, test.features.to(x))
+    weights, used = fit_logistic(x, y, l2=best.l2, tau=options.tau, start=start)
+    answers, confidence = softmax_answers(logits(queries, weights))
     predictions = classes.cpu()[answers]
     found = accuracy(predictions, test.labels, num_classes=num_classes)
     seconds = time.perf_counter() - started
@@ -162,7 +155,8 @@ def fit_logistic(
     y: Tensor,
     *,
     l2: float,
-    options: LinearProbeOptions,
+    tau: float = 0.0,
+    tolerance: float = _TOLERANCE,
     start: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """Minimises mean_i [ logsumexp_c z_ic - z_i,y_i ] + l2/2 ||W||^2 by L-BFGS.
@@ -173,9 +167,10 @@ def fit_logistic(
     Args:
         x: (N, D) standardised; its dtype is the precision of the fit.
         y: (N,) int64 in 0 ... K-1, every class present.
-        l2: strength.
-        options: tolerance, iterations and tau.
-        start: (D + 1, K) weights of a neighbouring strength.
+        l2: of the penalty.
+        tau: of the adjustment.
+        tolerance: largest entry of the gradient at which the solver stops.
+        start: (D + 1, K) weights of a neighbouring l2.
 
     Returns:
         (D + 1, K) weights, the last row b, and the number of iterations.
@@ -185,7 +180,7 @@ def fit_logistic(
     basis = _basis(x, l2=l2, num_classes=num_classes)
     v = x.new_zeros(dim + 1, num_classes) if start is None else torch.linalg.solve(basis, start)
     rows = torch.arange(num_rows, device=x.device)
-    shift = options.tau * class_log_prior(y.bincount()).to(x)
+    shift = tau * class_log_prior(y.bincount()).to(x)
 
     def loss_and_gradient() -> Tensor:
         w = basis @ v
@@ -200,8 +195,8 @@ def fit_logistic(
 
     solver: Any = torch.optim.LBFGS(
         [v],
-        max_iter=options.max_iterations,
-        tolerance_grad=options.tolerance,
+        max_iter=_MAX_ITERATIONS,
+        tolerance_grad=tolerance,
         tolerance_change=1e-12,
         history_size=20,
         line_search_fn="strong_wolfe",
@@ -235,30 +230,31 @@ def logits(x: Tensor, weights: Tensor) -> Tensor:
 def _choose(
     fitted: tuple[Tensor, Tensor],
     held: tuple[Tensor, Tensor],
-    strengths: list[float],
-    options: LinearProbeOptions,
+    values: list[float],
+    *,
+    tau: float,
 ) -> tuple[tuple[GridPoint, ...], int, Tensor]:
-    """Held-out accuracies, iterations and the weights of the best strength.
+    """Held-out accuracies, iterations and the weights of the best L2 value.
 
     Both sets are features and classes. Each fit starts at the solution of the one before, and two
-    in a row that are no better than the best end the search: weak strengths take most of the
+    in a row that are no better than the best end the search: small values take most of the
     iterations.
     """
     (x, y), (held_x, held_y) = fitted, held
     if len(held_y) == 0:
         raise DataError(
-            "linear probe: no class has two training images, so none can choose the L2 strength; "
-            "give --probe-l2-grid one value"
+            "linear probe: no class has two training images, so none can be held out to choose L2; "
+            "--probe without a value leaves the probe out"
         )
     num_classes = int(y.max()) + 1
-    options = replace(options, tolerance=options.search_tolerance)
-    scale = _Standard(x)
-    fit_x, held_x = scale(x), scale(held_x)
+    x, held_x = standardised(x, held_x)
     weights: Tensor | None = None
-    best, best_weights, since = -1.0, fit_x, 0
+    best, best_weights, since = -1.0, x, 0
     points, iterations = [], 0
-    for l2 in strengths:
-        weights, used = fit_logistic(fit_x, y, l2=l2, options=options, start=weights)
+    for l2 in values:
+        weights, used = fit_logistic(
+            x, y, l2=l2, tau=tau, tolerance=_SEARCH_TOLERANCE, start=weights
+        )
         predicted = logits(held_x, weights).argmax(dim=1)
         score = accuracy(predicted.cpu(), held_y.cpu(), num_classes=num_classes).balanced
         points.append(GridPoint(l2, score))
@@ -269,19 +265,6 @@ def _choose(
         if since == _PATIENCE:
             break
     return tuple(points), iterations, best_weights
-
-
-class _Standard:
-    """Zero mean and unit variance a feature, as the fitted rows have it; constants become 0."""
-
-    def __init__(self, x: Tensor) -> None:
-        std, self.mean = torch.std_mean(x, dim=0, correction=0)
-        # What is left of a constant after rounding must not be blown up to unit variance.
-        noise = 10 * torch.finfo(x.dtype).eps * self.mean.abs()
-        self.std = torch.where(std > noise, std, torch.inf)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
 
 
 def check_features(part: Features, name: str, *, num_classes: int) -> None:

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_lt.core.sgd import take_steps
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import ProbeResult, check_features
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.softmax import softmax_answers
@@ -38,7 +40,7 @@ class Protocol:
         epochs: passes over the training images.
         batch_size: images a step.
         held_out: share of each class that chooses the epoch; 0: the last epoch.
-        look_every: epochs between two looks at the held-out images.
+        look_every: the held-out accuracy is measured every so many epochs.
     """
 
     layer: Callable[[int, int], nn.Linear]
@@ -156,20 +158,19 @@ def _train(
     *,
     seed: int,
 ) -> int:
-    """Number of steps; the layer is left as it was at the best look, or at the end."""
+    """Number of steps; the layer is left at its best held-out accuracy, or at the end."""
     x, y = fit
     generator = torch.Generator().manual_seed(seed)
     optimizer = protocol.optimizer(layer.parameters())
     best, kept, steps = -1.0, layer.state_dict(), 0
+
+    def loss(rows: Tensor) -> Tensor:
+        return F.cross_entropy(layer(x[rows]), y[rows])
+
     for epoch in range(protocol.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = protocol.rate(epoch)
         order = torch.randperm(len(x), generator=generator).to(x.device)
-        for rows in torch.split(order, protocol.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(F.cross_entropy(layer(x[rows]), y[rows]))
-            optimizer.step()
-            steps += 1
+        batches = torch.split(order, protocol.batch_size)
+        steps += take_steps(optimizer, loss, zip(repeat(protocol.rate(epoch)), batches))
         last = epoch + 1 == protocol.epochs
         if len(held[1]) and (last or (epoch + 1) % protocol.look_every == 0):
             score = _balanced(layer, *held)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lt.core.random import seed_of
+from ssl_lt.core.sgd import cosine_rates, take_steps
 from ssl_lt.models.expert_classifiers import ExpertClassifiers
 
 _HIDDEN_DIM = 16
@@ -134,20 +135,17 @@ def train_router(
     router = router.to(features.device)
     optimizer = torch.optim.SGD(router.parameters(), lr=options.lr, momentum=options.momentum)
     steps = options.epochs * max(1, len(labels) // options.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     positive_weight = torch.tensor(options.positive_weight, device=features.device)
-    for _ in range(steps):
-        rows = balanced_rows(labels, options.batch_size, generator)
+
+    def loss(rows: Tensor) -> Tensor:
         with torch.no_grad():
             logits = classifier.per_expert(features[rows])
-            wanted = worth_asking(logits, labels[rows])
-        loss = F.binary_cross_entropy_with_logits(
-            router(features[rows], logits), wanted.to(logits.dtype), pos_weight=positive_weight
-        )
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
+            wanted = worth_asking(logits, labels[rows]).to(logits.dtype)
+        asked = router(features[rows], logits)
+        return F.binary_cross_entropy_with_logits(asked, wanted, pos_weight=positive_weight)
+
+    batches = (balanced_rows(labels, options.batch_size, generator) for _ in range(steps))
+    take_steps(optimizer, loss, zip(cosine_rates(options.lr, steps), batches, strict=True))
     return router.eval()
 
 

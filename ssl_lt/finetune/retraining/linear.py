@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import ConfigError, NumericError
+from ssl_lt.core.sgd import cosine_rates, take_steps
 from ssl_lt.finetune.retraining.sampling import balanced_rows
 from ssl_lt.losses.cross_entropy import cross_entropy
 
@@ -69,18 +71,15 @@ def fit_layer(
     optimizer = torch.optim.SGD(
         layer.parameters(), lr=options.lr, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY
     )
-    step, steps = 0, 0
-    for epoch in range(options.epochs):
-        batches = torch.split(sampling(labels, seed=seed, epoch=epoch), options.fit_batch_size)
-        steps = steps or options.epochs * len(batches)
-        for rows in batches:
-            optimizer.param_groups[0]["lr"] = (
-                options.lr * (1 + math.cos(math.pi * step / steps)) / 2
-            )
-            optimizer.zero_grad()
-            cross_entropy(layer(inputs[rows]), labels[rows]).mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
+    size, epochs = options.fit_batch_size, range(options.epochs)
+    steps = len(epochs) * math.ceil(len(sampling(labels, seed=seed, epoch=0)) / size)
+    orders = (sampling(labels, seed=seed, epoch=epoch) for epoch in epochs)
+    batches = chain.from_iterable(torch.split(order, size) for order in orders)
+
+    def loss(rows: Tensor) -> Tensor:
+        return cross_entropy(layer(inputs[rows]), labels[rows]).mean()
+
+    take_steps(optimizer, loss, zip(cosine_rates(options.lr, steps), batches, strict=True))
     if not all(bool(p.isfinite().all()) for p in layer.parameters()):
         raise NumericError(f"--lr: the classifier diverged at {options.lr:g}; try a smaller rate")
 
@@ -121,16 +120,3 @@ def fit_linear(
     fit_layer(layer, features / unit, labels, options=options, sampling=sampling, seed=seed)
     layer.weight.data /= unit
     return layer.requires_grad_(requires_grad=False)
-
-
-def standardised(features: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """All of them with the mean and the deviation that each of (N, D) training features has.
-
-    Of features learned without labels the mean is much larger than what tells classes apart, and
-    SGD would need far more steps. A constant feature becomes 0.
-    """
-    std, mean = torch.std_mean(features, dim=0, correction=0)
-    # What rounding leaves of a constant must not be blown up to unit variance.
-    noise = 10 * torch.finfo(features.dtype).eps * mean.abs()
-    std = torch.where(std > noise, std, torch.inf)
-    return tuple((x - mean) / std for x in (features, *others))

@@ -63,7 +63,6 @@ def fit_decomposed(
         sub_class_counts(counts_per_class),
         seed=seed,
         iterations=_ITERATIONS,
-        metric="euclidean",
     )
     layer = fit_linear(
         features,

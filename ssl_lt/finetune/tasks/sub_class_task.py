@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lt.core.distributed import gather_rows
+from ssl_lt.core.distributed import from_first_rank, gather_rows
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.types import Epoch
@@ -34,7 +34,8 @@ class SubClassTask(ContrastTask):
 
     The paper (arXiv:2306.15925) learns by the contrast alone and trains a linear classifier
     (LDAM-DRW) on it afterwards; here both are trained at once, as with the other contrasts. The
-    released code clusters projections of augmented pictures; we take the pictures as they are.
+    released code clusters projections of augmented pictures by cosine k-means, whose centres are
+    put back on the sphere; we take the pictures as they are, and centres within the sphere.
 
     Args:
         parts: networks, views, counts and where features come from.
@@ -112,18 +113,20 @@ class SubClassTask(ContrastTask):
         device = tables["labels"].device
         features, labels = self.train_features(nn.Sequential(self.backbone, self.head))
         features, labels = F.normalize(features.to(device), dim=1), labels.to(device)
-        found = cluster_classes(
-            features,
-            labels,
-            self.sub_classes_per_class,
-            seed=seed_of(self.seed, epoch.number),
-            iterations=_KMEANS_ITERATIONS,
-            metric="cosine",
-        )
+
+        def sub_labels() -> Tensor:
+            return cluster_classes(
+                features,
+                labels,
+                self.sub_classes_per_class,
+                seed=seed_of(self.seed, epoch.number),
+                iterations=_KMEANS_ITERATIONS,
+            ).labels
+
         temperatures = temperatures_by_density(
             features, labels, self.sub_classes_per_class, temperature=self.options.temperature
         )
-        tables["labels"].copy_(found.labels)
+        tables["labels"].copy_(from_first_rank(sub_labels, like=labels))
         tables["temperatures"].copy_(temperatures)
         tables["epoch"].fill_(epoch.number)
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ssl_lt.core.files import write_text_atomically
-from ssl_lt.evaluate.tail import Finding
+from ssl_lt.evaluate.tail import TailScore
 from ssl_lt.report.pages.templates import Tile, render
 from ssl_lt.report.tables.table import Table, percent
 
@@ -81,7 +81,7 @@ def write_sheet(report: TailReport, path: Path) -> None:
 
 
 def finding_table(
-    score: str, findings: Sequence[Finding], correlation: float | None, *, num_known: int
+    score: str, findings: Sequence[TailScore], correlation: float | None, *, num_known: int
 ) -> Table:
     """A row a group rule: AUC, and precision against the base rate."""
     at = tuple(k for k, _ in findings[0].precision_at) if findings else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl_lt.evaluate.picture_records import Neighbours
+from ssl_lt.evaluate.picture_records import NeighbourStrips
 from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.table import Table
@@ -16,7 +16,7 @@ def group_name(data: DataDescription, c: int) -> str:
     return "" if place is None else GROUP_NAMES[place]
 
 
-def neighbours_table(data: DataDescription, found: Neighbours) -> Table:
+def neighbours_table(data: DataDescription, found: NeighbourStrips) -> Table:
     """A row a test image: its class, and those of its nearest training images."""
     longest = max((len(strip.nearest) for strip in found.strips), default=0)
     rows = []

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import ImageTable
-from ssl_lt.evaluate.features.embed import features_of
+from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.judge import judge
 from ssl_lt.evaluate.scores.softmax import softmax_answers
@@ -71,7 +71,7 @@ def judge_routed(
     """
     device = next(task.classifier.parameters()).device
     train, queries = (
-        features_of(task.backbone, table, data, precision=config.fit.mixed_precision)
+        embed_dataset(task.backbone, table, data, precision=config.fit.mixed_precision)
         for table in (data.train, test)
     )
     router = train_router(

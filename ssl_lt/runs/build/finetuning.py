@@ -16,7 +16,7 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.class_sampled_plan import ClassRates, ClassSampledPlan
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.tables.table import ImageTable, PixelTable
-from ssl_lt.evaluate.features.embed import accuracy_on, features_of
+from ssl_lt.evaluate.features.embed import accuracy_on, embed_dataset
 from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss
 from ssl_lt.finetune.experts.task import ExpertTask, expert_classifier, expert_loss
@@ -138,7 +138,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> Parts:
     precision = config.fit.mixed_precision
 
     def train_features(network: nn.Module) -> tuple[Tensor, Tensor]:
-        found = features_of(network, data.train, data, precision=precision)
+        found = embed_dataset(network, data.train, data, precision=precision)
         return found.features, found.labels
 
     return Parts(

@@ -15,9 +15,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from ssl_lt.runs import export
 from ssl_lt.core.errors import NumericError
 from ssl_lt.models.export import check_same, reloaded
+from ssl_lt.runs import export
 from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
 CONFIG, CHECKPOINT, NOT_FINITE = 2, 4, 5

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.picture_records import read_pictures
 from ssl_lt.evaluate.pictures import write_pictures
 from tests.toolbox import call

@@ -1,8 +1,6 @@
 import numpy as np
-import torch
 
 from ssl_lt.evaluate.features.feature_map import feature_map
-from ssl_lt.evaluate.neighbours.nearest import nearest_rows
 
 
 def clusters(*, num=40, dimensions=16):
@@ -41,15 +39,3 @@ def test_collapsed_features_lie_in_the_middle():
 def test_one_dimension_and_few_rows():
     line = np.array([[1.0], [-1.0]] * 5, dtype=np.float32)
     assert np.isfinite(feature_map(line, seed=0)).all()
-
-
-def test_nearest_rows_against_a_loop():
-    generator = torch.Generator().manual_seed(0)
-    bank = torch.randn(30, 5, generator=generator)
-    queries = torch.randn(4, 5, generator=generator)
-    similarity, rows = nearest_rows(bank, queries, k=3)
-    for i, query in enumerate(queries):
-        cosines = [float(query @ row / query.norm() / row.norm()) for row in bank]
-        expected = sorted(range(30), key=lambda j: -cosines[j])[:3]
-        assert rows[i].tolist() == expected
-        torch.testing.assert_close(similarity[i], torch.tensor([cosines[j] for j in expected]))

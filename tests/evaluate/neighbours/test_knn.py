@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
 
 

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import (
     LinearProbeOptions,
     fit_logistic,
@@ -27,8 +27,7 @@ def mixture(counts, *, seed, dim=12, noise=1.5):
 def test_probabilities_equal_sklearn(l2):
     data = mixture([60, 30, 12, 5], seed=0)
     x = data.features.double()
-    options = LinearProbeOptions(tolerance=1e-8)
-    weights, _ = fit_logistic(x, data.labels, l2=l2, options=options)
+    weights, _ = fit_logistic(x, data.labels, l2=l2, tolerance=1e-8)
     found = logits(x, weights).softmax(dim=1)
     # sklearn minimises the sum of losses plus ||W||^2 / (2 C).
     oracle = LogisticRegression(C=1 / (l2 * len(data)), tol=1e-8, max_iter=5000)
@@ -38,9 +37,8 @@ def test_probabilities_equal_sklearn(l2):
 
 def test_float32_fit_is_close_to_float64():
     data = mixture([60, 30, 12, 5], seed=0)
-    options = LinearProbeOptions()
-    low, _ = fit_logistic(data.features, data.labels, l2=1e-2, options=options)
-    high, _ = fit_logistic(data.features.double(), data.labels, l2=1e-2, options=options)
+    low, _ = fit_logistic(data.features, data.labels, l2=1e-2)
+    high, _ = fit_logistic(data.features.double(), data.labels, l2=1e-2)
     p_low = logits(data.features, low).softmax(dim=1)
     p_high = logits(data.features.double(), high).softmax(dim=1)
     torch.testing.assert_close(p_low.double(), p_high, rtol=0, atol=2e-3)
@@ -49,7 +47,7 @@ def test_float32_fit_is_close_to_float64():
 def test_solution_has_no_gradient():
     data = mixture([40, 20, 10], seed=1)
     x, y = data.features.double(), data.labels
-    weights, _ = fit_logistic(x, y, l2=1e-2, options=LinearProbeOptions(tolerance=1e-7))
+    weights, _ = fit_logistic(x, y, l2=1e-2, tolerance=1e-7)
     weights.requires_grad_()
     loss = torch.nn.functional.cross_entropy(logits(x, weights), y)
     loss = loss + 0.5e-2 * weights[:-1].square().sum()
@@ -61,8 +59,7 @@ def test_adjusted_solution_has_no_gradient():
     counts = [60, 20, 5]
     data = mixture(counts, seed=1)
     x, y = data.features.double(), data.labels
-    options = LinearProbeOptions(tolerance=1e-7, tau=1.0)
-    weights, _ = fit_logistic(x, y, l2=1e-2, options=options)
+    weights, _ = fit_logistic(x, y, l2=1e-2, tau=1.0, tolerance=1e-7)
     weights.requires_grad_()
     prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     loss = torch.nn.functional.cross_entropy(logits(x, weights) + prior.log(), y)
@@ -75,9 +72,8 @@ def test_adjustment_moves_the_bias_alone_and_helps_the_tail():
     counts = [200, 40, 6]
     train, test = mixture(counts, seed=4, noise=3.0), mixture([80, 80, 80], seed=5, noise=3.0)
     x = train.features.double()
-    options = LinearProbeOptions(tolerance=1e-9)
-    plain, _ = fit_logistic(x, train.labels, l2=1e-2, options=options)
-    adjusted, _ = fit_logistic(x, train.labels, l2=1e-2, options=replace(options, tau=1.0))
+    plain, _ = fit_logistic(x, train.labels, l2=1e-2, tolerance=1e-9)
+    adjusted, _ = fit_logistic(x, train.labels, l2=1e-2, tau=1.0, tolerance=1e-9)
     torch.testing.assert_close(adjusted[:-1], plain[:-1], rtol=0, atol=1e-4)
     prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     shift = plain[-1] - prior.log() - adjusted[-1]
@@ -90,9 +86,8 @@ def test_adjustment_moves_the_bias_alone_and_helps_the_tail():
 
 def test_warm_start_needs_fewer_iterations():
     data = mixture([80, 40, 20, 10], seed=2)
-    options = LinearProbeOptions()
-    before, cold = fit_logistic(data.features, data.labels, l2=1e-2, options=options)
-    _, warm = fit_logistic(data.features, data.labels, l2=1e-2, options=options, start=before)
+    before, cold = fit_logistic(data.features, data.labels, l2=1e-2)
+    _, warm = fit_logistic(data.features, data.labels, l2=1e-2, start=before)
     assert warm < cold / 2
 
 
@@ -116,24 +111,24 @@ def test_constant_features_do_no_harm():
 
 
 def test_held_out_is_stratified_seeded_and_leaves_one():
-    counts = [50, 11, 4, 2, 1]
-    data = mixture(counts, seed=0)
-    options = LinearProbeOptions(held_out=0.2)
-    held = held_out_rows(data.labels, data.index, options=options)
+    data = mixture([50, 11, 4, 2, 1], seed=0)
+
+    def held_out(share, seed):
+        return held_out_rows(data.labels, data.index, share=share, seed=seed)
+
+    held = held_out(0.2, 0)
     assert data.labels[held].bincount(minlength=5).tolist() == [10, 2, 1, 1, 0]
-    assert torch.equal(held, held_out_rows(data.labels, data.index, options=options))
-    other = held_out_rows(data.labels, data.index, options=LinearProbeOptions(seed=1))
-    assert not torch.equal(held, other)
+    assert torch.equal(held, held_out(0.2, 0))
+    assert not torch.equal(held, held_out(0.2, 1))
     # Even when nearly everything is held out, one image is left to fit.
-    most = held_out_rows(data.labels, data.index, options=LinearProbeOptions(held_out=0.99))
-    assert data.labels[~most].bincount().tolist() == [1, 1, 1, 1, 1]
+    assert data.labels[~held_out(0.99, 0)].bincount().tolist() == [1, 1, 1, 1, 1]
 
 
 def test_held_out_does_not_depend_on_the_order_of_rows():
     data = mixture([20, 10, 3], seed=0)
     order = torch.randperm(33, generator=torch.Generator().manual_seed(0))
-    held = held_out_rows(data.labels, data.index, options=LinearProbeOptions())
-    moved = held_out_rows(data.labels[order], data.index[order], options=LinearProbeOptions())
+    held = held_out_rows(data.labels, data.index, share=0.2, seed=0)
+    moved = held_out_rows(data.labels[order], data.index[order], share=0.2, seed=0)
     assert torch.equal(held[order], moved)
 
 
@@ -151,9 +146,8 @@ def test_validation_images_choose_in_place_of_held_out_ones():
     train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
     validation = mixture([0, 25, 25], seed=6, noise=3.0)  # it need not have every class
     found = linear_probe(train, test, num_classes=3, validation=validation)
-    exact = {"tolerance": LinearProbeOptions().search_tolerance}
     for point in found.grid:  # fitted to all of the training images
-        alone = LinearProbeOptions(l2_grid=(point.l2,), **exact)
+        alone = LinearProbeOptions(l2_grid=(point.l2,))
         fitted = linear_probe(train, validation, num_classes=3, options=alone)
         balanced = [score for score in fitted.per_class if score is not None]
         assert point.held_out_accuracy == pytest.approx(sum(balanced) / 2, abs=0.03)
@@ -207,7 +201,7 @@ def test_bad_input_is_named():
         linear_probe(empty, good, num_classes=2)
     with pytest.raises(DataError, match="two training images"):
         linear_probe(mixture([1, 1], seed=0), good, num_classes=2)
-    with pytest.raises(ConfigError, match="--probe-l2-grid"):
+    with pytest.raises(ConfigError, match="l2_grid"):
         LinearProbeOptions(l2_grid=())
-    with pytest.raises(ConfigError, match="--probe-held-out"):
-        LinearProbeOptions(held_out=1.0)
+    with pytest.raises(ConfigError, match="tau"):
+        LinearProbeOptions(tau=-1.0)

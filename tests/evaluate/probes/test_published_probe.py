@@ -5,7 +5,7 @@ import torch
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import rank_within_class
-from ssl_lt.evaluate.features.extract import Features
+from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.draws import balanced_draw
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from ssl_lt.evaluate.probes.published_probe import (

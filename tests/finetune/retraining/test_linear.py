@@ -5,7 +5,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from ssl_lt.core.errors import ConfigError, NumericError
-from ssl_lt.finetune.retraining.linear import SGDOptions, fit_layer, fit_linear, standardised
+from ssl_lt.finetune.retraining.linear import SGDOptions, fit_layer, fit_linear
 from ssl_lt.finetune.retraining.sampling import balanced_rows, instance_rows
 from ssl_lt.finetune.retraining.scales import ClassScales, fit_scales, tau_normalised
 
@@ -116,15 +116,6 @@ def test_retrained_classifier_nears_the_class_weighted_optimum():
     solver.step(closure)
     found = torch.cat([layer.weight * unit, layer.bias[:, None]], dim=1)
     assert float(loss(found)) < 1.02 * float(loss(w.detach()))
-
-
-def test_standardised_features_have_no_mean_no_unit_and_no_noise():
-    x = torch.cat([clouds(), torch.full((86, 1), 0.1)], dim=1)
-    train, test = standardised(x, x[:5])
-    assert_allclose(train.mean(0).numpy(), 0, atol=1e-12)
-    assert_allclose(train[:, :6].std(0, correction=0).numpy(), 1, rtol=1e-12)
-    assert torch.equal(train[:, 6], torch.zeros(86))
-    assert torch.equal(test, train[:5])
 
 
 def test_absent_classes_and_constant_features_give_finite_classifiers():

@@ -1,6 +1,5 @@
 import os
 import socket
-from itertools import islice
 
 import pytest
 import torch
@@ -8,12 +7,8 @@ from torch import nn
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.types import Batch
-from ssl_lt.evaluate.features.extract import (
-    extract_features,
-    feature_batches,
-    gather_batches,
-    gather_features,
-)
+from ssl_lt.evaluate.features.embed import embed_batches
+from ssl_lt.evaluate.features.features import gather_features
 
 
 class Backbone(nn.Module):
@@ -29,26 +24,22 @@ class Backbone(nn.Module):
         return self.bn(self.conv(x)).relu().mean(dim=(2, 3))
 
 
-def prepare(images):
-    return images.float() / 255
-
-
 def batches(index, size=4):
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (20, 3, 8, 8), generator=random, dtype=torch.uint8)
     labels = torch.arange(20) % 3
     for rows in torch.as_tensor(index).split(size):
-        yield Batch(images[rows], labels[rows], rows)
+        yield Batch(images[rows] / 255, labels[rows], rows)
 
 
 def test_equals_one_image_at_a_time_in_order_of_index():
     backbone = Backbone()
     order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
-    found = extract_features(backbone, batches(order), prepare)
+    found = embed_batches(backbone, batches(order))
     backbone.eval()
     with torch.no_grad():
         for row, batch in enumerate(batches(range(20), size=1)):
-            expected = backbone(prepare(batch.images))[0]
+            expected = backbone(batch.images)[0]
             torch.testing.assert_close(found.features[row], expected, rtol=1e-5, atol=1e-6)
     assert found.index.tolist() == list(range(20))
     assert found.labels.tolist() == [i % 3 for i in range(20)]
@@ -58,27 +49,27 @@ def test_equals_one_image_at_a_time_in_order_of_index():
 
 
 def test_repeated_images_count_once():
-    found = extract_features(Backbone(), batches([3, 1, 2, 0, 1, 3]), prepare)
+    found = embed_batches(Backbone(), batches([3, 1, 2, 0, 1, 3]))
     assert found.index.tolist() == [0, 1, 2, 3]
 
 
 def test_modes_come_back_as_they_were():
     backbone = Backbone().train()
     backbone.bn.eval()
-    extract_features(backbone, batches(range(4)), prepare)
+    embed_batches(backbone, batches(range(4)))
     assert backbone.training
     assert backbone.conv.training
     assert not backbone.bn.training
     broken = (Batch(b.images[:, :2], b.labels, b.index) for b in batches(range(4)))
     with pytest.raises(RuntimeError):
-        extract_features(backbone, broken, prepare)
+        embed_batches(backbone, broken)
     assert backbone.training
 
 
 def test_running_statistics_stay():
     backbone = Backbone().train()
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
-    extract_features(backbone, batches(range(20)), prepare)
+    embed_batches(backbone, batches(range(20)))
     for key, value in backbone.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
 
@@ -90,7 +81,7 @@ def test_a_backbone_that_changes_is_caught():
             return super().forward(x)
 
     with pytest.raises(AssertionError, match="changed"):
-        extract_features(Restless(), batches(range(4)), prepare)
+        embed_batches(Restless(), batches(range(4)))
 
 
 def test_a_weight_that_changes_is_caught():
@@ -101,19 +92,19 @@ def test_a_weight_that_changes_is_caught():
             return super().forward(x)
 
     with pytest.raises(AssertionError, match="changed"):
-        extract_features(Learning(), batches(range(4)), prepare)
+        embed_batches(Learning(), batches(range(4)))
 
 
 def test_weights_with_a_nan_are_frozen_too():
     backbone = Backbone()
     with torch.no_grad():
         backbone.conv.bias[0] = float("nan")
-    assert len(extract_features(backbone, batches(range(4)), prepare)) == 4
+    assert len(embed_batches(backbone, batches(range(4)))) == 4
 
 
 def test_autocast_computes_low_and_returns_float32():
-    full = extract_features(Backbone(), batches(range(8)), prepare)
-    low = extract_features(Backbone(), batches(range(8)), prepare, autocast_dtype=torch.bfloat16)
+    full = embed_batches(Backbone(), batches(range(8)))
+    low = embed_batches(Backbone(), batches(range(8)), autocast_dtype=torch.bfloat16)
     assert low.features.dtype == torch.float32
     assert not torch.equal(low.features, full.features)
     torch.testing.assert_close(low.features, full.features, rtol=0.05, atol=0.02)
@@ -121,7 +112,7 @@ def test_autocast_computes_low_and_returns_float32():
 
 def test_no_images_is_an_error():
     with pytest.raises(DataError, match="no image"):
-        extract_features(Backbone(), [], prepare)
+        embed_batches(Backbone(), [])
 
 
 def _extract_a_part(rank, world, port, folder):
@@ -130,15 +121,9 @@ def _extract_a_part(rank, world, port, folder):
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
     # 12 and 9 rows of which 20 are different.
     part = [*range(12)] if rank == 0 else [*range(11, 20)]
-    own = extract_features(Backbone(), batches(part), prepare)
+    own = embed_batches(Backbone(), batches(part))
     found = gather_features(own, device=torch.device("cpu"))
     torch.save((found.features, found.labels, found.index), f"{folder}/{rank}.pt")
-    # Five batches: one process has three of them, the other two.
-    shares = feature_batches(Backbone(), islice(batches(range(20)), rank, None, world), prepare)
-    rounds = gather_batches(shares, num_rounds=3, device=torch.device("cpu"))
-    parts = [(part.features, part.labels, part.index) for part in rounds]
-    streamed = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    torch.save(streamed, f"{folder}/streamed-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -148,9 +133,9 @@ def test_two_processes_both_have_what_one_has(tmp_path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     torch.multiprocessing.spawn(_extract_a_part, (2, port, str(tmp_path)), nprocs=2)
-    alone = extract_features(Backbone(), batches(range(20)), prepare)
+    alone = embed_batches(Backbone(), batches(range(20)))
     assert gather_features(alone, device=torch.device("cpu")) is alone
-    for name in ("0", "1", "streamed-0", "streamed-1"):
+    for name in ("0", "1"):
         features, labels, index = torch.load(tmp_path / f"{name}.pt")
         torch.testing.assert_close(features, alone.features, rtol=1e-5, atol=1e-6)
         assert torch.equal(labels, alone.labels)
