@@ -37,9 +37,10 @@ from typing import Any
 import yaml
 
 from ssl_lt.core.errors import UserError
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.plain import to_plain
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.evaluate.scores.evaluation import COLUMNS, leading_groups, spread
+from ssl_lt.evaluate.scores.evaluation import COLUMNS, spread
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.seeds import seed_rows
 
@@ -243,7 +244,7 @@ def results_rule(rows: Sequence[Row]) -> str:
     for row in rows:
         result = result_of(row)
         if result is not None:
-            return leading_groups(result.evaluations[0].accuracy).rule
+            return leading_rule(result.evaluations[0].accuracy.groups)
     return "as the results will say"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
@@ -17,8 +18,6 @@ from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
 from ssl_lt.evaluate.scores.evaluation import (
     Evaluation,
-    class_groups,
-    leading_groups,
     mean_evaluation,
     spreads,
 )
@@ -160,15 +159,15 @@ def _drawn(
     if draws == 1:
         return replace(found[0], note=f"{labelled}, one draw")
     note = f"{labelled}, mean of {draws} draws: {_spread_note(found)}"
-    mean = mean_evaluation(found, [class_groups(group) for group in data.groups], note=note)
+    mean = mean_evaluation(found, data.groups, note=note)
     return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in found))
 
 
 def _spread_note(found: Sequence[Evaluation]) -> str:
     """Mean and standard deviation of all classes and of each group, in percent."""
     by_name = spreads(found)
-    words = [f"{key} {by_name[key]}" for key in ("all", "many", "medium", "few") if by_name[key]]
-    return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
+    words = [f"{key} {by_name[key]}" for key in ("all", *GROUP_NAMES) if by_name[key]]
+    return f"{', '.join(words)} (groups {leading_rule(found[0].accuracy.groups)})"
 
 
 def _fit(kind: Probe, train: Features, seen: Judged, data: Data, *, tau: float) -> ProbeResult:

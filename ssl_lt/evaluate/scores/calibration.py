@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import ByGroup, Groups
 
 _NUM_BINS = 15
 
@@ -33,16 +33,6 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True)
-class GroupCalibration:
-    """Expected calibration error of the test images of each group; None where there is none."""
-
-    rule: str
-    many: float | None
-    medium: float | None
-    few: float | None
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Of one classifier on one test set; errors are fractions.
 
@@ -50,13 +40,13 @@ class Calibration:
         error: expected calibration error over all test images.
         confidence: mean confidence; above the overall accuracy: over-confident.
         bins: of equal width, from confidence 0 to 1.
-        groups: one entry a rule.
+        groups: the error over the images of each group, None where it has none; one entry a rule.
     """
 
     error: float
     confidence: float
     bins: tuple[CalibrationBin, ...]
-    groups: tuple[GroupCalibration, ...]
+    groups: tuple[ByGroup[float | None], ...]
 
 
 def calibration(
@@ -94,7 +84,7 @@ def calibration(
     exact = np.minimum(confidence.astype(np.float64), 1)
     bins = _bins(exact, right, num_bins)
 
-    def of(classes: NDArray[np.int64]) -> float | None:
+    def error_of(classes: tuple[int, ...]) -> float | None:
         mask = np.isin(labels, classes)
         return _error(_bins(exact[mask], right[mask], num_bins)) if mask.any() else None
 
@@ -102,7 +92,7 @@ def calibration(
         error=_error(bins),
         confidence=float(exact.mean()),
         bins=bins,
-        groups=tuple(GroupCalibration(g.rule, of(g.many), of(g.medium), of(g.few)) for g in groups),
+        groups=tuple(g.map(error_of) for g in groups),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.figures.plots import Figure
 from ssl_lt.report.figures.svg import drawing, shortened, words
-from ssl_lt.report.records.class_order import GROUP_NAMES, by_frequency, group_spans
+from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
 
@@ -82,7 +82,7 @@ def confusion_difference_figure(comparison: Comparison) -> Figure | None:
 def _more(data: DataDescription, shares: NDArray[np.float64]) -> str:
     """What a note ends with: the rule of the groups, and classes that share a cell."""
     num_classes = len(data.class_names)
-    rule = f"Groups {data.groups[0].rule if data.groups else 'none'}."
+    rule = f"Groups {first_rule(data)}."
     if len(shares) == num_classes:
         return rule
     return f"{rule} Each cell is the mean of {-(-num_classes // len(shares))} neighbouring classes."
@@ -122,8 +122,8 @@ def _matrix(
         parts += _numbers(shares, numbers, left=left, top=top, cell=cell)
     if groups is not None:
         spans = [
-            (a * _SIDE / num_classes, b * _SIDE / num_classes)
-            for a, b in group_spans(groups, order)
+            (name, a * _SIDE / num_classes, b * _SIDE / num_classes)
+            for name, a, b in group_spans(groups, order)
         ]
         parts += _groups(spans, left=left, top=top)
     parts += _key(key, left=left, top=top + _SIDE + 36)
@@ -201,10 +201,10 @@ def _numbers(
     ]
 
 
-def _groups(spans: list[tuple[float, float]], *, left: float, top: float) -> list[Markup]:
+def _groups(spans: list[tuple[str, float, float]], *, left: float, top: float) -> list[Markup]:
     """Lines between the groups, and their names to the right and below."""
     parts = []
-    for name, (start, stop) in zip(GROUP_NAMES, spans, strict=True):
+    for name, start, stop in spans:
         if stop == start:
             continue
         middle = (start + stop) / 2

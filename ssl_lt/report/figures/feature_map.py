@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from ssl_lt.core.groups import GROUP_NAMES
 from ssl_lt.evaluate.picture_records import MAP_SIDE, FeatureMap
 from ssl_lt.report.figures.plots import Figure
 from ssl_lt.report.figures.svg import NUM_COLOURS, drawing, shortened, words
-from ssl_lt.report.records.class_order import GROUP_NAMES, by_frequency, group_places
+from ssl_lt.report.records.class_order import by_frequency, first_rule, group_names
 from ssl_lt.report.records.results import DataDescription
 
 _MARGIN = 30
@@ -24,7 +25,7 @@ Point = tuple[int, int]
 
 def group_map_figure(data: DataDescription, found: FeatureMap, *, title: str) -> Figure:
     """One colour and one shape a group, the rare classes on top."""
-    place = group_places(data)
+    place = {c: GROUP_NAMES.index(name) for c, name in group_names(data).items()}
     points: list[list[Point]] = [[], [], [], []]
     for point, c in zip(_points(found), found.classes, strict=True):
         points[place.get(c, 3)].append(point)
@@ -34,11 +35,10 @@ def group_map_figure(data: DataDescription, found: FeatureMap, *, title: str) ->
         _dots(points[1], colour="var(--series-3)", cap="square"),
         _crosses(points[2], colour="var(--series-2)"),
     ]
-    rule = data.groups[0].rule if data.groups else "none"
     shown = zip(GROUP_NAMES, _SHAPES, (1, 3, 2), strict=True)
     return Figure(
         title,
-        f"{found.note} Groups {rule}.",
+        f"{found.note} Groups {first_rule(data)}.",
         _map("Map of test features by group", parts),
         tuple(f"{name} ({shape})" for name, shape, _ in shown),
         (1, 3, 2),

@@ -14,9 +14,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ssl_lt.evaluate.scores.evaluation import ClassGroups
+from ssl_lt.core.groups import Groups
 from ssl_lt.report.figures.svg import NUM_COLOURS
-from ssl_lt.report.records.class_order import GROUP_NAMES, by_frequency, group_spans
+from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
@@ -106,7 +106,7 @@ def profile_figure(
                 x, y, marker, color=colour, markersize=size, alpha=0.55, markeredgewidth=0,
                 clip_on=False,
             )  # fmt: skip
-            for start, stop in group_spans(groups, order):
+            for _, start, stop in group_spans(groups, order):
                 known = [v for v in values[start:stop] if v is not None]
                 if known:
                     mean = 100 * sum(known) / len(known)
@@ -118,7 +118,7 @@ def profile_figure(
         main.set_xlim(-0.8, len(order) - 0.2)
         _whole_numbers(main.xaxis, shift=1)
         svg = _svg(fig, "Accuracy of every class, most frequent first")
-    rule = groups.rule if groups else "none"
+    rule = first_rule(data)
     note = f"{subject} Points are classes, lines the means of the groups {rule}.".strip()
     names = tuple(one.name for one in series)
     return Figure("Accuracy by class frequency", note, svg, names, colours)
@@ -149,9 +149,9 @@ def counts_figure(data: DataDescription, test_counts: Sequence[int]) -> Figure:
         _whole_counts(axes.yaxis)
         _whole_numbers(axes.xaxis, shift=1)
         svg = _svg(fig, "Images of every class, most frequent first")
-    rule = groups.rule if groups else "none"
     legend = ("training", "test") if test_counts else ()
-    return Figure("Images of each class", f"Logarithmic. Groups {rule}.", svg, legend)
+    note = f"Logarithmic. Groups {first_rule(data)}."
+    return Figure("Images of each class", note, svg, legend)
 
 
 def difference_figure(comparison: Comparison) -> Figure:
@@ -171,8 +171,7 @@ def difference_figure(comparison: Comparison) -> Figure:
         axes.set_xlim(-0.8, len(order) - 0.2)
         _whole_numbers(axes.xaxis, shift=1)
         svg = _svg(fig, "Difference in accuracy of every class, most frequent first")
-    rule = groups.rule if groups else "none"
-    note = f"Groups {rule}."
+    note = f"Groups {first_rule(comparison.run.data)}."
     return Figure("Who gained, who lost", note, svg, ("gained", "lost"))
 
 
@@ -244,17 +243,17 @@ def _svg(fig: Any, label: str) -> Markup:
     return Markup(text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
 
 
-def _shade_groups(axes: Any, groups: ClassGroups | None, order: Sequence[int]) -> None:
+def _shade_groups(axes: Any, groups: Groups | None, order: Sequence[int]) -> None:
     """A band behind every other group, and the groups' names above, clear of what is drawn."""
     if groups is None:
         return
-    for i, (start, stop) in enumerate(group_spans(groups, order)):
+    for i, (name, start, stop) in enumerate(group_spans(groups, order)):
         if stop == start:
             continue
         if i % 2 == 0:
             axes.axvspan(start - 0.5, stop - 0.5, color=_SHADE, linewidth=0, zorder=0)
         axes.annotate(
-            GROUP_NAMES[i],
+            name,
             ((start + stop - 1) / 2, 1),
             xycoords=axes.get_xaxis_transform(),
             xytext=(0, 5),  # a marker at 100 % reaches as far

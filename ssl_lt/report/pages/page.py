@@ -115,9 +115,7 @@ def _tiles(result: RunResult) -> tuple[tuple[str, str], ...]:
     accuracy = result.evaluations[0].accuracy
     tiles = [("All classes", percent(accuracy.balanced))]
     for group in accuracy.groups[:1]:
-        tiles += [
-            (name.capitalize(), percent(getattr(group, name))) for name in ("many", "medium", "few")
-        ]
+        tiles += [(name.capitalize(), percent(value)) for name, value in group]
     return tuple(tiles)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.groups import Groups
 from ssl_lt.core.plain import from_plain, to_plain
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.scores.answers import unpack_answers
-from ssl_lt.evaluate.scores.evaluation import ClassGroups, Evaluation
+from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 
 SCHEMA_VERSION = 1
@@ -35,7 +36,7 @@ class DataDescription:
     split_sha256: str
     counts_per_class: tuple[int, ...]
     class_names: tuple[str, ...]
-    groups: tuple[ClassGroups, ...]
+    groups: tuple[Groups, ...]
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,9 @@ def _check_lengths(result: RunResult) -> None:
     for name, length in lengths.items():
         if length != num_classes:
             raise ValueError(f"{name}: {length} entries for {num_classes} classes")
-    for groups in result.data.groups:
-        for c in (*groups.many, *groups.medium, *groups.few):
-            if not 0 <= c < num_classes:
-                raise ValueError(f"data.groups: no class {c} among {num_classes}")
+    for c in (c for groups in result.data.groups for _, classes in groups for c in classes):
+        if not 0 <= c < num_classes:
+            raise ValueError(f"data.groups: no class {c} among {num_classes}")
 
 
 def _check_answers(result: RunResult) -> None:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ssl_lt.core.groups import GROUP_NAMES
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import Interval
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.intervals import difference_intervals
 from ssl_lt.report.tables.table import Table, percent, signed_percent
 
-_COLUMNS = ("many", "medium", "few", "std")
+_COLUMNS = (*GROUP_NAMES, "std")
 _HOW = {
     "paired": "Intervals are paired: the same test images were drawn for both.",
     "unpaired": "Intervals are unpaired, wider than need be: which images were right is not known "

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ssl_lt.data.curate.inspection import DuplicateGroup, Entry, Inspection, SplitStats
-from ssl_lt.evaluate.scores.evaluation import class_groups
-from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.table import Table
 
@@ -25,7 +24,7 @@ def describe(found: Inspection) -> DataDescription:
         split_sha256="",
         counts_per_class=found.counts_per_class,
         class_names=found.class_names,
-        groups=tuple(class_groups(groups) for groups in found.groups),
+        groups=found.groups,
     )
 
 
@@ -119,7 +118,7 @@ def _groups(found: Inspection) -> Table:
     counts = found.counts_per_class
     rows = []
     for groups in found.groups:
-        members = [getattr(groups, name) for name in GROUP_NAMES]
+        members = [classes for _, classes in groups]
         rule = groups.rule.split(" (")[0]
         rows.append((f"Classes, {rule}", *(f"{len(m):,}" for m in members)))
         rows.append((f"Images, {rule}", *(f"{sum(counts[c] for c in m):,}" for m in members)))
@@ -158,7 +157,7 @@ def _tally(title: str, note: str, kinds: Sequence[Mapping[str, int]], found: Ins
 
 def _classes(found: Inspection) -> Table:
     data = describe(found)
-    member = {c: GROUP_NAMES[place] for c, place in group_places(data).items()}
+    member = group_names(data)
     order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
     return Table(
         title="Every class",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lt.evaluate.geometry.representation import NUM_NEIGHBOURS, GroupMeasures, Measures
-from ssl_lt.evaluate.scores.calibration import GroupCalibration
+from ssl_lt.core.groups import GROUP_NAMES, leading_groups
+from ssl_lt.evaluate.geometry.representation import NUM_NEIGHBOURS, Measures
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.table import Table, leading_columns, percent
-
-_NAMES = ("many", "medium", "few")
 
 
 def calibration_table(results: Sequence[RunResult]) -> Table:
@@ -22,9 +20,9 @@ def calibration_table(results: Sequence[RunResult]) -> Table:
             rows = found.setdefault(evaluation.name, [])
             if c is None:
                 continue
-            group = _leading_group(c.groups)
+            group = leading_groups(c.groups)
             rules |= {} if group is None else {group.rule: None}
-            errors = (c.error, *(getattr(group, name, None) for name in _NAMES))
+            errors = (c.error, *(getattr(group, name, None) for name in GROUP_NAMES))
             sure = (c.confidence, evaluation.accuracy.overall)
             name = (result.name,) if len(results) > 1 else ()
             rows.append((*name, evaluation.name, *map(percent, (*errors, *sure))))
@@ -46,10 +44,10 @@ def representation_table(results: Sequence[RunResult]) -> Table:
     rows = []
     for result in results:
         for representation in result.representations:
-            group = _leading_group(representation.groups)
+            group = leading_groups(representation.groups)
             rules |= {} if group is None else {group.rule: None}
             parts: list[tuple[str, Measures | None]] = [("all", representation.all)]
-            parts += [(name, getattr(group, name, None)) for name in _NAMES]
+            parts += [(name, getattr(group, name, None)) for name in GROUP_NAMES]
             name = (result.name,) if len(results) > 1 else ()
             rows += [
                 (*name, representation.name, part, *_numbers(measures))
@@ -85,14 +83,6 @@ def _number(value: float | None) -> str:
         return "n/a"
     # Plus 0.0: what rounds to nothing has no sign.
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
-
-
-def _leading_group(
-    groups: Sequence[GroupCalibration] | Sequence[GroupMeasures],
-) -> GroupCalibration | GroupMeasures | None:
-    """The first rule under which no group is empty, else the first."""
-    full = (g for g in groups if None not in (g.many, g.medium, g.few))
-    return next(full, groups[0] if groups else None)
 
 
 def _or(rules: dict[str, None]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssl_lt.evaluate.picture_records import Neighbours
-from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.table import Table
 
@@ -12,8 +12,7 @@ RIGHT, WRONG = "✓", "✗"
 
 def group_name(data: DataDescription, c: int) -> str:
     """Of a class, by the first rule; "" where it has none."""
-    place = group_places(data).get(c)
-    return "" if place is None else GROUP_NAMES[place]
+    return group_names(data).get(c, "")
 
 
 def neighbours_table(data: DataDescription, found: Neighbours) -> Table:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ssl_lt.core.groups import GROUP_NAMES, GroupStatistics
 from ssl_lt.evaluate.scores.accuracy import GroupAccuracy
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.intervals import GroupIntervals, Intervals
+from ssl_lt.evaluate.scores.intervals import Interval, Intervals
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.intervals import intervals_of
 from ssl_lt.report.tables.measures import calibration_table, representation_table
 from ssl_lt.report.tables.table import Table, leading_columns, percent, percent_within
 
-_COLUMNS = ("many", "medium", "few", "std")
+_COLUMNS = (*GROUP_NAMES, "std")
 
 
 def summary_tables(results: Sequence[RunResult]) -> tuple[Table, ...]:
@@ -91,5 +92,5 @@ def _group(evaluation: Evaluation, rule: str) -> GroupAccuracy | None:
     return next((group for group in evaluation.accuracy.groups if group.rule == rule), None)
 
 
-def _group_intervals(intervals: Intervals, rule: str) -> GroupIntervals | None:
+def _group_intervals(intervals: Intervals, rule: str) -> GroupStatistics[Interval | None] | None:
     return next((group for group in intervals.groups if group.rule == rule), None)

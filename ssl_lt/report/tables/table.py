@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import Interval
+from ssl_lt.report.records.class_order import first_rule, group_names
 from ssl_lt.report.records.results import RunResult
 
 # A terminal, and what is assumed where there is none.
@@ -66,17 +67,11 @@ def leading_columns(results: Sequence[RunResult], name: str) -> tuple[str, ...]:
 def class_table(result: RunResult) -> Table:
     """A row a class, the most frequent first, with the accuracy under every evaluation."""
     data = result.data
-    member = {
-        c: name
-        for groups in data.groups[:1]
-        for name in ("many", "medium", "few")
-        for c in getattr(groups, name)
-    }
+    member = group_names(data)
     order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
-    rule = data.groups[0].rule if data.groups else "none"
     return Table(
         title="Every class",
-        note=f"Accuracy in percent. Groups {rule}.",
+        note=f"Accuracy in percent. Groups {first_rule(data)}.",
         columns=("Class", "Group", "Training images", *(e.name for e in result.evaluations)),
         rows=tuple(
             (

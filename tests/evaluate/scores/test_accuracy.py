@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
+from ssl_lt.core.groups import Groups
+from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.scores.accuracy import (
     accuracy,
     accuracy_from_confusion,
@@ -96,7 +97,7 @@ def test_class_at_zero():
 
 
 def test_class_without_test_images_counts_nowhere():
-    groups = Groups("rule", np.array([0]), np.array([1]), np.array([2]))
+    groups = Groups("rule", (0,), (1,), (2,))
     found = accuracy([0, 0, 1], [0, 0, 0], num_classes=3, groups=[groups])
     assert found.per_class == (pytest.approx(2 / 3), None, None)
     assert found.balanced == pytest.approx(2 / 3)
@@ -108,7 +109,7 @@ def test_class_without_test_images_counts_nowhere():
 
 def test_std_over_the_groups_that_exist():
     confusion = confusion_of([0.8, 0.5, 0.3])
-    few_empty = Groups("rule", np.array([0]), np.array([1, 2]), np.array([], dtype=np.int64))
+    few_empty = Groups("rule", (0,), (1, 2), ())
     (found,) = accuracy_from_confusion(confusion, groups=[few_empty]).groups
     assert found.few is None
     assert found.std == pytest.approx(np.std([0.8, 0.4]))

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.scores.calibration import calibration
 
-GROUPS = [Groups("made up", np.array([0, 1]), np.array([2]), np.array([9]))]
+GROUPS = [Groups("made up", (0, 1), (2,), (9,))]
 
 
 def slow_error(confidence, right, num_bins=15):

@@ -8,7 +8,6 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.geometry.representation import measure_representation
 from ssl_lt.evaluate.scores.answers import Answers, pack_answers, unpack_answers
 from ssl_lt.evaluate.scores.calibration import calibration
-from ssl_lt.evaluate.scores.evaluation import as_groups
 from ssl_lt.evaluate.scores.intervals import paired_difference, unpaired_difference
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import read_results, to_json, write_results
@@ -27,7 +26,7 @@ def measured(run, *, collapsed=False, test="t"):
     for evaluation in run.evaluations:
         hits = np.diagonal(evaluation.confusion)
         right = np.concatenate([np.arange(40) < h for h in hits])
-        groups = as_groups(run.data.groups)
+        groups = run.data.groups
         evaluations.append(
             replace(
                 evaluation,
@@ -37,7 +36,7 @@ def measured(run, *, collapsed=False, test="t"):
             )
         )
     features = random.standard_normal((480, 8)) * (0.001 if collapsed else 1) + 1.0 * collapsed
-    found = measure_representation("backbone", features, LABELS, groups=as_groups(run.data.groups))
+    found = measure_representation("backbone", features, LABELS, groups=run.data.groups)
     return replace(run, evaluations=tuple(evaluations), representations=(found,))
 
 
@@ -113,7 +112,7 @@ def both(before, after, how):
 
 def test_pairs_only_what_saw_the_same_test_images(make_run):
     a, b = measured(make_run("a")), measured(make_run("b", boost=0.1))
-    groups, num_test = as_groups(a.data.groups), np.full(12, 40)
+    groups, num_test = a.data.groups, np.full(12, 40)
     bits = [unpack_answers(r.evaluations[0].answers, num_images=480) for r in (a, b)]
     paired = both(a, b, "paired")
     assert paired == paired_difference(*bits, num_test, groups=groups)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ssl_lt.evaluate.scores.evaluation import as_groups
 from ssl_lt.evaluate.scores.intervals import Interval, bootstrap
 from ssl_lt.report.tables.comparison import chance_note, compare, difference_table, mover_tables
 from ssl_lt.report.tables.summary import summary_tables
@@ -54,7 +53,7 @@ def test_summary_has_a_table_a_rule_that_names_it(make_run):
     drawn = bootstrap(
         np.diagonal(run.evaluations[0].confusion),
         np.full(12, 40),
-        groups=as_groups(run.data.groups),
+        groups=run.data.groups,
     )
     assert row["All"] == percent_within(accuracy.balanced, drawn.balanced)
     assert row["Few"] == percent_within(accuracy.groups[0].few, drawn.groups[0].few)
