@@ -11,7 +11,7 @@ from typing import Any
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.groups import Groups
-from ssl_lt.core.plain import from_plain, to_plain
+from ssl_lt.core.plain import from_plain, read_plain, to_plain
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.scores.answers import unpack_answers
 from ssl_lt.evaluate.scores.evaluation import Evaluation
@@ -113,23 +113,12 @@ def read_results(path: Path) -> RunResult:
         DataError: no such file, damaged JSON, another schema, or fields that do not fit; one line
             that names the file.
     """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, brackets without end
-        raise DataError(f"{path}: damaged, not JSON ({error})") from error
-    version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, "
-            "the newest this version of ssl_lt reads"
-        )
+    plain = read_plain(path, newest=SCHEMA_VERSION)
     try:
         result = from_plain(RunResult, plain)
         _check_lengths(result)
         _check_answers(result)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     return result
 
@@ -137,18 +126,15 @@ def read_results(path: Path) -> RunResult:
 def _check_lengths(result: RunResult) -> None:
     """Raises ValueError where a per-class list does not have one entry a class."""
     num_classes = len(result.data.class_names)
-    lengths = {"data.counts_per_class": len(result.data.counts_per_class)}
+    lengths = [("data.counts_per_class", len(result.data.counts_per_class))]
     for i, evaluation in enumerate(result.evaluations):
-        where = f"evaluations[{i}]"
-        lengths[f"{where}.accuracy.per_class"] = len(evaluation.accuracy.per_class)
-        lengths[f"{where}.accuracy.num_test_per_class"] = len(
-            evaluation.accuracy.num_test_per_class
-        )
-        for row in evaluation.confusion or ():
-            lengths[f"{where}.confusion"] = len(row)
-        if evaluation.confusion is not None and len(evaluation.confusion) != num_classes:
-            lengths[f"{where}.confusion"] = len(evaluation.confusion)
-    for name, length in lengths.items():
+        where, accuracy = f"evaluations[{i}]", evaluation.accuracy
+        lengths.append((f"{where}.accuracy.per_class", len(accuracy.per_class)))
+        lengths.append((f"{where}.accuracy.num_test_per_class", len(accuracy.num_test_per_class)))
+        if evaluation.confusion is not None:
+            sides = (evaluation.confusion, *evaluation.confusion)
+            lengths += [(f"{where}.confusion", len(side)) for side in sides]
+    for name, length in lengths:
         if length != num_classes:
             raise ValueError(f"{name}: {length} entries for {num_classes} classes")
     for c in (c for groups in result.data.groups for _, classes in groups for c in classes):

@@ -47,7 +47,7 @@ def test_files_come_back_as_they_went(make_run, make_pictures, tmp_path):
         ({"schema_version": 2}, "schema_version 2 is newer than 1"),
         ({"x": [1]}, "differ in length"),
         ({"classes": [12] * 300}, "no class 12 among 12"),
-        ({"x": None}, "x: NoneType instead of a list"),
+        ({"x": None}, "x: input should be a valid array, not None"),
     ],
 )
 def test_a_damaged_map_is_named_in_one_line(make_run, make_pictures, tmp_path, change, message):
