@@ -23,7 +23,7 @@ from ssl_lt.finetune.retraining.cached import CachedFeatures
 from ssl_lt.finetune.retraining.linear import standardised
 from ssl_lt.finetune.retraining.post_hoc import check_costs
 from ssl_lt.finetune.retraining.registry import RETRAINING
-from ssl_lt.report.tables.table import Table, to_rich
+from ssl_lt.report.tables.table import Column, Format, Table, text_columns, to_rich
 from ssl_lt.runs.config.retrain import RetrainConfig
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.life.processes import join_processes
@@ -191,7 +191,6 @@ def _seconds_table(found: Sequence[Retrained]) -> Table:
         title="How they were made",
         note="Seconds of fitting and of classifying the test images, without their features. "
         "Strengths are chosen on validation or training images, never on the test split.",
-        columns=("Evaluation", "How", "Seconds"),
-        rows=tuple((r.evaluation.name, r.evaluation.note, f"{r.seconds:.2f}") for r in found),
-        num_text_columns=2,
+        columns=(*text_columns("Evaluation", "How"), Column("Seconds", Format(2))),
+        rows=tuple((r.evaluation.name, r.evaluation.note, r.seconds) for r in found),
     )

@@ -19,8 +19,9 @@ from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
+from ssl_lt.report.tables.export import to_markdown
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
-from ssl_lt.report.tables.table import to_markdown, to_rich
+from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, default_config
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.schema import flags, to_mapping

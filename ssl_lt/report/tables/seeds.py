@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ssl_lt.evaluate.scores.evaluation import COLUMNS, Spread, mean_evaluation, spreads
 from ssl_lt.report.records.results import RunResult, Timing
-from ssl_lt.report.tables.table import Table
+from ssl_lt.report.tables.table import Cell, Format, PlusMinus, Table, number_columns, text_columns
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,24 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
         rows: of `seed_rows`.
         rule: of the groups.
     """
-    cells = [[row.columns[key] for key in COLUMNS] for row in rows]
     return Table(
         title="Seeds",
         note="Percent, last epoch; mean ± standard deviation where there are several seeds. "
         f"Groups {rule}. Std is over the groups, Harmonic the harmonic mean over classes.",
-        columns=("Run", "Evaluation", "All", "Many", "Medium", "Few", "Std", "Harmonic"),
-        rows=tuple(
-            (row.run, row.evaluation, *("n/a" if c is None else str(c) for c in found))
-            for row, found in zip(rows, cells, strict=True)
+        columns=(
+            *text_columns("Run", "Evaluation"),
+            *number_columns(Format(1), "All", "Many", "Medium", "Few", "Std", "Harmonic"),
         ),
-        num_text_columns=2,
+        rows=tuple(
+            (row.run, row.evaluation, *(_cell(row.columns[key]) for key in COLUMNS)) for row in rows
+        ),
     )
+
+
+def _cell(spread: Spread | None) -> Cell:
+    if spread is None or spread.count == 1:
+        return None if spread is None else spread.mean
+    return PlusMinus(spread.mean, spread.std)
 
 
 def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:

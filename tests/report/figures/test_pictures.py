@@ -168,7 +168,7 @@ def test_neighbours_in_words(make_run, make_pictures):
     assert table.rows[0] == (
         *("class 0", "many", "✓ class 0", "✓ class 0", "✗ class 1", "✗ class 1", "✗ class 2"),
     )
-    assert len(table.columns) == 7
+    assert len(table.headings) == 7
 
 
 def test_gallery_of_one_run_of_two_and_of_many(make_run, make_pictures):

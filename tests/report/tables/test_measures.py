@@ -8,13 +8,13 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.geometry.representation import measure_representation
 from ssl_lt.evaluate.scores.answers import Answers, pack_answers, unpack_answers
 from ssl_lt.evaluate.scores.calibration import calibration
-from ssl_lt.evaluate.scores.intervals import paired_difference, unpaired_difference
+from ssl_lt.evaluate.scores.intervals import Interval, paired_difference, unpaired_difference
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import read_results, to_json, write_results
 from ssl_lt.report.tables.comparison import compare, difference_table
 from ssl_lt.report.tables.intervals import difference_intervals, intervals_of
 from ssl_lt.report.tables.summary import summary_tables
-from ssl_lt.report.tables.table import percent, signed_percent
+from ssl_lt.report.tables.table import POINTS
 
 LABELS = np.repeat(np.arange(12), 40)
 
@@ -41,7 +41,7 @@ def measured(run, *, collapsed=False, test="t"):
 
 
 def rows_of(table):
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return [dict(zip(table.headings, row, strict=True)) for row in table.rows]
 
 
 def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
@@ -82,15 +82,16 @@ def test_calibration_and_representation_have_a_row_each(make_run):
         *(("a", "linear probe"), ("b", "linear probe")),
     ]
     found = runs[1].evaluations[1].calibration
-    assert rows[3]["All"] == percent(found.error)
-    assert rows[3]["Few"] == percent(found.groups[0].few)
-    assert rows[3]["Sure"] == percent(found.confidence)
+    assert rows[3]["All"] == found.error
+    assert rows[3]["Few"] == found.groups[0].few
+    assert rows[3]["Sure"] == found.confidence
     rows = rows_of(by_group)
     assert [r["Classes"] for r in rows] == 2 * ["all", "many", "medium", "few"]
     few = runs[0].representations[0].groups[0].few
-    assert rows[3]["Rank"] == f"{few.effective_rank:.1f}"
-    assert rows[3]["Uniform"] == f"−{abs(few.uniformity):.2f}"
-    assert rows[3]["Align"] == "n/a"
+    assert rows[3]["Rank"] == few.effective_rank
+    shown = dict(zip(by_group.headings, by_group.texts()[3], strict=True))
+    assert shown["Uniform"] == f"−{abs(few.uniformity):.2f}"
+    assert shown["Align"] == "n/a"
     assert [t.title for t in summary_tables([make_run()])][-1] == "What the mean hides"
 
 
@@ -131,7 +132,8 @@ def test_difference_table_says_which_intervals(make_run):
     intervals = both(a, b, "paired")
     assert [row[0] for row in table.rows[1::2]] == ["95 %, paired"] * 2
     few = intervals.groups[1].few
-    assert table.rows[3][4] == f"[{signed_percent(few.low)}, {signed_percent(few.high)}]"
+    assert table.rows[3][4] == few
+    assert table.texts()[3][4] == f"[{POINTS(few.low)}, {POINTS(few.high)}]"
     assert "paired" in table.note
     (found,) = compare([a, make_run("b")])
     assert "unpaired" in difference_table(found).note
@@ -141,5 +143,5 @@ def test_groups_of_other_classes_get_no_interval(make_run):
     a, b = measured(make_run("a")), measured(make_run("b", largest=50_000))
     (found,) = compare([a, b])
     rows = rows_of(difference_table(found))
-    assert rows[1]["Few"] == "n/a"
-    assert rows[1]["All"].startswith("[")
+    assert rows[1]["Few"] is None
+    assert isinstance(rows[1]["All"], Interval)
