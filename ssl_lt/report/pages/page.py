@@ -16,15 +16,14 @@ from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.plain import to_plain
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
+from ssl_lt.report.figures.figure import NUM_COLOURS, Figure
 from ssl_lt.report.figures.gallery import Gallery, make_gallery, other_confusions
 from ssl_lt.report.figures.plots import (
-    Figure,
     Series,
     curve_figure,
     difference_figure,
     profile_figure,
 )
-from ssl_lt.report.figures.svg import NUM_COLOURS
 from ssl_lt.report.pages.templates import render
 from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import RunResult

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssl_lt.report.figures.svg import NUM_COLOURS
+from ssl_lt.report.figures.figure import NUM_COLOURS
 
 _FOLDER = Path(__file__).parent
 

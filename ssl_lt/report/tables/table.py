@@ -124,30 +124,32 @@ def plus_minus(value: float | None, interval: Interval | None) -> Cell:
 def to_rich(table: Table) -> RichTable:
     """For a console; nothing in the cells is taken for markup."""
     out = RichTable(
-        title=Text(table.title), caption=Text(table.note), box=box.SIMPLE_HEAD, title_style="bold"
+        title=Text(f"\n{table.title}\n"),
+        caption=Text(f"\n{table.note}\n"),
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
     rows = table.texts()
-    fits = _fits(table.columns, rows)
-    for column in table.columns:
-        is_number = column.format is not None
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        out.add_column(
-            Text(column.name), justify=justify, no_wrap=is_number and fits, overflow="fold"
-        )
+    widths = _least_widths(table.columns, rows)
+    fits = sum(widths) + 3 * (len(widths) - 1) <= _CONSOLE_WIDTH
+    for column, width in zip(table.columns, widths, strict=True):
+        justify: Literal["left", "right"] = "left" if column.format is None else "right"
+        # Where the longest words do not fit beside whole numbers, all columns may wrap: rich would
+        # keep the numbers and leave out what stands to their left.
+        least = width if fits else None
+        out.add_column(Text(column.name), justify=justify, min_width=least, overflow="fold")
     for row in rows:
         out.add_row(*(Text(text) for text in row))
     return out
 
 
-def _fits(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether whole numbers fit beside the longest words of the text.
-
-    Where they do not, all columns may wrap: rich would keep the numbers and leave out what stands
-    to their left.
-    """
-    width = 3 * len(columns)
+def _least_widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Letters that each column needs for its numbers, or for the longest word of its text."""
+    widths = []
     for i, column in enumerate(columns):
         texts = [column.name, *(row[i] for row in rows)]
-        whole = column.format is not None
-        width += max(len(part) for text in texts for part in ([text] if whole else text.split(" ")))
-    return width <= _CONSOLE_WIDTH
+        parts = texts if column.format else [word for text in texts for word in text.split(" ")]
+        widths.append(max(map(len, parts)))
+    return widths
