@@ -115,12 +115,23 @@ def read_results(path: Path) -> RunResult:
     """
     plain = read_plain(path, newest=SCHEMA_VERSION)
     try:
-        result = from_plain(RunResult, plain)
+        result = from_plain(RunResult, _without_bins(plain))
         _check_lengths(result)
         _check_answers(result)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     return result
+
+
+def _without_bins(plain: Any) -> Any:
+    """Without the bins of calibrations, which older files have and no page shows."""
+    match plain:
+        case {"evaluations": list(evaluations)}:
+            for evaluation in evaluations:
+                match evaluation:
+                    case {"calibration": dict(calibration)}:
+                        calibration.pop("bins", None)
+    return plain
 
 
 def _check_lengths(result: RunResult) -> None:

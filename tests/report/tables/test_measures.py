@@ -49,6 +49,10 @@ def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
     write_results(run, tmp_path / "r.json")
     assert read_results(tmp_path / "r.json") == run
     plain = json.loads(to_json(run))
+    for evaluation in plain["evaluations"]:
+        evaluation["calibration"]["bins"] = [{"count": 1, "confidence": 0.5, "accuracy": None}]
+    (tmp_path / "bins.json").write_text(json.dumps(plain))
+    assert read_results(tmp_path / "bins.json") == run
     del plain["representations"]
     for evaluation in plain["evaluations"]:
         for name in ("intervals", "calibration", "answers"):
