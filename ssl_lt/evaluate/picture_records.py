@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 MAP_SIDE = 1000
 MAP_FILE, NEIGHBOURS_FILE = "map.json", "neighbours.json"
 
-T = TypeVar("T", "FeatureMap", "Neighbours")
+T = TypeVar("T", "FeatureMap", "NeighbourStrips")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighbourStrips:
     """Strips of a few test images; `note` says how they were chosen."""
 
     strips: tuple[Strip, ...]
@@ -70,10 +70,10 @@ class Pictures:
     """Of one run; None where they were not made."""
 
     feature_map: FeatureMap | None = None
-    neighbours: Neighbours | None = None
+    neighbours: NeighbourStrips | None = None
 
 
-def write_picture_file(found: FeatureMap | Neighbours, folder: Path) -> None:
+def write_picture_file(found: FeatureMap | NeighbourStrips, folder: Path) -> None:
     """Writes `map.json` or `neighbours.json`, whole or not at all.
 
     Raises:
@@ -93,7 +93,7 @@ def read_pictures(folder: Path, *, num_classes: int) -> Pictures:
     """
     found, strips = (
         _read(FeatureMap, folder / MAP_FILE),
-        _read(Neighbours, folder / NEIGHBOURS_FILE),
+        _read(NeighbourStrips, folder / NEIGHBOURS_FILE),
     )
     if found is not None:
         if not len(found.x) == len(found.y) == len(found.classes):

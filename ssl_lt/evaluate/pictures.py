@@ -22,7 +22,7 @@ from ssl_lt.evaluate.neighbours.nearest import nearest_rows
 from ssl_lt.evaluate.picture_records import (
     MAP_SIDE,
     FeatureMap,
-    Neighbours,
+    NeighbourStrips,
     Strip,
     Thumbnail,
     write_picture_file,
@@ -72,7 +72,7 @@ def map_of(queries: Features, *, most: int) -> FeatureMap | None:
     return FeatureMap(tuple(x), tuple(y), tuple(classes), note)
 
 
-def neighbours_of(data: Data, bank: Features, queries: Features) -> Neighbours:
+def neighbours_of(data: Data, bank: Features, queries: Features) -> NeighbourStrips:
     """Three test images of each group, each with its five nearest training images."""
     test = data.test()
     assert test is not None
@@ -90,7 +90,7 @@ def neighbours_of(data: Data, bank: Features, queries: Features) -> Neighbours:
     k = nearest.shape[1]
     strips = [Strip(query, tuple(found[i * k : (i + 1) * k])) for i, query in enumerate(shown)]
     note = "Test images drawn by seed, neighbours by cosine similarity of the features."
-    return Neighbours(tuple(strips), note)
+    return NeighbourStrips(tuple(strips), note)
 
 
 def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:

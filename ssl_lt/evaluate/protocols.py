@@ -19,9 +19,9 @@ from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
 from ssl_lt.evaluate.scores.evaluation import (
     Evaluation,
     mean_evaluation,
-    spreads,
+    mean_stds,
 )
-from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 
 _LABELS = {
     "all": "",
@@ -113,7 +113,9 @@ def knn_evaluations(seen: Judged, data: Data, options: ProtocolOptions) -> list[
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
         predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
         labels = queries.labels.numpy()
-        evaluations.append(judge(name, predictions, labels, data, note=note, confidence=shares))
+        evaluations.append(
+            evaluate_predictions(name, predictions, labels, data, note=note, confidence=shares)
+        )
     return evaluations
 
 
@@ -165,7 +167,7 @@ def _drawn(
 
 def _spread_note(found: Sequence[Evaluation]) -> str:
     """Mean and standard deviation of all classes and of each group, in percent."""
-    by_name = spreads(found)
+    by_name = mean_stds(found)
     words = [f"{key} {by_name[key]}" for key in ("all", *GROUP_NAMES) if by_name[key]]
     return f"{', '.join(words)} (groups {leading_rule(found[0].accuracy.groups)})"
 
@@ -199,4 +201,4 @@ def _judged(
 ) -> Evaluation:
     predictions, confidence = result.predictions.numpy(), result.confidence.numpy()
     labels = queries.labels.numpy()
-    return judge(name, predictions, labels, data, note=note, confidence=confidence)
+    return evaluate_predictions(name, predictions, labels, data, note=note, confidence=confidence)

@@ -29,7 +29,7 @@ from ssl_lt.runs.build.finetuning import build_parts
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig
-from ssl_lt.runs.finetune import judge_trained
+from ssl_lt.runs.finetune import evaluate_trained
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.same_run import check_processes
 from ssl_lt.runs.life.saved_run import device, load_network, open_saved_run, record
@@ -55,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> None:
     network = load_network(run)
     found = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
-        found = [*judge_trained(network.task, test, data, run.config)]
+        found = [*evaluate_trained(network.task, test, data, run.config)]
     large = config.protocols.knn_index == "ivf"
     folder = run.folder.path if large else None  # for features that do not fit into memory
     features = _features(network.backbone, data, test, config, folder=folder)

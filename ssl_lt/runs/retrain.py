@@ -17,7 +17,7 @@ from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.embed import features_of
 from ssl_lt.evaluate.features.extract import Features
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.retraining.cached import CachedFeatures
 from ssl_lt.finetune.retraining.linear import standardised
@@ -175,7 +175,7 @@ def _judged(
     predictions = answer.predictions.cpu().numpy()  # waits for the device
     seconds = time.perf_counter() - started
     confidence = None if answer.logits is None else softmax_answers(answer.logits)[1].numpy()
-    found = judge(
+    found = evaluate_predictions(
         entry.title,
         predictions,
         labels.numpy(),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.data.long_tail import exponential_counts, groups_by_count, groups_by_thirds
-from ssl_lt.evaluate.picture_records import FeatureMap, Neighbours, Pictures, Strip, Thumbnail
+from ssl_lt.evaluate.picture_records import FeatureMap, NeighbourStrips, Pictures, Strip, Thumbnail
 from ssl_lt.evaluate.scores.accuracy import accuracy_from_confusion, confusion_matrix
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
@@ -46,7 +46,7 @@ def make_pictures_once():
         x, y = random.integers(0, 1001, (2, points)).tolist()
         classes = random.integers(0, num_classes, points).tolist()
         found = FeatureMap(tuple(x), tuple(y), tuple(classes), "t-SNE, made up.")
-        return Pictures(found, Neighbours(strips, "Made up."))
+        return Pictures(found, NeighbourStrips(strips, "Made up."))
 
     return make
 

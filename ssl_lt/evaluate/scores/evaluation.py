@@ -13,8 +13,8 @@ import numpy as np
 
 from ssl_lt.core.groups import GROUP_NAMES, Groups, leading_groups
 from ssl_lt.evaluate.scores.accuracy import Accuracy, accuracy_from_confusion
-from ssl_lt.evaluate.scores.answers import Answers
 from ssl_lt.evaluate.scores.calibration import Calibration
+from ssl_lt.evaluate.scores.correct_mask import CorrectMask
 from ssl_lt.evaluate.scores.intervals import Intervals
 
 COLUMNS = ("all", *GROUP_NAMES, "std", "harmonic")
@@ -41,12 +41,12 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...] | None = None
     intervals: Intervals | None = None
     calibration: Calibration | None = None
-    answers: Answers | None = None
+    answers: CorrectMask | None = None
     draws: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanStd:
     """Mean and sample standard deviation of `count` seeds; 0 for a single one."""
 
     mean: float
@@ -58,16 +58,16 @@ class Spread:
         return f"{mean} ± {self.std:.1f}" if self.count > 1 else mean
 
 
-def spread(values: Sequence[float | None]) -> Spread | None:
+def mean_std(values: Sequence[float | None]) -> MeanStd | None:
     """Of one number a seed; None where a seed has none."""
     numbers = [value for value in values if value is not None]
     if not numbers or len(numbers) < len(values):
         return None
     std = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-    return Spread(statistics.fmean(numbers), std, len(numbers))
+    return MeanStd(statistics.fmean(numbers), std, len(numbers))
 
 
-def spreads(evaluations: Sequence[Evaluation]) -> dict[str, Spread | None]:
+def mean_stds(evaluations: Sequence[Evaluation]) -> dict[str, MeanStd | None]:
     """Each of `COLUMNS` in percent, under the rule of `leading_groups`.
 
     Args:
@@ -85,7 +85,7 @@ def spreads(evaluations: Sequence[Evaluation]) -> dict[str, Spread | None]:
         for key, numbers in found.items():
             value = values.get(key)
             numbers.append(None if value is None else 100 * value)
-    return {key: spread(values) for key, values in found.items()}
+    return {key: mean_std(values) for key, values in found.items()}
 
 
 def mean_evaluation(

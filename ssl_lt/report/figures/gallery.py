@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ssl_lt.evaluate.picture_records import Neighbours, Pictures
+from ssl_lt.evaluate.picture_records import NeighbourStrips, Pictures
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.figures.confusion import confusion_figure
 from ssl_lt.report.figures.feature_map import class_map_figure, group_map_figure
@@ -29,7 +29,7 @@ class Gallery:
     note: str
     confusions: tuple[Figure, ...]
     maps: tuple[Figure, ...]
-    strips: tuple[tuple[RunResult, Neighbours], ...]
+    strips: tuple[tuple[RunResult, NeighbourStrips], ...]
 
 
 def make_gallery(results: Sequence[RunResult], pictures: Sequence[Pictures]) -> Gallery:

@@ -13,7 +13,7 @@ from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.groups import Groups
 from ssl_lt.core.plain import from_plain, read_plain, to_plain
 from ssl_lt.evaluate.geometry.representation import Representation
-from ssl_lt.evaluate.scores.answers import unpack_answers
+from ssl_lt.evaluate.scores.correct_mask import unpack_correct
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 
@@ -160,6 +160,6 @@ def _check_answers(result: RunResult) -> None:
             continue
         num_images = sum(evaluation.accuracy.num_test_per_class)
         try:
-            unpack_answers(evaluation.answers, num_images=num_images)
+            unpack_correct(evaluation.answers, num_images=num_images)
         except DataError as error:
             raise ValueError(f"evaluations[{i}].{error}") from error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.scores.accuracy import Accuracy
-from ssl_lt.evaluate.scores.answers import unpack_answers
+from ssl_lt.evaluate.scores.correct_mask import unpack_correct
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import (
     Intervals,
@@ -47,8 +47,8 @@ def difference_intervals(
         num_test = np.asarray(sizes)
         num_images = int(num_test.sum())
         found = paired_difference(
-            unpack_answers(before.answers, num_images=num_images),
-            unpack_answers(after.answers, num_images=num_images),
+            unpack_correct(before.answers, num_images=num_images),
+            unpack_correct(after.answers, num_images=num_images),
             num_test,
             groups=groups,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl_lt.evaluate.picture_records import Neighbours
+from ssl_lt.evaluate.picture_records import NeighbourStrips
 from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.table import Table, text_columns
@@ -10,7 +10,7 @@ from ssl_lt.report.tables.table import Table, text_columns
 RIGHT, WRONG = "✓", "✗"
 
 
-def neighbours_table(data: DataDescription, found: Neighbours) -> Table:
+def neighbours_table(data: DataDescription, found: NeighbourStrips) -> Table:
     """A row a test image: its class, and those of its nearest training images."""
     names = data.class_names
     longest = max((len(strip.nearest) for strip in found.strips), default=0)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ssl_lt.evaluate.scores.evaluation import COLUMNS, Spread, mean_evaluation, spreads
+from ssl_lt.evaluate.scores.evaluation import COLUMNS, MeanStd, mean_evaluation, mean_stds
 from ssl_lt.report.records.results import RunResult, Timing
 from ssl_lt.report.tables.table import Cell, Format, PlusMinus, Table, number_columns, text_columns
 
@@ -17,7 +17,7 @@ class SeedRow:
 
     run: str
     evaluation: str
-    columns: Mapping[str, Spread | None]
+    columns: Mapping[str, MeanStd | None]
 
 
 def seed_rows(runs: Mapping[str, Sequence[RunResult]]) -> tuple[SeedRow, ...]:
@@ -30,7 +30,7 @@ def seed_rows(runs: Mapping[str, Sequence[RunResult]]) -> tuple[SeedRow, ...]:
     for name, results in runs.items():
         for evaluation in results[0].evaluations:
             same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
-            rows.append(SeedRow(name, evaluation.name, spreads(same)))
+            rows.append(SeedRow(name, evaluation.name, mean_stds(same)))
     return tuple(rows)
 
 
@@ -55,10 +55,10 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
     )
 
 
-def _cell(spread: Spread | None) -> Cell:
-    if spread is None or spread.count == 1:
-        return None if spread is None else spread.mean
-    return PlusMinus(spread.mean, spread.std)
+def _cell(found: MeanStd | None) -> Cell:
+    if found is None or found.count == 1:
+        return None if found is None else found.mean
+    return PlusMinus(found.mean, found.std)
 
 
 def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:

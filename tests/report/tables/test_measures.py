@@ -6,8 +6,8 @@ import pytest
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.geometry.representation import measure_representation
-from ssl_lt.evaluate.scores.answers import Answers, pack_answers, unpack_answers
 from ssl_lt.evaluate.scores.calibration import calibration
+from ssl_lt.evaluate.scores.correct_mask import CorrectMask, pack_correct, unpack_correct
 from ssl_lt.evaluate.scores.intervals import Interval, paired_difference, unpaired_difference
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import read_results, to_json, write_results
@@ -32,7 +32,7 @@ def measured(run, *, collapsed=False, test="t"):
                 evaluation,
                 intervals=intervals_of(run, evaluation),
                 calibration=calibration(random.random(480), right, LABELS, groups=groups),
-                answers=pack_answers(right, LABELS, test_sha256=test),
+                answers=pack_correct(right, LABELS, test_sha256=test),
             )
         )
     features = random.standard_normal((480, 8)) * (0.001 if collapsed else 1) + 1.0 * collapsed
@@ -64,7 +64,7 @@ def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
 @pytest.mark.parametrize("bits", ["??", "AAAA"])
 def test_answers_that_do_not_fit_are_named(make_run, tmp_path, bits):
     run = measured(make_run())
-    broken = replace(run.evaluations[1], answers=Answers("t", bits))
+    broken = replace(run.evaluations[1], answers=CorrectMask("t", bits))
     write_results(replace(run, evaluations=(run.evaluations[0], broken)), tmp_path / "r.json")
     with pytest.raises(DataError, match=r"r\.json: evaluations\[1\]\.answers\.right: "):
         read_results(tmp_path / "r.json")
@@ -118,7 +118,7 @@ def both(before, after, how):
 def test_pairs_only_what_saw_the_same_test_images(make_run):
     a, b = measured(make_run("a")), measured(make_run("b", boost=0.1))
     groups, num_test = a.data.groups, np.full(12, 40)
-    bits = [unpack_answers(r.evaluations[0].answers, num_images=480) for r in (a, b)]
+    bits = [unpack_correct(r.evaluations[0].answers, num_images=480) for r in (a, b)]
     paired = both(a, b, "paired")
     assert paired == paired_difference(*bits, num_test, groups=groups)
     apart = both(a, measured(make_run("b", boost=0.1), test="other"), "unpaired")
