@@ -6,8 +6,7 @@ NumPy only: a report reads these numbers where no torch is wanted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,10 +61,6 @@ class Accuracy:
     worst: float
     worst_class: int
     groups: tuple[GroupAccuracy, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, ready for JSON."""
-        return asdict(self)
 
 
 def confusion_matrix(

@@ -5,6 +5,7 @@ import pytest
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
+from ssl_lt.core.plain import to_plain
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.scores.accuracy import (
     accuracy,
@@ -128,7 +129,7 @@ def test_permuting_classes_permutes_the_classes_only():
 def test_to_dict_is_plain_json():
     groups = groups_by_thirds(np.array([9, 5, 1]))
     found = accuracy([0, 1, 2], [0, 1, 1], num_classes=3, groups=[groups])
-    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    again = json.loads(json.dumps(to_plain(found), allow_nan=False))
     assert again["per_class"] == [1.0, 0.5, None]
     assert again["groups"][0]["few"] is None
 
