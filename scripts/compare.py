@@ -37,9 +37,10 @@ from typing import Any
 import yaml
 
 from ssl_lt.core.errors import UserError
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.plain import to_plain
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.evaluate.scores.evaluation import COLUMNS, leading_groups, spread
+from ssl_lt.evaluate.scores.evaluation import COLUMNS, mean_std
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.seeds import seed_rows
 
@@ -214,7 +215,7 @@ def write_table(plan: Mapping[str, Any], rows: Sequence[Row], output: Path) -> N
             missing.append(name)
             continue
         own = [row for row in rows if row.name == name]
-        minutes = spread([spent for row in own if (spent := minutes_of(row)) is not None])
+        minutes = mean_std([spent for row in own if (spent := minutes_of(row)) is not None])
         for row in seed_rows({name: results}):
             cells = [row.columns[key] for key in COLUMNS] + [minutes]
             shown = ["n/a" if cell is None else str(cell) for cell in cells]
@@ -243,7 +244,7 @@ def results_rule(rows: Sequence[Row]) -> str:
     for row in rows:
         result = result_of(row)
         if result is not None:
-            return leading_groups(result.evaluations[0].accuracy).rule
+            return leading_rule(result.evaluations[0].accuracy.groups)
     return "as the results will say"
 
 

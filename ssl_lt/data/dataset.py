@@ -13,12 +13,13 @@ import torch
 
 from ssl_lt.core.distributed import first_of_each_machine
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.groups import Groups
 from ssl_lt.core.rank_consistency import check_ranks_agree
 from ssl_lt.core.types import ImageSpec, Loader
 from ssl_lt.data.images.crops import Crop
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
-from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
+from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import Source, open_complete, open_source
 from ssl_lt.data.splits.hold_out import held_out_rows

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.groups import Groups
 
 _PARETO_ALPHA = 6.0
 
@@ -121,31 +121,14 @@ def make_long_tailed(
     return subsample(labels, counts, seed=seed)
 
 
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Classes by how many training images they have.
-
-    Attributes:
-        rule: what every table that shows the groups prints.
-        many: class numbers, ascending; any group may be empty.
-        medium: class numbers, ascending.
-        few: class numbers, ascending.
-    """
-
-    rule: str
-    many: NDArray[np.int64]
-    medium: NDArray[np.int64]
-    few: NDArray[np.int64]
-
-
 def groups_by_count(counts_per_class: NDArray[np.int64]) -> Groups:
     """Many: more than 100 training images, medium: 20 to 100, few: fewer than 20 (ImageNet-LT)."""
     counts = np.asarray(counts_per_class)
     return Groups(
         rule="by count (many > 100, medium 20-100, few < 20)",
-        many=np.flatnonzero(counts > 100),
-        medium=np.flatnonzero((counts >= 20) & (counts <= 100)),
-        few=np.flatnonzero(counts < 20),
+        many=_classes(np.flatnonzero(counts > 100)),
+        medium=_classes(np.flatnonzero((counts >= 20) & (counts <= 100))),
+        few=_classes(np.flatnonzero(counts < 20)),
     )
 
 
@@ -158,7 +141,11 @@ def groups_by_thirds(counts_per_class: NDArray[np.int64]) -> Groups:
     order = np.argsort(np.asarray(counts_per_class), kind="stable")
     third = len(order) // 3
     few, medium, many = np.split(order, [third, 2 * third])
-    return Groups("by thirds of the classes", np.sort(many), np.sort(medium), np.sort(few))
+    return Groups("by thirds of the classes", _classes(many), _classes(medium), _classes(few))
+
+
+def _classes(numbers: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(np.sort(numbers).tolist())
 
 
 def _checked(imbalance_factor: float) -> float:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.plain import from_plain, to_plain
+from ssl_lt.core.plain import from_plain, read_plain, to_plain
 
 SCHEMA_VERSION = 1
 MAP_SIDE = 1000
@@ -106,20 +106,12 @@ def read_pictures(folder: Path, *, num_classes: int) -> Pictures:
 
 
 def _read(kind: type[T], path: Path) -> T | None:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged, not JSON ({error})") from error
-    version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise DataError(f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}")
+    plain = read_plain(path, newest=SCHEMA_VERSION)
     try:
         return from_plain(kind, plain)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
 

@@ -96,7 +96,7 @@ def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of the test images, classes as different as possible."""
     random, rows = _random(), list[int]()
     for groups in data.groups[:1]:
-        for members in (groups.many, groups.medium, groups.few):
+        for _, members in groups:
             tested = random.permutation(np.intersect1d(members, labels))
             for c in np.resize(tested, _STRIPS_A_GROUP if tested.size else 0):
                 left = np.setdiff1d(np.flatnonzero(labels == c), rows)

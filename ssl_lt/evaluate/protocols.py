@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
@@ -17,12 +18,10 @@ from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
 from ssl_lt.evaluate.scores.evaluation import (
     Evaluation,
-    class_groups,
-    leading_groups,
     mean_evaluation,
-    spreads,
+    mean_stds,
 )
-from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 
 _LABELS = {
     "all": "",
@@ -112,7 +111,9 @@ def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) ->
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
         predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
         labels = queries.labels.numpy()
-        evaluations.append(judge(name, predictions, labels, data, note=note, confidence=shares))
+        evaluations.append(
+            evaluate_predictions(name, predictions, labels, data, note=note, confidence=shares)
+        )
     return evaluations
 
 
@@ -158,15 +159,15 @@ def _drawn(
     if draws == 1:
         return replace(found[0], note=f"{labelled}, one draw")
     note = f"{labelled}, mean of {draws} draws: {_spread_note(found)}"
-    mean = mean_evaluation(found, [class_groups(group) for group in data.groups], note=note)
+    mean = mean_evaluation(found, data.groups, note=note)
     return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in found))
 
 
 def _spread_note(found: Sequence[Evaluation]) -> str:
     """Mean and standard deviation of all classes and of each group, in percent."""
-    by_name = spreads(found)
-    words = [f"{key} {by_name[key]}" for key in ("all", "many", "medium", "few") if by_name[key]]
-    return f"{', '.join(words)} (groups {leading_groups(found[0].accuracy).rule})"
+    by_name = mean_stds(found)
+    words = [f"{key} {by_name[key]}" for key in ("all", *GROUP_NAMES) if by_name[key]]
+    return f"{', '.join(words)} (groups {leading_rule(found[0].accuracy.groups)})"
 
 
 def _fit(
@@ -200,4 +201,4 @@ def _judged(
 ) -> Evaluation:
     predictions, confidence = result.predictions.numpy(), result.confidence.numpy()
     labels = queries.labels.numpy()
-    return judge(name, predictions, labels, data, note=note, confidence=confidence)
+    return evaluate_predictions(name, predictions, labels, data, note=note, confidence=confidence)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import Groups
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -28,7 +28,7 @@ from ssl_lt.runs.build.finetuning import build_parts
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig
-from ssl_lt.runs.finetune import judge_trained
+from ssl_lt.runs.finetune import evaluate_trained
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.same_run import check_processes
 from ssl_lt.runs.life.saved_run import device, load_network, open_saved_run, record
@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> None:
     network = load_network(run)
     found = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
-        found = [*judge_trained(network.task, test, data, run.config)]
+        found = [*evaluate_trained(network.task, test, data, run.config)]
     features = _features(network.backbone, data, test, config)
     found += _representation(network.backbone, features, data, config)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]

@@ -14,13 +14,13 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.runs.build.batches import batch_plan
-from ssl_lt.runs.build.experts import judge_routed
+from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.life.find import new_run_path
@@ -78,7 +78,7 @@ def finetune_opened(
         batches,
         crop=worker_crop(config),
         end_of_epoch=lambda folder: _end_of_epoch(config, data),
-        evaluate=lambda: () if test is None else judge_trained(task, test, data, config),
+        evaluate=lambda: () if test is None else evaluate_trained(task, test, data, config),
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.lr),
     )
     return train(run, training)
@@ -91,22 +91,22 @@ def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
         assert isinstance(task, ClassifierTask)
         if monitored is None or not epoch.is_due(config.eval_every):
             return {}
-        return {"accuracy": judge_classifier(task, monitored, data, config).accuracy.balanced}
+        return {"accuracy": evaluate_classifier(task, monitored, data, config).accuracy.balanced}
 
     return end_of_epoch
 
 
-def judge_trained(
+def evaluate_trained(
     task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> tuple[Evaluation, ...]:
     """All that a trained network has to say of the test split."""
-    found = judge_classifier(task, test, data, config)
+    found = evaluate_classifier(task, test, data, config)
     if isinstance(task, ExpertTask) and config.ensemble.experts == "ride":
-        return found, judge_routed(task, test, data, config)
+        return found, evaluate_routed(task, test, data, config)
     return (found,)
 
 
-def judge_classifier(
+def evaluate_classifier(
     task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> Evaluation:
     """The network's own predictions on the test split, or on what is watched while it trains."""
@@ -114,7 +114,7 @@ def judge_classifier(
     precision = config.fit.mixed_precision
     found = embed_dataset(network, test, data, precision=precision)
     predictions, confidence = softmax_answers(found.features)
-    return judge(
+    return evaluate_predictions(
         "classifier",
         predictions.numpy(),
         found.labels.numpy(),

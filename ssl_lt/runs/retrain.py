@@ -18,12 +18,12 @@ from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.retraining.cached import CachedFeatures
 from ssl_lt.finetune.retraining.post_hoc import check_costs
 from ssl_lt.finetune.retraining.registry import RETRAINING
-from ssl_lt.report.tables.table import Table, to_rich
+from ssl_lt.report.tables.table import Column, Format, Table, text_columns, to_rich
 from ssl_lt.runs.config.retrain import RetrainConfig
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.life.processes import join_processes
@@ -175,7 +175,7 @@ def _judged(
     predictions = answer.predictions.cpu().numpy()  # waits for the device
     seconds = time.perf_counter() - started
     confidence = None if answer.logits is None else softmax_answers(answer.logits)[1].numpy()
-    found = judge(
+    found = evaluate_predictions(
         entry.title,
         predictions,
         labels.numpy(),
@@ -191,7 +191,6 @@ def _seconds_table(found: Sequence[Retrained]) -> Table:
         title="How they were made",
         note="Seconds of fitting and of classifying the test images, without their features. "
         "Strengths are chosen on validation or training images, never on the test split.",
-        columns=("Evaluation", "How", "Seconds"),
-        rows=tuple((r.evaluation.name, r.evaluation.note, f"{r.seconds:.2f}") for r in found),
-        num_text_columns=2,
+        columns=(*text_columns("Evaluation", "How"), Column("Seconds", Format(2))),
+        rows=tuple((r.evaluation.name, r.evaluation.note, r.seconds) for r in found),
     )

@@ -12,15 +12,16 @@ from rich.console import Console
 from ssl_lt.core.distributed import wait_for_everyone
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.plain import to_plain
 from ssl_lt.data.dataset import check_labels
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.evaluate.scores.evaluation import leading_groups
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
+from ssl_lt.report.tables.export import to_markdown
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
-from ssl_lt.report.tables.table import to_markdown, to_rich
+from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, default_config
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.schema import flags, to_mapping
@@ -181,7 +182,7 @@ def _compare(folder: Path, members: Sequence[Member]) -> None:
         return  # there is no test split
     rows = seed_rows(by_start)
     first = next(iter(by_start.values()))[0]
-    table = seed_table(rows, rule=leading_groups(first.evaluations[0].accuracy).rule)
+    table = seed_table(rows, rule=leading_rule(first.evaluations[0].accuracy.groups))
     console = Console()
     console.print(to_rich(table))
     write_text_atomically(folder / "summary.md", to_markdown(table))

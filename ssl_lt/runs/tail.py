@@ -32,21 +32,16 @@ from ssl_lt.evaluate.tail import (
     rarities,
     score_rarity,
 )
-from ssl_lt.report.pages.tail import (
-    TailReport,
-    epoch_table,
-    finding_table,
-    write_sheet,
-    write_tail_page,
-)
+from ssl_lt.report.pages.tail import TailReport, write_tail_page
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.table import Table, to_rich
+from ssl_lt.report.tables.tail import epoch_table, finding_table
 from ssl_lt.runs.config.tail import TailConfig
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.saved_run import run_config_of
 from ssl_lt.runs.life.scores import file_of_epoch, read_scores, score_files
 
-_LIST, _PAGE, _SHEET, _NUMBERS = "tail.csv", "index.html", "sheet.png", "tail.json"
+_LIST, _PAGE, _NUMBERS = "tail.csv", "index.html", "tail.json"
 _PRECISION_AT = (100, 500, 1000)
 
 
@@ -103,7 +98,6 @@ def tail(config: TailConfig) -> None:
     with whole_folder(output) as folder:
         write_text_atomically(folder / _LIST, _csv(ranked, data, names))
         write_text_atomically(folder / _NUMBERS, json.dumps(to_plain(numbers), indent=1) + "\n")
-        write_sheet(report, folder / _SHEET)
         write_tail_page(report, folder / _PAGE)
     console = Console()
     for table in report.tables:
@@ -143,7 +137,7 @@ def _held_against_classes(
     aucs = {epoch: dict(scores) for epoch, scores in _aucs(run, data, labels)}
     tables = (
         finding_table(ranked.score, findings, correlation, num_known=int(known.sum())),
-        epoch_table(aucs),
+        epoch_table(aucs, [groups.rule for groups in data.groups]),
     )
     measured = {"findings": findings, "spearman": correlation, "auc_by_epoch": aucs}
     return tables, measured

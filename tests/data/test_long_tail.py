@@ -115,7 +115,7 @@ def test_thirds_give_the_published_group_accuracies(golden, name):
     numbers = golden("pretraining/groups.npz")
     groups = groups_by_thirds(numbers[f"{name}_counts"])
     for group in ("many", "medium", "few"):
-        mean = numbers[f"{name}_acc"][getattr(groups, group)].mean()
+        mean = numbers[f"{name}_acc"][list(getattr(groups, group))].mean()
         np.testing.assert_allclose(mean, numbers[f"{name}_{group}"][0], rtol=1e-8)
 
 
@@ -123,27 +123,27 @@ def test_counts_give_the_published_group_accuracies(golden):
     numbers = golden("pretraining/groups.npz")
     groups = groups_by_count(numbers["in_counts"])
     for group in ("many", "medium", "few"):
-        mean = numbers["in_acc"][getattr(groups, group)].mean()
+        mean = numbers["in_acc"][list(getattr(groups, group))].mean()
         np.testing.assert_allclose(mean, numbers[f"in_{group}"], rtol=1e-12)
 
 
 def test_borders_of_the_groups():
     groups = groups_by_count(np.array([101, 100, 20, 19, 0]))
-    assert groups.many.tolist() == [0]
-    assert groups.medium.tolist() == [1, 2]
-    assert groups.few.tolist() == [3, 4]
+    assert list(groups.many) == [0]
+    assert list(groups.medium) == [1, 2]
+    assert list(groups.few) == [3, 4]
 
 
 @pytest.mark.parametrize(("num_classes", "sizes"), [(10, (4, 3, 3)), (100, (34, 33, 33))])
 def test_sizes_of_the_thirds(num_classes, sizes):
     groups = groups_by_thirds(np.arange(num_classes))
     assert (len(groups.many), len(groups.medium), len(groups.few)) == sizes
-    assert groups.few.tolist() == list(range(sizes[2]))
+    assert list(groups.few) == list(range(sizes[2]))
 
 
 def test_thirds_of_two_classes_are_all_many():
     groups = groups_by_thirds(np.array([5, 9]))
-    assert groups.many.tolist() == [0, 1]
+    assert list(groups.many) == [0, 1]
     assert len(groups.medium) == len(groups.few) == 0
 
 
@@ -151,8 +151,10 @@ def test_thirds_of_two_classes_are_all_many():
 def test_groups_share_out_the_classes(counts):
     for rule in (groups_by_count, groups_by_thirds):
         groups = rule(np.array(counts))
-        together = np.concatenate([groups.many, groups.medium, groups.few])
-        assert sorted(together.tolist()) == list(range(len(counts)))
-        parts = [np.array(counts)[g] for g in (groups.few, groups.medium, groups.many) if len(g)]
+        together = [*groups.many, *groups.medium, *groups.few]
+        assert sorted(together) == list(range(len(counts)))
+        parts = [
+            np.array(counts)[list(g)] for g in (groups.few, groups.medium, groups.many) if len(g)
+        ]
         for smaller, larger in pairwise(parts):
             assert smaller.max() <= larger.min()

@@ -246,7 +246,7 @@ def die_instead_of(module, name, verb, *words):
 
 
 def killed_judging(*words):
-    die_instead_of(finetune_run, "judge_trained", "finetune", *words)
+    die_instead_of(finetune_run, "evaluate_trained", "finetune", *words)
 
 
 def killed_exporting(*words):

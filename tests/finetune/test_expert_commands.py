@@ -43,7 +43,7 @@ def test_the_ensemble_and_the_routed_experts_are_judged(place):
     asked = re.fullmatch(r"(\d\.\d\d) of 3 experts on average", found["classifier, routed"].note)
     assert 1 <= float(asked[1]) <= 3
     for evaluation in found.values():
-        assert sum(bin.count for bin in evaluation.calibration.bins) == 300
+        assert 0 <= evaluation.calibration.error <= 1
     assert list(evaluations(place / "ace")) == ["classifier"]
     assert read_results(place / "ride" / "results.json").plugins == ("ride",)
     assert read_results(place / "plain" / "results.json").plugins == ()

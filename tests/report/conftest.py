@@ -8,7 +8,7 @@ from PIL import Image
 from ssl_lt.data.long_tail import exponential_counts, groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.picture_records import FeatureMap, NeighbourStrips, Pictures, Strip, Thumbnail
 from ssl_lt.evaluate.scores.accuracy import accuracy_from_confusion, confusion_matrix
-from ssl_lt.evaluate.scores.evaluation import Evaluation, class_groups
+from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription, Environment, RunResult, Timing
 
@@ -78,7 +78,6 @@ def make_run_once():
                     confusion=tuple(tuple(row) for row in confusion.tolist()),
                 )
             )
-        members = [class_groups(rule) for rule in rules]
         steps = tuple(range(10, 110, 10))
         return RunResult(
             name=name,
@@ -86,9 +85,7 @@ def make_run_once():
             method="sdclr",
             plugins=("bcl", "gh"),
             command="pretrain.py --method sdclr",
-            data=DataDescription(
-                "made up", "0" * 64, tuple(counts.tolist()), names, tuple(members)
-            ),
+            data=DataDescription("made up", "0" * 64, tuple(counts.tolist()), names, tuple(rules)),
             configuration={"method": "sdclr", "optimizer": {"lr": 0.5}},
             environment=Environment("cpu", 1, 2, {"torch": "2.14"}),
             evaluations=tuple(found),

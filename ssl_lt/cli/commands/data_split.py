@@ -19,7 +19,7 @@ from ssl_lt.data.curate.opened import describe_all, open_tables
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.splits.make import make_splits, plan_splits
 from ssl_lt.data.splits.split import Split, write_split
-from ssl_lt.report.tables.table import Table, to_rich
+from ssl_lt.report.tables.table import COUNT, Table, number_columns, text_columns, to_rich
 from ssl_lt.runs.config.schema import to_mapping
 
 TRAIN, TEST = "train.json", "test.json"
@@ -95,12 +95,14 @@ def _table(train: Split, test: Split, test_part: str) -> Table:
     return Table(
         title=f"Splits of {train.source}",
         note=f"The test images are of its {test_part} part. SHA-256 of the rows.",
-        columns=("Split", "SHA-256", "Images", "Largest class", "Smallest class"),
+        columns=(
+            *text_columns("Split", "SHA-256"),
+            *number_columns(COUNT, "Images", "Largest class", "Smallest class"),
+        ),
         rows=tuple(
-            (name, split.sha256[:12], f"{sum(n):,}", f"{max(n):,}", f"{min(n):,}")
+            (name, split.sha256[:12], sum(n), max(n), min(n))
             for name, split, n in zip(("train", "test"), (train, test), counts, strict=True)
         ),
-        num_text_columns=2,
     )
 
 

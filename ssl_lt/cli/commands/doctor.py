@@ -24,7 +24,7 @@ _OPTIONAL = ("faiss-gpu", "faiss-cpu", "tensorboard", "wandb")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the doctor's page: `problem` is empty where all is well."""
 
     name: str
@@ -32,10 +32,10 @@ class Finding:
     problem: str = ""
 
 
-def findings(root: Path) -> list[Finding]:
+def findings(root: Path) -> list[Check]:
     """Everything the doctor looks at; `root` is where runs would be written."""
     return [
-        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
+        Check("python", f"{platform.python_version()} on {platform.platform()}"),
         *_versions(),
         *_devices(),
         _faiss(),
@@ -63,18 +63,18 @@ def main(arguments: list[str]) -> int:
     return min(problems, 1)
 
 
-def _versions() -> list[Finding]:
+def _versions() -> list[Check]:
     lines = []
     for package in _PACKAGES:
         try:
-            lines.append(Finding(package, importlib.metadata.version(package)))
+            lines.append(Check(package, importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:
             problem = "" if package in _OPTIONAL else "not installed: pip install -e ."
-            lines.append(Finding(package, "absent", problem))
+            lines.append(Check(package, "absent", problem))
     return lines
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[Check]:
     import torch
 
     from ssl_lt.core.precision import computes_bf16
@@ -88,13 +88,13 @@ def _devices() -> list[Finding]:
         name = f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} processors"
     bf16 = computes_bf16(device)
     return [
-        Finding("device", name),
-        Finding("bf16", "in hardware, the default" if bf16 else "not in hardware: fp32"),
+        Check("device", name),
+        Check("bf16", "in hardware, the default" if bf16 else "not in hardware: fp32"),
         _vision(),
     ]
 
 
-def _vision() -> Finding:
+def _vision() -> Check:
     """The compiled half of torchvision refuses a torch it was not built for."""
     import torch
 
@@ -104,20 +104,20 @@ def _vision() -> Finding:
         nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (ImportError, RuntimeError) as error:
         problem = f"does not fit this torch: {str(error).splitlines()[0]}"
-        return Finding("torchvision operators", "fail", problem)
-    return Finding("torchvision operators", "work")
+        return Check("torchvision operators", "fail", problem)
+    return Check("torchvision operators", "work")
 
 
-def _faiss() -> Finding:
+def _faiss() -> Check:
     installed = [name for name in ("faiss-gpu", "faiss-cpu") if _is_installed(name)]
     problem = "both are installed and overwrite each other: uninstall one" * (len(installed) > 1)
     try:
         import faiss
     except (ImportError, RuntimeError) as error:
-        return Finding("faiss", "fails", f"{error}")
+        return Check("faiss", "fails", f"{error}")
     has_gpu = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
     where = "GPU index" if has_gpu else "CPU index"
-    return Finding("faiss", f"{faiss.__version__} ({', '.join(installed)}): {where}", problem)
+    return Check("faiss", f"{faiss.__version__} ({', '.join(installed)}): {where}", problem)
 
 
 def _is_installed(package: str) -> bool:
@@ -128,17 +128,17 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def _disk(root: Path) -> Finding:
+def _disk(root: Path) -> Check:
     place = root if root.exists() else Path.cwd()
     free_gib = shutil.disk_usage(place).free / 2**30
     problem = "less than 2 GiB are free for runs" if free_gib < 2 else ""
     if not os.access(place, os.W_OK):
         problem = f"{place.resolve()} may not be written"
-    return Finding("disk", f"{free_gib:.0f} GiB free in {place.resolve()}", problem)
+    return Check("disk", f"{free_gib:.0f} GiB free in {place.resolve()}", problem)
 
 
-def _environment() -> list[Finding]:
+def _environment() -> list[Check]:
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is None:
         return []
-    return [Finding("OMP_NUM_THREADS", threads)]
+    return [Check("OMP_NUM_THREADS", threads)]

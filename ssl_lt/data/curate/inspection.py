@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
+from ssl_lt.core.groups import Groups
+from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import ByGroup, Groups
 
 NUM_NEIGHBOURS = 5
 # Below these a representation is called collapsed; see `collapse_warnings`.
@@ -48,16 +48,6 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class GroupMeasures:
-    """Of the classes of each group; None where a group has no class."""
-
-    rule: str
-    many: Measures | None
-    medium: Measures | None
-    few: Measures | None
-
-
-@dataclass(frozen=True)
 class Representation:
     """What a frozen backbone makes of the data set.
 
@@ -65,14 +55,14 @@ class Representation:
         name: "backbone", or "random init: backbone".
         dim: D, width of the features.
         all: over all classes.
-        groups: one entry a rule.
+        groups: None where a group has no class; one entry a rule.
         warnings: a sentence for each sign of collapse.
     """
 
     name: str
     dim: int
     all: Measures
-    groups: tuple[GroupMeasures, ...]
+    groups: tuple[ByGroup[Measures | None], ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -230,7 +220,7 @@ def measure_representation(
     spread[several] = within_class_spread(sums[several] / counts[several, None], counts[several])
     random = np.random.default_rng(seed)
 
-    def measures(members: NDArray[np.int64]) -> Measures | None:
+    def measures(members: Sequence[int]) -> Measures | None:
         chosen = np.isin(classes, members)
         if not chosen.any():
             return None
@@ -253,17 +243,14 @@ def measure_representation(
             neighbourhood_uniformity=_mean(away[:, :NUM_NEIGHBOURS]),
         )
 
-    everything = measures(classes)
+    everything = measures(classes.tolist())
     assert everything is not None
     warnings = collapse_warnings(everything, dim=x.shape[1], num_classes=classes.size)
     return Representation(
         name=name,
         dim=x.shape[1],
         all=everything,
-        groups=tuple(
-            GroupMeasures(g.rule, measures(g.many), measures(g.medium), measures(g.few))
-            for g in groups
-        ),
+        groups=tuple(g.map(measures) for g in groups),
         warnings=warnings,
     )
 

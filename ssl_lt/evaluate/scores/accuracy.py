@@ -6,28 +6,25 @@ NumPy only: a report reads these numbers where no torch is wanted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import Groups, GroupStatistics
 
 
 @dataclass(frozen=True)
-class GroupAccuracy:
-    """Mean per-class accuracy of the frequent, the middling and the rare classes.
+class GroupAccuracy(GroupStatistics[float | None]):
+    """Mean per-class accuracy of each group, a fraction; None where no class of it was tested.
 
     Attributes:
-        rule: name of the rule that made the groups.
-        many, medium, few: fractions; None where no class of the group was tested.
         std: population standard deviation of those that exist; None if fewer than two do.
         num_classes: how many tested classes stand behind many, medium and few.
     """
 
-    rule: str
+    # Declared again, because pydantic does not see what the base's type variable stands for.
     many: float | None
     medium: float | None
     few: float | None
@@ -64,10 +61,6 @@ class Accuracy:
     worst: float
     worst_class: int
     groups: tuple[GroupAccuracy, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, ready for JSON."""
-        return asdict(self)
 
 
 def confusion_matrix(
@@ -162,17 +155,11 @@ def _group_accuracy(
     per_class: NDArray[np.float64], tested: NDArray[np.bool_], groups: Groups
 ) -> GroupAccuracy:
     """Unweighted means over the tested classes of each group."""
-    members = [np.asarray(g, dtype=np.int64) for g in (groups.many, groups.medium, groups.few)]
-    present = [classes[tested[classes]] for classes in members]
-    many, medium, few = (
-        float(per_class[classes].mean()) if classes.size else None for classes in present
-    )
-    known = [mean for mean in (many, medium, few) if mean is not None]
+    present = groups.map(lambda classes: [c for c in classes if tested[c]])
+    means = present.map(lambda classes: float(per_class[classes].mean()) if classes else None)
+    known = [mean for _, mean in means if mean is not None]
     return GroupAccuracy(
-        rule=groups.rule,
-        many=many,
-        medium=medium,
-        few=few,
+        *(groups.rule, means.many, means.medium, means.few),
         std=float(np.std(known)) if len(known) > 1 else None,
-        num_classes=(present[0].size, present[1].size, present[2].size),
+        num_classes=(len(present.many), len(present.medium), len(present.few)),
     )

@@ -12,34 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import ByGroup, Groups
 
 _NUM_BINS = 15
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Test images of similar confidence: a point of a reliability diagram.
-
-    Attributes:
-        count: images.
-        confidence: their mean confidence; None where there is none.
-        accuracy: share of them that is right; None where there is none.
-    """
-
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class GroupCalibration:
-    """Expected calibration error of the test images of each group; None where there is none."""
-
-    rule: str
-    many: float | None
-    medium: float | None
-    few: float | None
 
 
 @dataclass(frozen=True)
@@ -49,14 +24,12 @@ class Calibration:
     Attributes:
         error: expected calibration error over all test images.
         confidence: mean confidence; above the overall accuracy: over-confident.
-        bins: of equal width, from confidence 0 to 1.
-        groups: one entry a rule.
+        groups: the error over the images of each group, None where it has none; one entry a rule.
     """
 
     error: float
     confidence: float
-    bins: tuple[CalibrationBin, ...]
-    groups: tuple[GroupCalibration, ...]
+    groups: tuple[ByGroup[float | None], ...]
 
 
 def calibration(
@@ -92,34 +65,20 @@ def calibration(
     if not ((confidence >= 0) & (confidence <= 1 + 1e-5)).all():
         raise DataError("calibration: a confidence is not between 0 and 1")
     exact = np.minimum(confidence.astype(np.float64), 1)
-    bins = _bins(exact, right, num_bins)
 
-    def of(classes: NDArray[np.int64]) -> float | None:
+    def error_of(classes: tuple[int, ...]) -> float | None:
         mask = np.isin(labels, classes)
-        return _error(_bins(exact[mask], right[mask], num_bins)) if mask.any() else None
+        return _error(exact[mask], right[mask], num_bins) if mask.any() else None
 
     return Calibration(
-        error=_error(bins),
+        error=_error(exact, right, num_bins),
         confidence=float(exact.mean()),
-        bins=bins,
-        groups=tuple(GroupCalibration(g.rule, of(g.many), of(g.medium), of(g.few)) for g in groups),
+        groups=tuple(g.map(error_of) for g in groups),
     )
 
 
-def _bins(
-    confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int
-) -> tuple[CalibrationBin, ...]:
+def _error(confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int) -> float:
     inner_edges = np.linspace(0, 1, num_bins + 1)[1:-1]
     place = np.digitize(confidence, inner_edges, right=True)
-    counts = np.bincount(place, minlength=num_bins)
-    sums = np.bincount(place, confidence, minlength=num_bins)
-    hits = np.bincount(place, right, minlength=num_bins)
-    return tuple(
-        CalibrationBin(int(n), float(s / n), float(h / n)) if n else CalibrationBin(0, None, None)
-        for n, s, h in zip(counts, sums, hits, strict=True)
-    )
-
-
-def _error(bins: Sequence[CalibrationBin]) -> float:
-    total = sum(b.count for b in bins)
-    return sum(b.count * abs((b.accuracy or 0) - (b.confidence or 0)) for b in bins) / total
+    gaps = np.bincount(place, right - confidence)  # |bin| * (accuracy - confidence)
+    return float(np.abs(gaps).sum() / confidence.size)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import GROUP_NAMES, Groups, GroupStatistics
 
 
 @dataclass(frozen=True)
@@ -28,29 +29,18 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class GroupIntervals:
-    """Of the group accuracies under one rule; None where `GroupAccuracy` has None."""
-
-    rule: str
-    many: Interval | None
-    medium: Interval | None
-    few: Interval | None
-    std: Interval | None
-
-
-@dataclass(frozen=True)
 class Intervals:
     """Of one evaluation, or of the difference of two.
 
     Attributes:
         balanced: of the mean of the per-class accuracies.
-        groups: one entry a rule.
+        groups: None where `GroupAccuracy` has None; one entry a rule.
         level: share of the resamples inside.
         num_resamples: drawn.
     """
 
     balanced: Interval
-    groups: tuple[GroupIntervals, ...]
+    groups: tuple[GroupStatistics[Interval | None], ...]
     level: float
     num_resamples: int
 
@@ -71,6 +61,10 @@ class BootstrapOptions:
 
 
 _DEFAULT = BootstrapOptions()
+
+# (R,) values of each number of `Intervals`, by rule and name.
+_Resampled: TypeAlias = dict[tuple[str, str], NDArray[np.float64]]
+_BALANCED = ("", "balanced")
 
 
 def bootstrap(
@@ -97,7 +91,7 @@ def bootstrap(
     _check_counts(hits, num_test)
     random = np.random.default_rng(options.seed)
     drawn = _draw_one(random, hits, num_test, options.num_resamples)
-    return _intervals(_statistics(drawn, num_test, groups), options.level)
+    return _intervals(_statistics(drawn, num_test, groups), groups, options.level)
 
 
 def paired_difference(
@@ -139,7 +133,7 @@ def paired_difference(
     size = np.maximum(num_test, 1)
     first = _statistics((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
     second = _statistics((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
-    return _intervals(_minus(second, first), options.level)
+    return _intervals(_minus(second, first), groups, options.level)
 
 
 def unpaired_difference(
@@ -149,7 +143,7 @@ def unpaired_difference(
     groups: Sequence[Groups] = (),
     options: BootstrapOptions = _DEFAULT,
 ) -> Intervals:
-    """Intervals of `after` minus `before` as if they had been judged on separate test sets.
+    """Intervals of `after` minus `before` as if on separate test sets.
 
     On the same images they are wider than they need be: what is hard for one is hard for the other.
 
@@ -168,7 +162,7 @@ def unpaired_difference(
         _check_counts(hits, num_test)
         drawn = _draw_one(random, hits, num_test, options.num_resamples)
         found.append(_statistics(drawn, num_test, groups))
-    return _intervals(_minus(found[1], found[0]), options.level)
+    return _intervals(_minus(found[1], found[0]), groups, options.level)
 
 
 def _check_counts(hits: NDArray[np.int64], num_test: NDArray[np.int64]) -> None:
@@ -189,52 +183,35 @@ def _draw_one(
     return random.binomial(num_test, hits / size, size=(num_resamples, hits.size)) / size
 
 
-@dataclass(frozen=True)
-class _Resampled:
-    """(R,) values of what `Intervals` tells of; a group's four are many, medium, few and std."""
-
-    balanced: NDArray[np.float64]
-    groups: tuple[tuple[str, tuple[NDArray[np.float64] | None, ...]], ...]
-
-
 def _statistics(
     per_class: NDArray[np.float64], num_test: NDArray[np.int64], groups: Sequence[Groups]
 ) -> _Resampled:
     """As `accuracy.accuracy_from_confusion` has them, of every resample (R, C)."""
     tested = num_test > 0
-    found = []
+    found = {_BALANCED: per_class[:, tested].mean(axis=1)}
     for group in groups:
-        members = (np.asarray(part, np.int64) for part in (group.many, group.medium, group.few))
-        present = [classes[tested[classes]] for classes in members]
-        means = [per_class[:, c].mean(axis=1) if c.size else None for c in present]
-        known = [mean for mean in means if mean is not None]
-        std = np.std(known, axis=0) if len(known) > 1 else None
-        found.append((group.rule, (*means, std)))
-    return _Resampled(per_class[:, tested].mean(axis=1), tuple(found))
+        present = {name: [c for c in classes if tested[c]] for name, classes in group}
+        means = {name: per_class[:, c].mean(axis=1) for name, c in present.items() if c}
+        if len(means) > 1:
+            means["std"] = np.std(list(means.values()), axis=0)
+        found |= {(group.rule, name): values for name, values in means.items()}
+    return found
 
 
-def _minus(a: _Resampled, b: _Resampled) -> _Resampled:
-    groups = tuple(
-        (
-            rule,
-            tuple(None if x is None or y is None else x - y for x, y in zip(xs, ys, strict=True)),
-        )
-        for (rule, xs), (_, ys) in zip(a.groups, b.groups, strict=True)
-    )
-    return _Resampled(a.balanced - b.balanced, groups)
+def _minus(after: _Resampled, before: _Resampled) -> _Resampled:
+    return {key: after[key] - before[key] for key in after if key in before}
 
 
-def _intervals(resampled: _Resampled, level: float) -> Intervals:
-    def interval(values: NDArray[np.float64]) -> Interval:
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(low), float(high))
-
+def _intervals(resampled: _Resampled, groups: Sequence[Groups], level: float) -> Intervals:
+    at = [(1 - level) / 2, (1 + level) / 2]
+    quantiles = {key: np.quantile(values, at).tolist() for key, values in resampled.items()}
+    found = {key: Interval(low, high) for key, (low, high) in quantiles.items()}
+    names = (*GROUP_NAMES, "std")
     return Intervals(
-        balanced=interval(resampled.balanced),
+        balanced=found[_BALANCED],
         groups=tuple(
-            GroupIntervals(rule, *(None if v is None else interval(v) for v in values))
-            for rule, values in resampled.groups
+            GroupStatistics(g.rule, *(found.get((g.rule, name)) for name in names)) for g in groups
         ),
         level=level,
-        num_resamples=resampled.balanced.size,
+        num_resamples=resampled[_BALANCED].size,
     )

@@ -34,8 +34,8 @@ def nested_groups(
     responsible[0] = True
     if rule == "counts":
         groups = groups_by_count(counts.numpy())
-        responsible[1, torch.from_numpy(groups.medium)] = True
-        responsible[1:, torch.from_numpy(groups.few)] = True
+        responsible[1, list(groups.medium)] = True
+        responsible[1:, list(groups.few)] = True
     else:
         order = torch.argsort(counts, stable=True)
         for e in range(1, num_experts):

@@ -1,4 +1,4 @@
-"""Confusion matrices as pictures: classes by group and frequency, a cell a pixel.
+"""Confusion matrices: classes by group and frequency, a cell a pixel.
 
 Cells are shares of the images of their row, below 0 for what is good: what is right in a matrix,
 what got better in the difference of two.
@@ -6,25 +6,22 @@ what got better in the difference of two.
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.report.figures.plots import Figure
-from ssl_lt.report.figures.svg import drawing, shortened, words
-from ssl_lt.report.records.class_order import GROUP_NAMES, by_frequency, group_spans
+from ssl_lt.report.figures.figure import INK, RULE, Figure, drawing, shortened, style, to_svg
+from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
+from ssl_lt.report.tables.table import Format
 
-# Half transparent, so that they are seen on light and on dark paper alike.
+# A pixel has no CSS variable: half transparent, so that it is seen on light and on dark paper.
 _GOOD, _BAD = (38, 140, 208), (232, 108, 48)
-_LEVELS = 127  # of each colour
-_SIDE = 360.0  # of the matrix in the drawing
 _MOST_NAMED, _MOST_NUMBERED, _MOST_CELLS = 20, 12, 250
+
+Floats = NDArray[np.float64]
 
 
 def confusion_figure(data: DataDescription, evaluation: Evaluation, *, title: str) -> Figure | None:
@@ -44,15 +41,14 @@ def confusion_figure(data: DataDescription, evaluation: Evaluation, *, title: st
     if evaluation.confusion is None:
         return None
     shares = _shares(data, evaluation.confusion)
-    numbers = [[f"{100 * abs(share):.0f}" for share in row] for row in shares]
     note = (
         f"{evaluation.name}. Rows are true classes, columns predicted ones, both from frequent to "
         "rare; a row adds up to 100 %. The diagonal is what is right."
     )
     svg = _matrix(
-        data, shares, numbers, label=f"Confusion matrix, {evaluation.name}", key=("right", "wrong")
+        data, shares, np.abs(shares), Format(0, 100), label=f"Confusion matrix, {evaluation.name}"
     )
-    return Figure(title, f"{note} {_more(data, shares)}", svg)
+    return Figure(title, f"{note} {_more(data, shares)}", svg, ("right", "wrong"))
 
 
 def confusion_difference_figure(comparison: Comparison) -> Figure | None:
@@ -66,71 +62,75 @@ def confusion_difference_figure(comparison: Comparison) -> Figure | None:
         return None
     data = comparison.run.data
     shares = _shares(data, after) - _shares(data, before)
-    points = 100 * shares * (1 - 2 * np.eye(len(shares)))  # on the diagonal, below 0 is more
-    numbers = [[f"{value:+.0f}".replace("-", "−") for value in row] for row in points]
+    points = shares * (1 - 2 * np.eye(len(shares)))  # on the diagonal, below 0 is more
     note = (
         f"{comparison.run.name} minus {comparison.baseline.name}, {comparison.after.name}. Rows "
         "are true classes, columns predicted ones. Better is more on the diagonal and less beside "
         "it; numbers are percentage points."
     )
     svg = _matrix(
-        data, shares, numbers, label="Difference of confusion matrices", key=("better", "worse")
+        data,
+        shares,
+        points,
+        Format(0, 100, signed=True),
+        label="Difference of confusion matrices",
     )
-    return Figure("What is mixed up more, and less", f"{note} {_more(data, shares)}", svg)
+    title = "What is mixed up more, and less"
+    return Figure(title, f"{note} {_more(data, shares)}", svg, ("better", "worse"))
 
 
-def _more(data: DataDescription, shares: NDArray[np.float64]) -> str:
+def _more(data: DataDescription, shares: Floats) -> str:
     """What a note ends with: the rule of the groups, and classes that share a cell."""
     num_classes = len(data.class_names)
-    rule = f"Groups {data.groups[0].rule if data.groups else 'none'}."
+    rule = f"Groups {first_rule(data)}."
     if len(shares) == num_classes:
         return rule
     return f"{rule} Each cell is the mean of {-(-num_classes // len(shares))} neighbouring classes."
 
 
 def _matrix(
-    data: DataDescription,
-    shares: NDArray[np.float64],
-    numbers: list[list[str]],
-    *,
-    label: str,
-    key: tuple[str, str],
+    data: DataDescription, shares: Floats, numbers: Floats, number: Format, *, label: str
 ) -> Markup:
     """The drawing.
 
     Args:
         data: names the classes and their groups.
         shares: (K, K) cells, of as many classes or of several each.
-        numbers: what is written into cells of few classes.
+        numbers: (K, K), written into the cells of few classes.
+        number: how they are written.
         label: for those who cannot see it.
-        key: what the two colours mean.
     """
     order, groups = by_frequency(data)
     num_classes = len(order)
-    left = 112.0 if num_classes <= _MOST_NAMED else 4.0
-    top, cell = (18.0 if num_classes <= _MOST_NAMED else 4.0), _SIDE / len(shares)
-    parts = [
-        Markup(
-            '<image x="{:g}" y="{:g}" width="{:g}" height="{:g}" preserveAspectRatio="none" '
-            'style="image-rendering:pixelated" href="data:image/png;base64,{}"/>'
-            '<rect x="{:g}" y="{:g}" width="{:g}" height="{:g}" fill="none" stroke="var(--rule)"/>'
-        ).format(left, top, _SIDE, _SIDE, _png(shares), left, top, _SIDE, _SIDE)
-    ]
-    if num_classes <= _MOST_NAMED:
-        parts += _names([data.class_names[c] for c in order], left=left, top=top, cell=cell)
-    if num_classes <= _MOST_NUMBERED:
-        parts += _numbers(shares, numbers, left=left, top=top, cell=cell)
-    if groups is not None:
-        spans = [
-            (a * _SIDE / num_classes, b * _SIDE / num_classes)
-            for a, b in group_spans(groups, order)
-        ]
-        parts += _groups(spans, left=left, top=top)
-    parts += _key(key, left=left, top=top + _SIDE + 36)
-    return drawing(label, left + _SIDE + 20, top + _SIDE + 62, parts)
+    with style():
+        fig = drawing(4.8, 4.4)
+        axes = fig.subplots()
+        axes.grid(visible=False)
+        axes.spines[:].set(visible=True, color=RULE)
+        axes.imshow(_pixels(shares), interpolation="none", extent=(0, num_classes, num_classes, 0))
+        axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, labelbottom=False)
+        axes.set(xticks=[], yticks=[])
+        if num_classes <= _MOST_NAMED:
+            middles = np.arange(num_classes) + 0.5
+            names = [f"{shortened(data.class_names[c], 15)} · {i}" for i, c in enumerate(order, 1)]
+            axes.set_xticks(middles, [str(i + 1) for i in range(num_classes)])
+            axes.set_yticks(middles, names)
+        if num_classes <= _MOST_NUMBERED:
+            for i, j in np.argwhere(np.abs(shares) >= 0.005):
+                text = number(float(numbers[i, j]))
+                axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8)
+        for name, start, stop in group_spans(groups, order):
+            if name and stop > start:
+                middle, end = (start + stop) / 2, 1.02 * num_classes
+                axes.text(end, middle, name, rotation=270, va="center", fontsize=8)
+                axes.text(middle, end, name, ha="center", va="top", fontsize=8)
+                if start:
+                    axes.axhline(start, color=INK, linewidth=0.8)
+                    axes.axvline(start, color=INK, linewidth=0.8)
+        return to_svg(fig, label)
 
 
-def _shares(data: DataDescription, rows: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:
+def _shares(data: DataDescription, rows: tuple[tuple[int, ...], ...]) -> Floats:
     """(K, K) of each row's images, frequent classes first; negative on the diagonal."""
     order, _ = by_frequency(data)
     confusion = np.asarray(rows, dtype=np.float64)[np.ix_(order, order)]
@@ -145,95 +145,14 @@ def _shares(data: DataDescription, rows: tuple[tuple[int, ...], ...]) -> NDArray
     return shares
 
 
-def _opacity(share: float) -> float:
-    """The root, so that the many small mistakes are seen beside the large numbers."""
-    return 0.1 + 0.8 * min(1.0, abs(share)) ** 0.5 if share else 0.0
+def _pixels(shares: Floats) -> NDArray[np.uint8]:
+    """(K, K, 4) colour and opacity.
 
-
-def _png(shares: NDArray[np.float64]) -> str:
-    """A pixel a cell in 2 x 128 shades, base64."""
-    from PIL import Image
-
-    levels = np.rint(_LEVELS * np.sqrt(np.minimum(np.abs(shares), 1))).astype(np.uint8)
-    levels[shares < 0] += _LEVELS + 1
-    image = Image.fromarray(levels)
-    image.putpalette([*_BAD * (_LEVELS + 1), *_GOOD * (_LEVELS + 1)])
-    alpha = bytes(round(255 * _opacity((i / _LEVELS) ** 2)) for i in range(_LEVELS + 1))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", transparency=alpha * 2, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _names(names: list[str], *, left: float, top: float, cell: float) -> list[Markup]:
-    """Numbered names beside the rows, the numbers above the columns."""
-    size = min(10.5, 0.8 * cell)
-    parts = []
-    for i, name in enumerate(names):
-        middle = (i + 0.5) * cell
-        text = f"{shortened(name, 15)} · {i + 1}"
-        parts.append(
-            words(left - 5, top + middle + 0.35 * size, text, size=size, more='text-anchor="end"')
-        )
-        parts.append(words(left + middle, top - 5, str(i + 1), size=size))
-    return parts
-
-
-def _numbers(
-    shares: NDArray[np.float64],
-    numbers: list[list[str]],
-    *,
-    left: float,
-    top: float,
-    cell: float,
-) -> list[Markup]:
-    """Where there is anything to say."""
-    size = min(11.0, 0.4 * cell)
-    return [
-        words(
-            left + (j + 0.5) * cell,
-            top + (i + 0.5) * cell + 0.35 * size,
-            numbers[i][j],
-            size=size,
-        )
-        for i, row in enumerate(shares)
-        for j, share in enumerate(row)
-        if abs(share) >= 0.005
-    ]
-
-
-def _groups(spans: list[tuple[float, float]], *, left: float, top: float) -> list[Markup]:
-    """Lines between the groups, and their names to the right and below."""
-    parts = []
-    for name, (start, stop) in zip(GROUP_NAMES, spans, strict=True):
-        if stop == start:
-            continue
-        middle = (start + stop) / 2
-        parts.append(words(left + middle, top + _SIDE + 15, name, size=10.5))
-        x, y = left + _SIDE + 7, top + middle
-        turned = f'text-anchor="middle" transform="rotate(90 {x:g} {y:g})"'
-        parts.append(words(x, y, name, size=10.5, more=turned))
-        if start:
-            parts.append(
-                Markup('<path d="M{:g} {:g}h{:g}M{:g} {:g}v{:g}" stroke="var(--ink)"/>').format(
-                    left, top + start, _SIDE, left + start, top, _SIDE
-                )
-            )
-    return parts
-
-
-def _key(names: tuple[str, str], *, left: float, top: float) -> list[Markup]:
-    """Which shade is how many percent."""
-    parts = []
-    for row, (name, colour) in enumerate(zip(names, (_GOOD, _BAD), strict=True)):
-        x = left + row * _SIDE / 2
-        parts.append(words(x, top + 11, name, size=10.5, more='text-anchor="start"'))
-        for i, share in enumerate((0.01, 0.1, 0.5, 1.0)):
-            parts.append(
-                Markup(
-                    '<rect x="{:g}" y="{:g}" width="30" height="12" fill="rgb{}" '
-                    'fill-opacity="{:.2f}"/>'
-                ).format(x + 42 + 32 * i, top, colour, _opacity(share))
-            )
-            text = f"{100 * share:.0f}" + (" %" if share == 1 else "")
-            parts.append(words(x + 57 + 32 * i, top + 25, text, size=9.5))
-    return parts
+    Opacity goes by the root of the share, so that the many small mistakes are seen beside the
+    large numbers.
+    """
+    pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = np.where(shares[..., None] < 0, _GOOD, _BAD)
+    opacity = 0.1 + 0.8 * np.sqrt(np.minimum(np.abs(shares), 1))
+    pixels[..., 3] = np.rint(255 * np.where(shares == 0, 0, opacity))
+    return pixels

@@ -9,7 +9,7 @@ from ssl_lt.evaluate.picture_records import NeighbourStrips, Pictures
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.figures.confusion import confusion_figure
 from ssl_lt.report.figures.feature_map import class_map_figure, group_map_figure
-from ssl_lt.report.figures.plots import Figure
+from ssl_lt.report.figures.figure import Figure
 from ssl_lt.report.records.results import RunResult
 
 _MOST_RUNS = 4

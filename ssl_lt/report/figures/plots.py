@@ -1,68 +1,26 @@
-"""Figures as inline SVG whose colours the page's style sheet decides, light or dark.
-
-Matplotlib draws in placeholder colours, which are then replaced by CSS variables; the text stays
-text. No word that comes from a user is drawn: names stand in the legend, which the page writes.
-"""
+"""Profiles, counts, differences and curves: what a page plots over classes or steps."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
-from ssl_lt.evaluate.scores.evaluation import ClassGroups
-from ssl_lt.report.figures.svg import NUM_COLOURS
-from ssl_lt.report.records.class_order import GROUP_NAMES, by_frequency, group_spans
+from ssl_lt.core.groups import Groups
+from ssl_lt.report.figures.figure import (
+    INK,
+    MARKERS,
+    SERIES,
+    SHADE,
+    Figure,
+    drawing,
+    style,
+    to_svg,
+)
+from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
-
-_INK, _RULE, _SHADE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
-_SERIES = tuple(f"#0a0c{i:02x}" for i in range(1, NUM_COLOURS + 1))
-_MARKERS = "osD^vP"
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ssl_lt",  # the same drawing is the same file
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _RULE,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _RULE,
-    "ytick.color": _RULE,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.5,
-}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with what a page writes around it.
-
-    Attributes:
-        title: a heading.
-        note: how to read it.
-        svg: inline; colours are `--ink`, `--rule`, `--shade`, `--series-1` ... `--series-6`.
-        legend: name of each series.
-        colours: number of each series' colour, from 1; none: 1, 2 ... 6, 1 ...
-    """
-
-    title: str
-    note: str
-    svg: Markup
-    legend: tuple[str, ...] = ()
-    colours: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,12 +44,12 @@ def profile_figure(
     """
     colours = tuple(colours) or tuple(range(1, len(series) + 1))
     order, groups = by_frequency(data)
-    with _style():
-        fig = _drawing(figsize=(4.8, 5.6))
+    with style():
+        fig = drawing(4.8, 5.6)
         top, main = fig.subplots(2, 1, sharex=True, height_ratios=(1, 4))
         counts = [max(data.counts_per_class[c], 0.5) for c in order]
-        top.fill_between(_edges(len(order)), _steps(counts), 0.5, color=_SHADE, linewidth=0)
-        top.plot(_edges(len(order)), _steps(counts), color=_INK, linewidth=1)
+        top.fill_between(_edges(len(order)), _steps(counts), 0.5, color=SHADE, linewidth=0)
+        top.plot(_edges(len(order)), _steps(counts), color=INK, linewidth=1)
         top.set(yscale="log", ylabel="training\nimages", ylim=(0.8, max(counts) * 1.6))
         top.minorticks_off()
         _whole_counts(top.yaxis)
@@ -100,13 +58,13 @@ def profile_figure(
         for i, one in enumerate(series):
             values = [one.per_class[c] for c in order]
             drawn = [(x, 100 * v) for x, v in enumerate(values) if v is not None]
-            colour, marker = _SERIES[colours[i] - 1], _MARKERS[colours[i] - 1]
+            colour, marker = SERIES[colours[i] - 1], MARKERS[colours[i] - 1]
             x, y = zip(*drawn, strict=True) if drawn else ((), ())
             main.plot(
                 x, y, marker, color=colour, markersize=size, alpha=0.55, markeredgewidth=0,
                 clip_on=False,
             )  # fmt: skip
-            for start, stop in group_spans(groups, order):
+            for _, start, stop in group_spans(groups, order):
                 known = [v for v in values[start:stop] if v is not None]
                 if known:
                     mean = 100 * sum(known) / len(known)
@@ -117,8 +75,8 @@ def profile_figure(
         main.set(ylim=(0, 100), ylabel="accuracy, %", xlabel="classes, most frequent first")
         main.set_xlim(-0.8, len(order) - 0.2)
         _whole_numbers(main.xaxis, shift=1)
-        svg = _svg(fig, "Accuracy of every class, most frequent first")
-    rule = groups.rule if groups else "none"
+        svg = to_svg(fig, "Accuracy of every class, most frequent first")
+    rule = first_rule(data)
     note = f"{subject} Points are classes, lines the means of the groups {rule}.".strip()
     names = tuple(one.name for one in series)
     return Figure("Accuracy by class frequency", note, svg, names, colours)
@@ -133,46 +91,45 @@ def counts_figure(data: DataDescription, test_counts: Sequence[int]) -> Figure:
     """
     order, groups = by_frequency(data)
     counts = [data.counts_per_class[c] for c in order]
-    with _style():
-        fig = _drawing(figsize=(4.8, 4.2))
+    with style():
+        fig = drawing(4.8, 4.2)
         axes = fig.subplots()
         most = max([*counts, *test_counts, 1])
         axes.set(yscale="log", ylim=(0.7, most * 1.6))
         _shade_groups(axes, groups, order)
-        axes.bar(range(len(order)), counts, width=0.85, color=_SERIES[0], linewidth=0)
+        axes.bar(range(len(order)), counts, width=0.85, color=SERIES[0], linewidth=0)
         if test_counts:
             drawn = [(x, test_counts[c]) for x, c in enumerate(order) if test_counts[c]]
             size = min(4.0, max(1.5, 80 / len(order) ** 0.75))
-            axes.plot(*zip(*drawn, strict=True), "o", color=_SERIES[1], markersize=size)
+            axes.plot(*zip(*drawn, strict=True), "o", color=SERIES[1], markersize=size)
         axes.set(ylabel="images", xlabel="classes, most frequent first")
         axes.set_xlim(-0.8, len(order) - 0.2)
         _whole_counts(axes.yaxis)
         _whole_numbers(axes.xaxis, shift=1)
-        svg = _svg(fig, "Images of every class, most frequent first")
-    rule = groups.rule if groups else "none"
+        svg = to_svg(fig, "Images of every class, most frequent first")
     legend = ("training", "test") if test_counts else ()
-    return Figure("Images of each class", f"Logarithmic. Groups {rule}.", svg, legend)
+    note = f"Logarithmic. Groups {first_rule(data)}."
+    return Figure("Images of each class", note, svg, legend)
 
 
 def difference_figure(comparison: Comparison) -> Figure:
     """Percentage points each class gained or lost, the most frequent class at the left."""
     order, groups = by_frequency(comparison.run.data)
-    with _style():
-        fig = _drawing(figsize=(4.8, 2.8))
+    with style():
+        fig = drawing(4.8, 2.8)
         axes = fig.subplots()
         values = [100 * (comparison.differences[c] or 0.0) for c in order]
         reach = max(1.0, *map(abs, values)) * 1.2
         axes.set_ylim(-reach, reach)
         _shade_groups(axes, groups, order)
-        colours = [_SERIES[0] if value > 0 else _SERIES[1] for value in values]
+        colours = [SERIES[0] if value > 0 else SERIES[1] for value in values]
         axes.bar(range(len(order)), values, width=0.85, color=colours)
-        axes.axhline(0, color=_INK, linewidth=0.8)
+        axes.axhline(0, color=INK, linewidth=0.8)
         axes.set(ylabel="difference, points", xlabel="classes, most frequent first")
         axes.set_xlim(-0.8, len(order) - 0.2)
         _whole_numbers(axes.xaxis, shift=1)
-        svg = _svg(fig, "Difference in accuracy of every class, most frequent first")
-    rule = groups.rule if groups else "none"
-    note = f"Groups {rule}."
+        svg = to_svg(fig, "Difference in accuracy of every class, most frequent first")
+    note = f"Groups {first_rule(comparison.run.data)}."
     return Figure("Who gained, who lost", note, svg, ("gained", "lost"))
 
 
@@ -196,65 +153,32 @@ def curve_figure(
         colours: number of each run's colour, from 1; none: 1, 2 ...
     """
     colours = tuple(colours) or tuple(range(1, len(curves) + 1))
-    with _style():
-        fig = _drawing(figsize=(4.8, 1.95))
+    with style():
+        fig = drawing(4.8, 1.95)
         axes = fig.subplots()
         for i, (_, curve) in enumerate(curves):
             values = [scale * value for value in curve.values]
             # A single measurement would be an invisible line.
-            marker = _MARKERS[colours[i] - 1] if len(values) <= 40 else ""
-            colour = _SERIES[colours[i] - 1]
+            marker = MARKERS[colours[i] - 1] if len(values) <= 40 else ""
+            colour = SERIES[colours[i] - 1]
             axes.plot(curve.steps, values, marker=marker, color=colour, markersize=3.5)
         axes.set(xlabel="step", ylabel=label)
         _whole_numbers(axes.xaxis, shift=0)
-        svg = _svg(fig, title)
+        svg = to_svg(fig, title)
     return Figure(title, note, svg, tuple(name for name, _ in curves), colours)
 
 
-def _drawing(**size: Any) -> Any:
-    """An empty drawing; without pyplot, so that no window system or backend is touched.
-
-    Matplotlib is loaded here, since only figures need it.
-    """
-    from matplotlib.figure import Figure as Drawing
-
-    return Drawing(layout="constrained", **size)
-
-
-def _style() -> Any:
-    """A context in which axes are made in our style."""
-    import matplotlib as mpl
-
-    return mpl.rc_context(_STYLE)
-
-
-def _svg(fig: Any, label: str) -> Markup:
-    """The drawing without the XML around it, its colours handed to CSS."""
-    buffer = io.StringIO()
-    fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' (xmlns(:xlink)?|version|width|height)="[^"]*"', "", text, count=5)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # numbered from 1 in every figure of a page
-    variables = {_INK: "--ink", _RULE: "--rule", _SHADE: "--shade"}
-    variables |= {colour: f"--series-{i}" for i, colour in enumerate(_SERIES, start=1)}
-    for colour, variable in variables.items():
-        text = text.replace(colour, f"var({variable})")
-    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
-
-
-def _shade_groups(axes: Any, groups: ClassGroups | None, order: Sequence[int]) -> None:
+def _shade_groups(axes: Any, groups: Groups | None, order: Sequence[int]) -> None:
     """A band behind every other group, and the groups' names above, clear of what is drawn."""
     if groups is None:
         return
-    for i, (start, stop) in enumerate(group_spans(groups, order)):
+    for i, (name, start, stop) in enumerate(group_spans(groups, order)):
         if stop == start:
             continue
         if i % 2 == 0:
-            axes.axvspan(start - 0.5, stop - 0.5, color=_SHADE, linewidth=0, zorder=0)
+            axes.axvspan(start - 0.5, stop - 0.5, color=SHADE, linewidth=0, zorder=0)
         axes.annotate(
-            GROUP_NAMES[i],
+            name,
             ((start + stop - 1) / 2, 1),
             xycoords=axes.get_xaxis_transform(),
             xytext=(0, 5),  # a marker at 100 % reaches as far

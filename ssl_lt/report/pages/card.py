@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import yaml
 
 from ssl_lt.report.records.results import DataDescription, RunResult
+from ssl_lt.report.tables.export import markdown_text, to_markdown
 from ssl_lt.report.tables.summary import summary_tables
-from ssl_lt.report.tables.table import markdown_text, to_markdown
 
 _TIMM = """```python
 import timm

@@ -16,17 +16,18 @@ from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.plain import to_plain
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
+from ssl_lt.report.figures.figure import NUM_COLOURS, Figure
 from ssl_lt.report.figures.gallery import Gallery, make_gallery, other_confusions
 from ssl_lt.report.figures.plots import (
-    Figure,
     Series,
     curve_figure,
     difference_figure,
     profile_figure,
 )
-from ssl_lt.report.figures.svg import NUM_COLOURS
 from ssl_lt.report.pages.templates import render
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import RunResult
+from ssl_lt.report.tables.classes import class_table, confusion_table
 from ssl_lt.report.tables.comparison import (
     Comparison,
     chance_note,
@@ -34,17 +35,10 @@ from ssl_lt.report.tables.comparison import (
     difference_table,
     mover_tables,
 )
-from ssl_lt.report.tables.export import write_tables
-from ssl_lt.report.tables.neighbours import RIGHT, WRONG, group_name, neighbours_table
+from ssl_lt.report.tables.export import markdown_text, to_markdown, write_tables
+from ssl_lt.report.tables.neighbours import RIGHT, WRONG, neighbours_table
 from ssl_lt.report.tables.summary import summary_tables
-from ssl_lt.report.tables.table import (
-    Table,
-    class_table,
-    confusion_table,
-    markdown_text,
-    percent,
-    to_markdown,
-)
+from ssl_lt.report.tables.table import PERCENT, Table
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ def write_page(
         gallery=gallery,
         other_confusions=other_confusions,
         marks=(RIGHT, WRONG),
-        group_name=group_name,
+        group_names=group_names,
         details=tuple(zip(results, details, strict=True)),
         facts=_facts,
         configuration=_configuration,
@@ -113,11 +107,9 @@ def _tiles(result: RunResult) -> tuple[tuple[str, str], ...]:
     if not result.evaluations:
         return ()
     accuracy = result.evaluations[0].accuracy
-    tiles = [("All classes", percent(accuracy.balanced))]
+    tiles = [("All classes", PERCENT(accuracy.balanced))]
     for group in accuracy.groups[:1]:
-        tiles += [
-            (name.capitalize(), percent(getattr(group, name))) for name in ("many", "medium", "few")
-        ]
+        tiles += [(name.capitalize(), PERCENT(value)) for name, value in group]
     return tuple(tiles)
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssl_lt.report.figures.svg import NUM_COLOURS
-from ssl_lt.report.tables.table import to_html
+from ssl_lt.report.figures.figure import NUM_COLOURS
 
 _FOLDER = Path(__file__).parent
 
@@ -36,9 +35,14 @@ class Tile:
     lines: tuple[str, ...]
 
 
-def render(template: str, **values: Any) -> str:
+def render(name: str, /, **values: Any) -> str:
     """A template of this folder, as text; a value that is missing is an error."""
-    return _templates().get_template(template).render(values)
+    return template(name).render(values)
+
+
+def template(name: str) -> Template:
+    """A template of this folder."""
+    return _templates().get_template(name)
 
 
 @cache
@@ -53,7 +57,6 @@ def _templates() -> Environment:
     templates.globals |= {
         "style": Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         "num_colours": NUM_COLOURS,
-        "to_html": to_html,
         "encoded": _encoded,
     }
     return templates

@@ -1,39 +1,40 @@
-"""The order in which pictures show classes: many, medium, few, the most frequent first."""
+"""The order in which figures show classes: many, medium, few, the most frequent first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lt.evaluate.scores.evaluation import ClassGroups
+from ssl_lt.core.groups import GROUP_NAMES, Groups
 from ssl_lt.report.records.results import DataDescription
 
-GROUP_NAMES = ("many", "medium", "few")
 
-
-def by_frequency(data: DataDescription) -> tuple[list[int], ClassGroups | None]:
+def by_frequency(data: DataDescription) -> tuple[list[int], Groups | None]:
     """Classes from frequent to rare, those of one group side by side, and the first rule."""
-    groups = data.groups[0] if data.groups else None
-    place = group_places(data)
+    place = {name: i for i, name in enumerate(GROUP_NAMES)}
+    group = group_names(data)
     classes = range(len(data.class_names))
-    return sorted(classes, key=lambda c: (place.get(c, 3), -data.counts_per_class[c], c)), groups
+    order = sorted(
+        classes, key=lambda c: (place.get(group.get(c, ""), 3), -data.counts_per_class[c], c)
+    )
+    return order, data.groups[0] if data.groups else None
 
 
-def group_places(data: DataDescription) -> dict[int, int]:
-    """Class -> 0, 1 or 2 for many, medium, few, by the first rule; a class may have no group."""
-    return {
-        c: i
-        for groups in data.groups[:1]
-        for i, name in enumerate(GROUP_NAMES)
-        for c in getattr(groups, name)
-    }
+def group_names(data: DataDescription) -> dict[int, str]:
+    """Class -> many, medium or few by the first rule; a class may have no group."""
+    return {c: name for groups in data.groups[:1] for name, classes in groups for c in classes}
 
 
-def group_spans(groups: ClassGroups | None, order: Sequence[int]) -> list[tuple[int, int]]:
-    """Where many, medium and few start and stop along `order`; the whole of it without groups."""
+def first_rule(data: DataDescription) -> str:
+    """Name of the rule that figures go by, or "none"."""
+    return data.groups[0].rule if data.groups else "none"
+
+
+def group_spans(groups: Groups | None, order: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Name, start and stop of each group along `order`; the whole of it without groups."""
     if groups is None:
-        return [(0, len(order))]
-    ends, start = [], 0
-    for members in (groups.many, groups.medium, groups.few):
-        ends.append((start, start + len(members)))
-        start += len(members)
-    return ends
+        return [("", 0, len(order))]
+    spans, start = [], 0
+    for name, classes in groups:
+        spans.append((name, start, start + len(classes)))
+        start += len(classes)
+    return spans

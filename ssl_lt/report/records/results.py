@@ -10,10 +10,11 @@ from typing import Any
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.plain import from_plain, to_plain
+from ssl_lt.core.groups import Groups
+from ssl_lt.core.plain import from_plain, read_plain, to_plain
 from ssl_lt.evaluate.geometry.representation import Representation
-from ssl_lt.evaluate.scores.answers import unpack_answers
-from ssl_lt.evaluate.scores.evaluation import ClassGroups, Evaluation
+from ssl_lt.evaluate.scores.correct_mask import unpack_correct
+from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 
 SCHEMA_VERSION = 1
@@ -35,7 +36,7 @@ class DataDescription:
     split_sha256: str
     counts_per_class: tuple[int, ...]
     class_names: tuple[str, ...]
-    groups: tuple[ClassGroups, ...]
+    groups: tuple[Groups, ...]
 
 
 @dataclass(frozen=True)
@@ -112,48 +113,44 @@ def read_results(path: Path) -> RunResult:
         DataError: no such file, damaged JSON, another schema, or fields that do not fit; one line
             that names the file.
     """
+    plain = read_plain(path, newest=SCHEMA_VERSION)
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, brackets without end
-        raise DataError(f"{path}: damaged, not JSON ({error})") from error
-    version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, "
-            "the newest this version of ssl_lt reads"
-        )
-    try:
-        result = from_plain(RunResult, plain)
+        result = from_plain(RunResult, _without_bins(plain))
         _check_lengths(result)
         _check_answers(result)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     return result
+
+
+def _without_bins(plain: Any) -> Any:
+    """Without the bins of calibrations, which older files have and no page shows."""
+    match plain:
+        case {"evaluations": list(evaluations)}:
+            for evaluation in evaluations:
+                match evaluation:
+                    case {"calibration": dict(calibration)}:
+                        calibration.pop("bins", None)
+    return plain
 
 
 def _check_lengths(result: RunResult) -> None:
     """Raises ValueError where a per-class list does not have one entry a class."""
     num_classes = len(result.data.class_names)
-    lengths = {"data.counts_per_class": len(result.data.counts_per_class)}
+    lengths = [("data.counts_per_class", len(result.data.counts_per_class))]
     for i, evaluation in enumerate(result.evaluations):
-        where = f"evaluations[{i}]"
-        lengths[f"{where}.accuracy.per_class"] = len(evaluation.accuracy.per_class)
-        lengths[f"{where}.accuracy.num_test_per_class"] = len(
-            evaluation.accuracy.num_test_per_class
-        )
-        for row in evaluation.confusion or ():
-            lengths[f"{where}.confusion"] = len(row)
-        if evaluation.confusion is not None and len(evaluation.confusion) != num_classes:
-            lengths[f"{where}.confusion"] = len(evaluation.confusion)
-    for name, length in lengths.items():
+        where, accuracy = f"evaluations[{i}]", evaluation.accuracy
+        lengths.append((f"{where}.accuracy.per_class", len(accuracy.per_class)))
+        lengths.append((f"{where}.accuracy.num_test_per_class", len(accuracy.num_test_per_class)))
+        if evaluation.confusion is not None:
+            sides = (evaluation.confusion, *evaluation.confusion)
+            lengths += [(f"{where}.confusion", len(side)) for side in sides]
+    for name, length in lengths:
         if length != num_classes:
             raise ValueError(f"{name}: {length} entries for {num_classes} classes")
-    for groups in result.data.groups:
-        for c in (*groups.many, *groups.medium, *groups.few):
-            if not 0 <= c < num_classes:
-                raise ValueError(f"data.groups: no class {c} among {num_classes}")
+    for c in (c for groups in result.data.groups for _, classes in groups for c in classes):
+        if not 0 <= c < num_classes:
+            raise ValueError(f"data.groups: no class {c} among {num_classes}")
 
 
 def _check_answers(result: RunResult) -> None:
@@ -163,6 +160,6 @@ def _check_answers(result: RunResult) -> None:
             continue
         num_images = sum(evaluation.accuracy.num_test_per_class)
         try:
-            unpack_answers(evaluation.answers, num_images=num_images)
+            unpack_correct(evaluation.answers, num_images=num_images)
         except DataError as error:
             raise ValueError(f"evaluations[{i}].{error}") from error

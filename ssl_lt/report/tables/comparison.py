@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ssl_lt.core.groups import GROUP_NAMES
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.intervals import Interval
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.intervals import difference_intervals
-from ssl_lt.report.tables.table import Table, percent, signed_percent
+from ssl_lt.report.tables.table import COUNT, PERCENT, POINTS, Cell, Column, Table, number_columns
 
-_COLUMNS = ("many", "medium", "few", "std")
+_NAMES = (*GROUP_NAMES, "std")
 _HOW = {
     "paired": "Intervals are paired: the same test images were drawn for both.",
     "unpaired": "Intervals are unpaired, wider than need be: which images were right is not known "
@@ -62,23 +62,26 @@ def difference_table(comparison: Comparison) -> Table:
         (comparison.baseline, comparison.before), (comparison.run, comparison.after)
     )
     drawn = {group.rule: group for group in intervals.groups}
-    rows = []
-    for group in comparison.after.accuracy.groups:
-        if group.rule in before:
-            pairs = [(getattr(before[group.rule], name), getattr(group, name)) for name in _COLUMNS]
-            pairs.insert(0, _balanced(comparison))
-            rows.append((group.rule, *(_difference(*pair) for pair in pairs)))
-            found = [getattr(drawn.get(group.rule), name, None) for name in _COLUMNS]
-            rows.append((f"95 %, {how}", *map(_interval, (intervals.balanced, *found))))
+    balanced = comparison.after.accuracy.balanced - comparison.before.accuracy.balanced
+    rows: list[tuple[Cell, ...]] = []
+    for after in comparison.after.accuracy.groups:
+        if after.rule in before:
+            pairs = [(getattr(before[after.rule], name), getattr(after, name)) for name in _NAMES]
+            rows.append((after.rule, balanced, *(_difference(*pair) for pair in pairs)))
+            found = [getattr(drawn.get(after.rule), name, None) for name in _NAMES]
+            rows.append((f"95 %, {how}", intervals.balanced, *found))
     if not rows:
-        rows.append(("none", _difference(*_balanced(comparison)), *["n/a"] * 4))
-        rows.append((f"95 %, {how}", _interval(intervals.balanced), *["n/a"] * 4))
+        rows.append(("none", balanced, *[None] * len(_NAMES)))
+        rows.append((f"95 %, {how}", intervals.balanced, *[None] * len(_NAMES)))
     return Table(
         title="Difference by group",
         note="Percentage points. A lower Std means that the groups moved closer together. "
         f"{_HOW[how]} An interval without 0 is a difference that another test set would show "
         "again, not necessarily another training seed.",
-        columns=("Group rule", "All", "Many", "Medium", "Few", "Std"),
+        columns=(
+            Column("Group rule"),
+            *number_columns(POINTS, "All", "Many", "Medium", "Few", "Std"),
+        ),
         rows=tuple(rows),
     )
 
@@ -95,7 +98,11 @@ def mover_tables(comparison: Comparison, *, limit: int = 8) -> tuple[Table, ...]
             if len(movers) <= limit:
                 note = f"{len(movers)} of {len(known)} classes."
             rows = tuple(_mover(comparison, c) for _, c in movers[:limit])
-            columns = ("Class", "Training images", "Before", "After", "Difference")
+            columns = (
+                *(Column("Class"), Column("Training images", COUNT)),
+                *number_columns(PERCENT, "Before", "After"),
+                Column("Difference", POINTS),
+            )
             tables.append(Table(title, note, columns, rows))
     return tuple(tables)
 
@@ -111,14 +118,14 @@ def chance_note(comparison: Comparison) -> str:
     )
 
 
-def _mover(comparison: Comparison, c: int) -> tuple[str, ...]:
+def _mover(comparison: Comparison, c: int) -> tuple[Cell, ...]:
     data = comparison.run.data
     return (
         data.class_names[c],
-        f"{data.counts_per_class[c]:,}",
-        percent(comparison.before.accuracy.per_class[c]),
-        percent(comparison.after.accuracy.per_class[c]),
-        signed_percent(comparison.differences[c] or 0.0),
+        data.counts_per_class[c],
+        comparison.before.accuracy.per_class[c],
+        comparison.after.accuracy.per_class[c],
+        comparison.differences[c],
     )
 
 
@@ -127,15 +134,5 @@ def _shared(a: RunResult, b: RunResult) -> tuple[Evaluation, Evaluation] | None:
     return next(((e, by_name[e.name]) for e in a.evaluations if e.name in by_name), None)
 
 
-def _balanced(comparison: Comparison) -> tuple[float, float]:
-    return comparison.before.accuracy.balanced, comparison.after.accuracy.balanced
-
-
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
-        return "n/a"
-    return f"[{signed_percent(interval.low)}, {signed_percent(interval.high)}]"
-
-
-def _difference(before: float | None, after: float | None) -> str:
-    return "n/a" if before is None or after is None else signed_percent(after - before)
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before

@@ -1,16 +1,19 @@
-"""Tables as LaTeX and CSV, for papers and spreadsheets."""
+"""Tables as Markdown, LaTeX and CSV, written by pandas."""
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from ssl_lt.core.files import write_text_atomically
-from ssl_lt.report.tables.table import Table
+from ssl_lt.evaluate.scores.intervals import Interval
+from ssl_lt.report.tables.table import Cell, PlusMinus, Table
 
-_PLUS_MINUS = " ± "
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{c: f"\\{c}" for c in "{}$&#%_"},
@@ -55,22 +58,36 @@ def write_tables(sections: Sections, page: Path) -> None:
     write_text_atomically(page.with_name(f"{stem}.csv"), text)
 
 
+def to_markdown(table: Table) -> str:
+    """A pipe table under a heading, its note below."""
+    columns = [markdown_text(name) for name in table.headings]
+    rows = [[markdown_text(text) for text in row] for row in table.texts()]
+    sides = ["left" if column.format is None else "right" for column in table.columns]
+    grid = pd.DataFrame(rows, columns=columns).to_markdown(
+        index=False, tablefmt="pipe", colalign=sides if rows else None, disable_numparse=True
+    )
+    return f"### {markdown_text(table.title)}\n\n{grid}\n\n{markdown_text(table.note)}\n"
+
+
+def markdown_text(text: str) -> str:
+    """One line that Markdown and HTML show as it is."""
+    one_line = " ".join(text.split())
+    escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", escaped)
+
+
 def to_latex(table: Table, *, title: str) -> str:
     """A booktabs table whose caption is the title and the note; a long one may break over pages."""
-    text, number = table.num_text_columns, len(table.columns) - table.num_text_columns
-    columns = "l" * text + "r" * number
-    head = _latex_row(table.columns)
-    rows = "".join(map(_latex_row, table.rows))
-    caption = f"\\caption{{{latex_text(title)}. {latex_text(table.note)}}}"
-    if len(table.rows) > _LONGEST_FLOAT:
-        return (
-            f"\\begin{{longtable}}{{{columns}}}\n{caption}\\\\\n\\toprule\n{head}\\midrule\n"
-            f"\\endhead\n{rows}\\bottomrule\n\\end{{longtable}}\n"
-        )
-    return (
-        f"\\begin{{table}}\n\\centering\n{caption}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
-        f"{head}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+    rows = [[latex_text(text) for text in row] for row in table.texts()]
+    frame = pd.DataFrame(rows, columns=[latex_text(name) for name in table.headings])
+    text: str = frame.to_latex(
+        index=False,
+        escape=False,
+        column_format="".join("l" if column.format is None else "r" for column in table.columns),
+        caption=f"{latex_text(title)}. {latex_text(table.note)}",
+        longtable=len(rows) > _LONGEST_FLOAT,
     )
+    return text
 
 
 def latex_text(text: str) -> str:
@@ -81,32 +98,28 @@ def latex_text(text: str) -> str:
 def to_csv(table: Table, *, title: str) -> str:
     """RFC 4180 rows under their headings, each led by the title, so that tables can be told apart.
 
-    Numbers are plain: a column of "a ± b" becomes two, a minus is "-", and "n/a" is left empty.
+    Numbers are plain, with six digits, and a missing one is left empty. A column in which "a ± b"
+    stands has a second one for b, a column with intervals has two more.
     """
-    split = [
-        i >= table.num_text_columns and any(_PLUS_MINUS in row[i] for row in table.rows)
-        for i in range(len(table.columns))
-    ]
-
-    def cells(row: Sequence[str], second: str) -> list[str]:
-        out = []
-        for i, text in enumerate(row):
-            words = i < table.num_text_columns
-            value = text if words else text.replace("−", "-")
-            value = "" if value == "n/a" and not words else value
-            if split[i]:
-                number, _, half = value.partition(_PLUS_MINUS)
-                out += [number, second.format(number) if second else half]
-            else:
-                out.append(value)
-        return out
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(["Table", *cells(table.columns, "{} ±")])
-    writer.writerows([title, *cells(row, "")] for row in table.rows)
-    return buffer.getvalue()
+    frame = {"Table": pd.Series([title] * len(table.rows))}
+    for i, column in enumerate(table.columns):
+        scale = 1.0 if column.format is None else column.format.scale
+        parts = [_parts(row[i], scale) for row in table.rows]
+        for suffix in ("", " ±", " low", " high"):
+            values = [part.get(suffix) for part in parts]
+            if not suffix or any(value is not None for value in values):
+                frame[column.name + suffix] = pd.Series(values).convert_dtypes()
+    text: str = pd.DataFrame(frame).to_csv(index=False, lineterminator="\r\n", float_format="%.6g")
+    return text
 
 
-def _latex_row(row: Sequence[str]) -> str:
-    return f"{' & '.join(map(latex_text, row))} \\\\\n"
+def _parts(cell: Cell, scale: float) -> dict[str, Any]:
+    """What a cell puts into its column, and into those beside it."""
+    match cell:
+        case str() | None:
+            return {"": cell}
+        case PlusMinus(value, half):
+            return {"": scale * value, " ±": scale * half}
+        case Interval(low, high):
+            return {" low": scale * low, " high": scale * high}
+    return {"": scale * cell}

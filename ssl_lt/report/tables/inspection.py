@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ssl_lt.data.curate.inspection import DuplicateGroup, Entry, Inspection, SplitStats
-from ssl_lt.evaluate.scores.evaluation import class_groups
-from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
+from ssl_lt.report.records.class_order import first_rule, group_names
 from ssl_lt.report.records.results import DataDescription
-from ssl_lt.report.tables.table import Table
+from ssl_lt.report.tables.table import COUNT, Cell, Column, Table, number_columns, text_columns
 
 # Rows that a page shows of a list; the JSON file has all.
 _MOST_ROWS = 50
@@ -25,7 +24,7 @@ def describe(found: Inspection) -> DataDescription:
         split_sha256="",
         counts_per_class=found.counts_per_class,
         class_names=found.class_names,
-        groups=tuple(class_groups(groups) for groups in found.groups),
+        groups=found.groups,
     )
 
 
@@ -95,38 +94,42 @@ def where(entry: Entry, found: Inspection) -> str:
 
 
 def _overview(found: Inspection) -> Table:
-    rows: list[tuple[str, Callable[[SplitStats], str]]] = [
-        ("Images", lambda part: f"{part.num_images:,}"),
-        ("Without a label", lambda part: f"{part.num_unlabelled:,}"),
-        ("Classes with images", lambda part: f"{sum(n > 0 for n in part.counts_per_class):,}"),
-        ("Largest class", lambda part: f"{max(part.counts_per_class, default=0):,}"),
-        ("Smallest class", lambda part: f"{min(part.counts_per_class, default=0):,}"),
-        ("Unreadable", lambda part: f"{len(part.unreadable):,}"),
-        ("Further copies of a picture", lambda part: f"{_surplus(found, part):,}"),
-        ("Grey", lambda part: f"{len(part.grey):,}"),
-        ("One colour", lambda part: f"{len(part.constant):,}"),
+    rows: list[tuple[str, Callable[[SplitStats], int]]] = [
+        ("Images", lambda part: part.num_images),
+        ("Without a label", lambda part: part.num_unlabelled),
+        ("Classes with images", lambda part: sum(n > 0 for n in part.counts_per_class)),
+        ("Largest class", lambda part: max(part.counts_per_class, default=0)),
+        ("Smallest class", lambda part: min(part.counts_per_class, default=0)),
+        ("Unreadable", lambda part: len(part.unreadable)),
+        ("Further copies of a picture", lambda part: _surplus(found, part)),
+        ("Grey", lambda part: len(part.grey)),
+        ("One colour", lambda part: len(part.constant)),
     ]
     return Table(
         title="What is there",
         note="Copies have the same size and decoded pixels (SHA-256). Grey: the three channels are "
         "equal. One colour: all pixels are, and the image is not counted as grey.",
-        columns=("", *(_PART_NAMES[part.name] for part in found.parts)),
-        rows=tuple((name, *(text(part) for part in found.parts)) for name, text in rows),
+        columns=(Column(""), *_part_columns(found)),
+        rows=tuple((name, *(number(part) for part in found.parts)) for name, number in rows),
     )
+
+
+def _part_columns(found: Inspection) -> tuple[Column, ...]:
+    return number_columns(COUNT, *(_PART_NAMES[part.name] for part in found.parts))
 
 
 def _groups(found: Inspection) -> Table:
     counts = found.counts_per_class
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for groups in found.groups:
-        members = [getattr(groups, name) for name in GROUP_NAMES]
         rule = groups.rule.split(" (")[0]
-        rows.append((f"Classes, {rule}", *(f"{len(m):,}" for m in members)))
-        rows.append((f"Images, {rule}", *(f"{sum(counts[c] for c in m):,}" for m in members)))
+        rows.append((f"Classes, {rule}", *(len(classes) for _, classes in groups)))
+        images = (sum(counts[c] for c in classes) for _, classes in groups)
+        rows.append((f"Images, {rule}", *images))
     return Table(
         title="Groups of classes",
         note=f"Groups {'; '.join(groups.rule for groups in found.groups)}. Training images.",
-        columns=("", "Many", "Medium", "Few"),
+        columns=(Column(""), *number_columns(COUNT, "Many", "Medium", "Few")),
         rows=tuple(rows),
     )
 
@@ -151,28 +154,23 @@ def _tally(title: str, note: str, kinds: Sequence[Mapping[str, int]], found: Ins
     return Table(
         title=title,
         note=note,
-        columns=("", *(_PART_NAMES[part.name] for part in found.parts)),
-        rows=tuple((name, *(f"{one.get(name, 0):,}" for one in kinds)) for name in shown),
+        columns=(Column(""), *_part_columns(found)),
+        rows=tuple((name, *(one.get(name, 0) for one in kinds)) for name in shown),
     )
 
 
 def _classes(found: Inspection) -> Table:
     data = describe(found)
-    member = {c: GROUP_NAMES[place] for c, place in group_places(data).items()}
+    group = group_names(data)
     order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
     return Table(
         title="Every class",
-        note=f"Groups {data.groups[0].rule}." if data.groups else "",
-        columns=("Class", "Group", *(_PART_NAMES[part.name] for part in found.parts)),
+        note=f"Groups {first_rule(data)}." if data.groups else "",
+        columns=(*text_columns("Class", "Group"), *_part_columns(found)),
         rows=tuple(
-            (
-                data.class_names[c],
-                member.get(c, "n/a"),
-                *(f"{part.counts_per_class[c]:,}" for part in found.parts),
-            )
+            (data.class_names[c], group.get(c), *(p.counts_per_class[c] for p in found.parts))
             for c in order
         ),
-        num_text_columns=2,
     )
 
 
@@ -181,12 +179,11 @@ def _entries(title: str, entries: Sequence[Entry], found: Inspection) -> Table:
     return Table(
         title=title,
         note=how_many(entries),
-        columns=("Image", "Where", *(["Problem"] if has_problems else [])),
+        columns=text_columns("Image", "Where", *(["Problem"] if has_problems else [])),
         rows=tuple(
             (entry.name, where(entry, found), *([entry.problem] if has_problems else []))
             for entry in entries[:_MOST_ROWS]
         ),
-        num_text_columns=3,
     )
 
 
@@ -194,12 +191,11 @@ def _copies(title: str, copies: Sequence[DuplicateGroup], found: Inspection) -> 
     return Table(
         title=title,
         note=how_many(copies),
-        columns=("Image", "Where"),
+        columns=text_columns("Image", "Where"),
         rows=tuple(
             (one.images[0].name, "; ".join(where(entry, found) for entry in one.images))
             for one in copies[:_MOST_ROWS]
         ),
-        num_text_columns=2,
     )
 
 

@@ -7,9 +7,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.scores.accuracy import Accuracy
-from ssl_lt.evaluate.scores.answers import unpack_answers
-from ssl_lt.evaluate.scores.evaluation import ClassGroups, Evaluation, as_groups
+from ssl_lt.evaluate.scores.correct_mask import unpack_correct
+from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import (
     Intervals,
     bootstrap,
@@ -35,7 +36,7 @@ def difference_intervals(
     where the two runs put different classes into its groups.
     """
     (first, before), (second, after) = baseline, run
-    groups = as_groups([g for g in second.data.groups if g in first.data.groups])
+    groups = [g for g in second.data.groups if g in first.data.groups]
     sizes = _sizes(before.accuracy)
     if (
         before.answers is not None
@@ -46,8 +47,8 @@ def difference_intervals(
         num_test = np.asarray(sizes)
         num_images = int(num_test.sum())
         found = paired_difference(
-            unpack_answers(before.answers, num_images=num_images),
-            unpack_answers(after.answers, num_images=num_images),
+            unpack_correct(before.answers, num_images=num_images),
+            unpack_correct(after.answers, num_images=num_images),
             num_test,
             groups=groups,
         )
@@ -57,9 +58,9 @@ def difference_intervals(
 
 @lru_cache(maxsize=1024)
 def _drawn(
-    hits: tuple[int, ...], num_test: tuple[int, ...], groups: tuple[ClassGroups, ...]
+    hits: tuple[int, ...], num_test: tuple[int, ...], groups: tuple[Groups, ...]
 ) -> Intervals:
-    return bootstrap(np.asarray(hits), np.asarray(num_test), groups=as_groups(groups))
+    return bootstrap(np.asarray(hits), np.asarray(num_test), groups=groups)
 
 
 def _hits(accuracy: Accuracy) -> tuple[int, ...]:

@@ -4,96 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lt.evaluate.geometry.representation import NUM_NEIGHBOURS, GroupMeasures, Measures
-from ssl_lt.evaluate.scores.calibration import GroupCalibration
+from ssl_lt.core.groups import GROUP_NAMES, leading_groups
+from ssl_lt.evaluate.geometry.representation import NUM_NEIGHBOURS
+from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.results import RunResult
-from ssl_lt.report.tables.table import Table, leading_columns, percent
-
-_NAMES = ("many", "medium", "few")
+from ssl_lt.report.tables.by_evaluation import leading_columns, rows_by_evaluation
+from ssl_lt.report.tables.table import PERCENT, Cell, Column, Format, Table, number_columns
 
 
 def calibration_table(results: Sequence[RunResult]) -> Table:
     """A row a run and evaluation that gives probabilities; the evaluations side by side."""
     rules: dict[str, None] = {}
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for result in results:
-        for evaluation in result.evaluations:
-            c = evaluation.calibration
-            rows = found.setdefault(evaluation.name, [])
-            if c is None:
-                continue
-            group = _leading_group(c.groups)
-            rules |= {} if group is None else {group.rule: None}
-            errors = (c.error, *(getattr(group, name, None) for name in _NAMES))
-            sure = (c.confidence, evaluation.accuracy.overall)
-            name = (result.name,) if len(results) > 1 else ()
-            rows.append((*name, evaluation.name, *map(percent, (*errors, *sure))))
-    leading = leading_columns(results, "Evaluation")
+
+    def cells(_: RunResult, evaluation: Evaluation) -> tuple[Cell, ...] | None:
+        c = evaluation.calibration
+        if c is None:
+            return None
+        group = leading_groups(c.groups)
+        rules.update({} if group is None else {group.rule: None})
+        errors = (getattr(group, name, None) for name in GROUP_NAMES)
+        return (c.error, *errors, c.confidence, evaluation.accuracy.overall)
+
+    rows = rows_by_evaluation(results, cells)
     return Table(
         title="Calibration",
         note="Expected calibration error in percent, 15 bins of equal width: how far confidence "
         "and accuracy lie apart. Sure is the mean confidence, Right the share of test images that "
-        f"are: more sure than right is over-confident. Groups {_or(rules)}.",
-        columns=(*leading, "All", "Many", "Medium", "Few", "Sure", "Right"),
-        rows=tuple(row for rows in found.values() for row in rows),
-        num_text_columns=len(leading),
+        f"are: more sure than right is over-confident. Groups {' or '.join(rules) or 'none'}.",
+        columns=(
+            *leading_columns(results, "Evaluation"),
+            *number_columns(PERCENT, "All", "Many", "Medium", "Few", "Sure", "Right"),
+        ),
+        rows=rows,
     )
 
 
 def representation_table(results: Sequence[RunResult]) -> Table:
     """Rows a run and backbone: all classes, then each group under its first full rule."""
     rules: dict[str, None] = {}
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
+        name = (result.name,) if len(results) > 1 else ()
         for representation in result.representations:
-            group = _leading_group(representation.groups)
+            group = leading_groups(representation.groups)
             rules |= {} if group is None else {group.rule: None}
-            parts: list[tuple[str, Measures | None]] = [("all", representation.all)]
-            parts += [(name, getattr(group, name, None)) for name in _NAMES]
-            name = (result.name,) if len(results) > 1 else ()
-            rows += [
-                (*name, representation.name, part, *_numbers(measures))
-                for part, measures in parts
-                if measures is not None
-            ]
-    leading = (*leading_columns(results, "Features"), "Classes")
+            for part, m in (("all", representation.all), *(group or ())):
+                if m is not None:
+                    numbers = (
+                        *(m.alignment, m.uniformity, m.effective_rank, m.feature_std),
+                        *(m.within_class_spread, m.between_class_uniformity),
+                        m.neighbourhood_uniformity,
+                    )
+                    rows.append((*name, representation.name, part, *numbers))
+    two = Format(2)
     return Table(
         title="Representation",
         note="Features of norm 1. Align: mean squared distance of two views of a training image. "
         "Uniform: log of the mean Gaussian potential of two test images; lower is more uniform. "
         "Rank: effective rank. Std: 1 on a whole sphere, 0 in one point. Within: mean squared "
         "distance inside a class. Between, Near: mean distance of class centres to all others and "
-        f"to the nearest {NUM_NEIGHBOURS}. Groups {_or(rules)}.",
-        columns=(*leading, "Align", "Uniform", "Rank", "Std", "Within", "Between", "Near"),
+        f"to the nearest {NUM_NEIGHBOURS}. Groups {' or '.join(rules) or 'none'}.",
+        columns=(
+            *leading_columns(results, "Features", "Classes"),
+            *number_columns(two, "Align", "Uniform"),
+            Column("Rank", Format(1)),
+            *number_columns(two, "Std", "Within", "Between", "Near"),
+        ),
         rows=tuple(rows),
-        num_text_columns=len(leading),
     )
-
-
-def _numbers(m: Measures) -> tuple[str, ...]:
-    rank = "n/a" if m.effective_rank is None else f"{m.effective_rank:.1f}"
-    within = (m.within_class_spread, m.between_class_uniformity, m.neighbourhood_uniformity)
-    return (
-        *map(_number, (m.alignment, m.uniformity)),
-        rank,
-        *map(_number, (m.feature_std, *within)),
-    )
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    # Plus 0.0: what rounds to nothing has no sign.
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
-
-
-def _leading_group(
-    groups: Sequence[GroupCalibration] | Sequence[GroupMeasures],
-) -> GroupCalibration | GroupMeasures | None:
-    """The first rule under which no group is empty, else the first."""
-    full = (g for g in groups if None not in (g.many, g.medium, g.few))
-    return next(full, groups[0] if groups else None)
-
-
-def _or(rules: dict[str, None]) -> str:
-    return " or ".join(rules) or "none"

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 from ssl_lt.evaluate.picture_records import NeighbourStrips
-from ssl_lt.report.records.class_order import GROUP_NAMES, group_places
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import DataDescription
-from ssl_lt.report.tables.table import Table
+from ssl_lt.report.tables.table import Table, text_columns
 
 RIGHT, WRONG = "✓", "✗"
 
 
-def group_name(data: DataDescription, c: int) -> str:
-    """Of a class, by the first rule; "" where it has none."""
-    place = group_places(data).get(c)
-    return "" if place is None else GROUP_NAMES[place]
-
-
 def neighbours_table(data: DataDescription, found: NeighbourStrips) -> Table:
     """A row a test image: its class, and those of its nearest training images."""
+    names = data.class_names
     longest = max((len(strip.nearest) for strip in found.strips), default=0)
     rows = []
     for strip in found.strips:
         c = strip.query.class_number
         nearest = [
-            f"{RIGHT if image.class_number == c else WRONG} {data.class_names[image.class_number]}"
+            f"{RIGHT if image.class_number == c else WRONG} {names[image.class_number]}"
             for image in strip.nearest
         ]
         nearest += [""] * (longest - len(nearest))
-        rows.append((data.class_names[c], group_name(data, c) or "n/a", *nearest))
+        rows.append((names[c], group_names(data).get(c), *nearest))
     return Table(
         title="Nearest training images",
         note=f"{found.note} {RIGHT} is of the same class, {WRONG} is not.",
-        columns=("Test image of", "Group", *(str(i + 1) for i in range(longest))),
+        columns=text_columns("Test image of", "Group", *(str(i + 1) for i in range(longest))),
         rows=tuple(rows),
-        num_text_columns=2 + longest,
     )

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ssl_lt.evaluate.scores.evaluation import COLUMNS, Spread, mean_evaluation, spreads
+from ssl_lt.evaluate.scores.evaluation import COLUMNS, MeanStd, mean_evaluation, mean_stds
 from ssl_lt.report.records.results import RunResult, Timing
-from ssl_lt.report.tables.table import Table
+from ssl_lt.report.tables.table import Cell, Format, PlusMinus, Table, number_columns, text_columns
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class SeedRow:
 
     run: str
     evaluation: str
-    columns: Mapping[str, Spread | None]
+    columns: Mapping[str, MeanStd | None]
 
 
 def seed_rows(runs: Mapping[str, Sequence[RunResult]]) -> tuple[SeedRow, ...]:
@@ -30,7 +30,7 @@ def seed_rows(runs: Mapping[str, Sequence[RunResult]]) -> tuple[SeedRow, ...]:
     for name, results in runs.items():
         for evaluation in results[0].evaluations:
             same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
-            rows.append(SeedRow(name, evaluation.name, spreads(same)))
+            rows.append(SeedRow(name, evaluation.name, mean_stds(same)))
     return tuple(rows)
 
 
@@ -41,18 +41,24 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
         rows: of `seed_rows`.
         rule: of the groups.
     """
-    cells = [[row.columns[key] for key in COLUMNS] for row in rows]
     return Table(
         title="Seeds",
         note="Percent, last epoch; mean ± standard deviation where there are several seeds. "
         f"Groups {rule}. Std is over the groups, Harmonic the harmonic mean over classes.",
-        columns=("Run", "Evaluation", "All", "Many", "Medium", "Few", "Std", "Harmonic"),
-        rows=tuple(
-            (row.run, row.evaluation, *("n/a" if c is None else str(c) for c in found))
-            for row, found in zip(rows, cells, strict=True)
+        columns=(
+            *text_columns("Run", "Evaluation"),
+            *number_columns(Format(1), "All", "Many", "Medium", "Few", "Std", "Harmonic"),
         ),
-        num_text_columns=2,
+        rows=tuple(
+            (row.run, row.evaluation, *(_cell(row.columns[key]) for key in COLUMNS)) for row in rows
+        ),
     )
+
+
+def _cell(found: MeanStd | None) -> Cell:
+    if found is None or found.count == 1:
+        return None if found is None else found.mean
+    return PlusMinus(found.mean, found.std)
 
 
 def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:

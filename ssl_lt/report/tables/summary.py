@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ssl_lt.evaluate.scores.accuracy import GroupAccuracy
+from ssl_lt.core.groups import GROUP_NAMES
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.intervals import GroupIntervals, Intervals
 from ssl_lt.report.records.results import RunResult
+from ssl_lt.report.tables.by_evaluation import leading_columns, rows_by_evaluation
 from ssl_lt.report.tables.intervals import intervals_of
 from ssl_lt.report.tables.measures import calibration_table, representation_table
-from ssl_lt.report.tables.table import Table, leading_columns, percent, percent_within
+from ssl_lt.report.tables.table import PERCENT, Cell, Column, Table, number_columns, plus_minus
 
-_COLUMNS = ("many", "medium", "few", "std")
+_NAMES = (*GROUP_NAMES, "std")
 
 
 def summary_tables(results: Sequence[RunResult]) -> tuple[Table, ...]:
@@ -32,34 +32,35 @@ def summary_tables(results: Sequence[RunResult]) -> tuple[Table, ...]:
 def _group_table(results: Sequence[RunResult], rule: str, *, first: bool) -> Table:
     sizes: dict[str, None] = {}
 
-    def numbers(result: RunResult, evaluation: Evaluation) -> tuple[str, ...]:
+    def cells(result: RunResult, evaluation: Evaluation) -> tuple[Cell, ...]:
         intervals = intervals_of(result, evaluation)
-        balanced = percent_within(evaluation.accuracy.balanced, intervals.balanced)
-        found = _group(evaluation, rule)
-        if found is None:
-            return (balanced, *["n/a"] * len(_COLUMNS))
-        sizes[" / ".join(map(str, found.num_classes))] = None
-        within = _group_intervals(intervals, rule)
-        pairs = ((getattr(found, name), getattr(within, name, None)) for name in _COLUMNS)
-        return (balanced, *(percent_within(*pair) for pair in pairs))
+        balanced = plus_minus(evaluation.accuracy.balanced, intervals.balanced)
+        found = next((g for g in evaluation.accuracy.groups if g.rule == rule), None)
+        within = next((g for g in intervals.groups if g.rule == rule), None)
+        if found is not None:
+            sizes[" / ".join(map(str, found.num_classes))] = None
+        pairs = ((getattr(found, name, None), getattr(within, name, None)) for name in _NAMES)
+        return (balanced, *(plus_minus(*pair) for pair in pairs))
 
-    rows = rows_by_evaluation(results, numbers)
+    rows = rows_by_evaluation(results, cells)
     return Table(
         title="Accuracy" if first else f"Accuracy, groups {rule.split(' (')[0]}",
         note="Percent ± half of the 95 % interval over test images, which says nothing of other "
         f"training seeds; All is the mean over classes. Groups {rule}: "
         f"{' or '.join(sizes) or 'no'} classes. Std is over the groups.",
-        columns=(*leading_columns(results, "Evaluation"), "All", "Many", "Medium", "Few", "Std"),
+        columns=(
+            *leading_columns(results, "Evaluation"),
+            *number_columns(PERCENT, "All", "Many", "Medium", "Few", "Std"),
+        ),
         rows=rows,
-        num_text_columns=len(leading_columns(results, "Evaluation")),
     )
 
 
 def _means_table(results: Sequence[RunResult]) -> Table:
-    def numbers(result: RunResult, evaluation: Evaluation) -> tuple[str, ...]:
+    def cells(result: RunResult, evaluation: Evaluation) -> tuple[Cell, ...]:
         a = evaluation.accuracy
         means = (a.harmonic, a.harmonic_floored, a.geometric, a.class_std, a.worst)
-        return (*map(percent, means), result.data.class_names[a.worst_class])
+        return (*means, result.data.class_names[a.worst_class])
 
     return Table(
         title="What the mean hides",
@@ -67,29 +68,8 @@ def _means_table(results: Sequence[RunResult]) -> Table:
         "mean are 0 as soon as one class is; “floored” counts at least one right image a class.",
         columns=(
             *leading_columns(results, "Evaluation"),
-            *("Harmonic", "Floored", "Geometric", "Class std", "Worst", "Worst class"),
+            *number_columns(PERCENT, "Harmonic", "Floored", "Geometric", "Class std", "Worst"),
+            Column("Worst class"),
         ),
-        rows=rows_by_evaluation(results, numbers),
-        num_text_columns=len(leading_columns(results, "Evaluation")),
+        rows=rows_by_evaluation(results, cells),
     )
-
-
-def rows_by_evaluation(
-    results: Sequence[RunResult], numbers: Callable[[RunResult, Evaluation], tuple[str, ...]]
-) -> tuple[tuple[str, ...], ...]:
-    """A row a run and evaluation, what is to be compared side by side."""
-    pairs = [(result, e) for result in results for e in result.evaluations]
-    order = list(dict.fromkeys(e.name for _, e in pairs))
-    pairs.sort(key=lambda pair: order.index(pair[1].name))
-    return tuple(
-        (*((result.name,) if len(results) > 1 else ()), e.name, *numbers(result, e))
-        for result, e in pairs
-    )
-
-
-def _group(evaluation: Evaluation, rule: str) -> GroupAccuracy | None:
-    return next((group for group in evaluation.accuracy.groups if group.rule == rule), None)
-
-
-def _group_intervals(intervals: Intervals, rule: str) -> GroupIntervals | None:
-    return next((group for group in intervals.groups if group.rule == rule), None)

@@ -1,182 +1,155 @@
-"""The rows of every table, and how they are written to a console, to Markdown and to HTML."""
+"""Tables of numbers, which become text last, each column in its own format."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from markupsafe import Markup
 from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import Interval
-from ssl_lt.report.records.results import RunResult
 
 # A terminal, and what is assumed where there is none.
 _CONSOLE_WIDTH = 80
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How numbers are written; a missing one is "n/a".
+
+    Attributes:
+        decimals: digits after the point.
+        scale: what a number is multiplied by before it is written, such as 100 for percent.
+        signed: whether positive numbers have a sign; 0 never has one.
+    """
+
+    decimals: int
+    scale: float = 1.0
+    signed: bool = False
+
+    def __call__(self, number: float | None) -> str:
+        """The number as text."""
+        if number is None:
+            return "n/a"
+        value = round(self.scale * number, self.decimals) + 0.0  # no minus before a 0
+        sign = "+" if self.signed and value else ""
+        return f"{value:{sign},.{self.decimals}f}".replace("-", "−")
+
+
+COUNT = Format(0)
+PERCENT = Format(1, 100)
+POINTS = Format(1, 100, signed=True)
+
+
+@dataclass(frozen=True)
+class PlusMinus:
+    """A number, and half the width of its interval or its standard deviation."""
+
+    value: float
+    half: float
+
+
+Cell: TypeAlias = str | float | PlusMinus | Interval | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and how the numbers below it are written; without a format it holds text."""
+
+    name: str
+    format: Format | None = None
+
+    def text(self, cell: Cell) -> str:
+        """The cell for a reader."""
+        number = self.format or COUNT
+        match cell:
+            case str():
+                return cell
+            case PlusMinus(value, half):
+                return f"{number(value)} ± {Format(number.decimals, number.scale)(half)}"
+            case Interval(low, high):
+                return f"[{number(low)}, {number(high)}]"
+        return number(cell)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows.
+    """Text and numbers in rows.
 
     Attributes:
         title: a heading.
         note: what a reader must know to read it, such as the rule of the groups.
-        columns: headings.
-        rows: one text a column.
-        num_text_columns: so many columns at the left hold words; the rest hold numbers.
+        columns: those with text come first.
+        rows: one cell a column.
     """
 
     title: str
     note: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    num_text_columns: int = 1
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def headings(self) -> list[str]:
+        """Name of each column."""
+        return [column.name for column in self.columns]
+
+    def texts(self) -> list[list[str]]:
+        """The rows for a reader."""
+        return [
+            [column.text(cell) for column, cell in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
 
 
-def percent(fraction: float | None) -> str:
-    """In percent with one decimal; "n/a" where there is none."""
-    return "n/a" if fraction is None else f"{100 * fraction:.1f}"
+def text_columns(*names: str) -> tuple[Column, ...]:
+    """Columns of text."""
+    return tuple(Column(name) for name in names)
 
 
-def percent_within(fraction: float | None, interval: Interval | None) -> str:
-    """In percent, ± half the width of its interval where there is one."""
-    if fraction is None or interval is None:
-        return percent(fraction)
-    return f"{percent(fraction)} ± {50 * (interval.high - interval.low):.1f}"
+def number_columns(number: Format, *names: str) -> tuple[Column, ...]:
+    """Columns of numbers of one format."""
+    return tuple(Column(name, number) for name in names)
 
 
-def signed_percent(difference: float) -> str:
-    """Percentage points with a sign, the typographic minus, and plain 0.0."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def leading_columns(results: Sequence[RunResult], name: str) -> tuple[str, ...]:
-    """Headings at the left: the run where there are several, and what else names a row."""
-    return ("Run", name) if len(results) > 1 else (name,)
-
-
-def class_table(result: RunResult) -> Table:
-    """A row a class, the most frequent first, with the accuracy under every evaluation."""
-    data = result.data
-    member = {
-        c: name
-        for groups in data.groups[:1]
-        for name in ("many", "medium", "few")
-        for c in getattr(groups, name)
-    }
-    order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
-    rule = data.groups[0].rule if data.groups else "none"
-    return Table(
-        title="Every class",
-        note=f"Accuracy in percent. Groups {rule}.",
-        columns=("Class", "Group", "Training images", *(e.name for e in result.evaluations)),
-        rows=tuple(
-            (
-                data.class_names[c],
-                member.get(c, "n/a"),
-                f"{data.counts_per_class[c]:,}",
-                *(percent(e.accuracy.per_class[c]) for e in result.evaluations),
-            )
-            for c in order
-        ),
-        num_text_columns=2,
-    )
-
-
-def confusion_table(result: RunResult, evaluation: Evaluation, *, limit: int = 10) -> Table | None:
-    """The pairs of classes most often taken for one another; None where nothing was kept."""
-    names = result.data.class_names
-    pairs = sorted(
-        (-count, true, guess)
-        for true, row in enumerate(evaluation.confusion or ())
-        for guess, count in enumerate(row)
-        if count and true != guess
-    )
-    if not pairs:
-        return None
-    tested = evaluation.accuracy.num_test_per_class
-    return Table(
-        title="Most frequent confusions",
-        note=f"Test images, {evaluation.name}. All classes, so no group rule applies.",
-        columns=("Class", "Taken for", "Images", "Of"),
-        rows=tuple(
-            (names[true], names[guess], f"{-count:,}", f"{tested[true]:,}")
-            for count, true, guess in pairs[:limit]
-        ),
-        num_text_columns=2,
-    )
+def plus_minus(value: float | None, interval: Interval | None) -> Cell:
+    """The value with half the width of its interval, if it has one."""
+    if value is None or interval is None:
+        return value
+    return PlusMinus(value, (interval.high - interval.low) / 2)
 
 
 def to_rich(table: Table) -> RichTable:
     """For a console; nothing in the cells is taken for markup."""
     out = RichTable(
-        title=Text(table.title), caption=Text(table.note), box=box.SIMPLE_HEAD, title_style="bold"
+        title=Text(f"\n{table.title}\n"),
+        caption=Text(f"\n{table.note}\n"),
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
-    cells = list(zip(table.columns, *table.rows, strict=True))
-    words = [
-        max(len(word) for text in column for word in f"{text} ".split(" ")) for column in cells
-    ]
-    whole = [max(map(len, column)) for column in cells]
-    # Where numbers fit beside the longest words they stay whole. Where not, all columns may wrap:
-    # rich would keep the numbers and leave out what stands to their left.
-    n = table.num_text_columns
-    fits = sum(words[:n]) + sum(whole[n:]) + 3 * len(cells) <= _CONSOLE_WIDTH
-    for i, name in enumerate(table.columns):
-        is_number = i >= n
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        keep = is_number and fits
-        out.add_column(Text(name), justify=justify, no_wrap=keep, overflow="fold")
-    for row in table.rows:
-        out.add_row(*(Text(cell) for cell in row))
+    rows = table.texts()
+    widths = _least_widths(table.columns, rows)
+    fits = sum(widths) + 3 * (len(widths) - 1) <= _CONSOLE_WIDTH
+    for column, width in zip(table.columns, widths, strict=True):
+        justify: Literal["left", "right"] = "left" if column.format is None else "right"
+        # Where the longest words do not fit beside whole numbers, all columns may wrap: rich would
+        # keep the numbers and leave out what stands to their left.
+        least = width if fits else None
+        out.add_column(Text(column.name), justify=justify, min_width=least, overflow="fold")
+    for row in rows:
+        out.add_row(*(Text(text) for text in row))
     return out
 
 
-def to_markdown(table: Table) -> str:
-    """A pipe table under a heading, its note below."""
-    sides = [":--" if i < table.num_text_columns else "--:" for i in range(len(table.columns))]
-    lines = [
-        f"### {markdown_text(table.title)}",
-        "",
-        *(f"| {' | '.join(map(markdown_text, row))} |" for row in (table.columns,)),
-        f"| {' | '.join(sides)} |",
-        *(f"| {' | '.join(map(markdown_text, row))} |" for row in table.rows),
-        "",
-        markdown_text(table.note),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def to_html(table: Table) -> Markup:
-    """A `<table>` in a container of its own, which scrolls where the screen is narrow."""
-
-    def cells(row: Sequence[str], tag: str) -> Markup:
-        out = Markup()
-        for i, text in enumerate(row):
-            kind = Markup("") if i < table.num_text_columns else Markup(' class="number"')
-            name = "th" if i == 0 and tag == "td" else tag
-            scope = {"th": ' scope="row"' if tag == "td" else ' scope="col"', "td": ""}[name]
-            out += Markup("<{0}{1}{2}>{3}</{0}>").format(name, Markup(scope), kind, text)
-        return Markup("<tr>{}</tr>\n").format(out)
-
-    body = Markup().join(cells(row, "td") for row in table.rows)
-    # Reachable by keyboard, as a region that scrolls must be.
-    return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table>\n<thead>{}</thead>'
-        "\n<tbody>{}</tbody>\n</table></div>"
-    ).format(table.title, cells(table.columns, "th"), body)
-
-
-def markdown_text(text: str) -> str:
-    """One line that Markdown and HTML show as it is."""
-    one_line = " ".join(text.split())
-    escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", escaped)
+def _least_widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Letters that each column needs for its numbers, or for the longest word of its text."""
+    widths = []
+    for i, column in enumerate(columns):
+        texts = [column.name, *(row[i] for row in rows)]
+        parts = texts if column.format else [word for text in texts for word in text.split(" ")]
+        widths.append(max(map(len, parts)))
+    return widths

@@ -10,7 +10,7 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.evaluate.scores.judge import judge
+from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.experts.router import RouterOptions, routed, train_router
 from ssl_lt.finetune.experts.task import ExpertTask
@@ -61,7 +61,7 @@ def build_experts(config: AnyFinetuneConfig) -> tuple[nn.Module, int]:
     return backbone, feature_dim(backbone)
 
 
-def judge_routed(
+def evaluate_routed(
     task: ExpertTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> Evaluation:
     """Predictions on the test split where each picture is shown to as many experts as it needs.
@@ -92,7 +92,7 @@ def judge_routed(
     parts = [answers(x.to(device)) for x in batches]
     classes, confidence, num_asked = (torch.cat(part) for part in zip(*parts, strict=True))
     of = config.ensemble.num_experts
-    return judge(
+    return evaluate_predictions(
         "classifier, routed",
         classes.numpy(),
         queries.labels.numpy(),

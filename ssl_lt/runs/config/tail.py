@@ -13,8 +13,8 @@ from ssl_lt.core.errors import ConfigError
 class TailConfig:
     """Rank training images by what a pretraining kept of each: ssl-lt tail [RUN] [flags].
 
-    Writes a list to label first (tail.csv, rarest first), a page and a sheet with both of its ends,
-    and, where the classes are known, how well the list finds the rare ones.
+    Writes a list to label first (tail.csv, rarest first), a page with both of its ends, and,
+    where the classes are known, how well the list finds the rare ones.
     """
 
     run: str = "auto"

@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from ssl_lt.core.distributed import world_size
 from ssl_lt.data.dataset import Data
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.geometry.representation import Representation
-from ssl_lt.evaluate.scores.evaluation import ClassGroups, Evaluation
+from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import read_curves
 from ssl_lt.report.records.results import (
     DataDescription,
@@ -63,12 +61,7 @@ def describe_data(data: Data) -> DataDescription:
         split_sha256=data.split.sha256,
         counts_per_class=data.split.counts_per_class,
         class_names=data.source.class_names if data.split.counts_per_class else (),
-        groups=tuple(
-            ClassGroups(
-                group.rule, _classes(group.many), _classes(group.medium), _classes(group.few)
-            )
-            for group in data.groups
-        ),
+        groups=data.groups,
     )
 
 
@@ -76,10 +69,6 @@ def _left_out(data: Data) -> str:
     if not data.bad_images:
         return ""
     return f", {len(data.bad_images):,} that cannot be read left out (bad_images.csv)"
-
-
-def _classes(part: NDArray[np.int64]) -> tuple[int, ...]:
-    return tuple(int(c) for c in part)
 
 
 def environment() -> Environment:

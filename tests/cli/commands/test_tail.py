@@ -1,4 +1,4 @@
-"""`ssl-lt tail`, from the command line to the list, the page and the sheet."""
+"""`ssl-lt tail`, from the command line to the list and the page."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def listed(path):
         return list(csv.DictReader(file))
 
 
-def test_list_page_sheet_and_numbers(run):
+def test_list_page_and_numbers(run):
     said = succeed("tail", "run").out
     folder = run / "tail"
     assert {path.name for path in folder.iterdir()} == {
-        "tail.csv", "tail.json", "index.html", "sheet.png",
+        "tail.csv", "tail.json", "index.html",
     }  # fmt: skip
     rows = listed(folder / "tail.csv")
     split = json.loads((run / "split.json").read_text())
@@ -68,7 +68,6 @@ def test_list_page_sheet_and_numbers(run):
     page = (folder / "index.html").read_text()
     assert page.count("<img") == 128
     assert "http" not in page
-    assert Image.open(folder / "sheet.png").width > 1000
     assert not list(run.glob(".*"))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.geometry.representation import (
     NUM_NEIGHBOURS,
     Measures,
@@ -19,7 +19,7 @@ from ssl_lt.evaluate.geometry.representation import (
 RANDOM = np.random.default_rng(0)
 LABELS = np.repeat(np.arange(8), [5, 7, 1, 6, 9, 4, 3, 5])
 FEATURES = RANDOM.standard_normal((LABELS.size, 6)) + 2 * RANDOM.standard_normal((8, 6))[LABELS]
-GROUPS = [Groups("made up", np.array([0, 1, 2]), np.array([3, 4, 5]), np.array([6, 7]))]
+GROUPS = [Groups("made up", (0, 1, 2), (3, 4, 5), (6, 7))]
 VIEWS = ViewPair(FEATURES, FEATURES + RANDOM.standard_normal(FEATURES.shape), LABELS)
 
 
@@ -68,7 +68,7 @@ def test_all_and_groups_against_loops():
     same(found.all, slow(range(8)))
     (group,) = found.groups
     for part in ("many", "medium", "few"):
-        same(getattr(group, part), slow(getattr(GROUPS[0], part).tolist()))
+        same(getattr(group, part), slow(list(getattr(GROUPS[0], part))))
 
 
 def test_neither_order_nor_scale_nor_rotation_matter():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups, groups_by_count, groups_by_thirds
+from ssl_lt.core.groups import Groups
+from ssl_lt.core.plain import to_plain
+from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.scores.accuracy import (
     accuracy,
     accuracy_from_confusion,
@@ -96,7 +98,7 @@ def test_class_at_zero():
 
 
 def test_class_without_test_images_counts_nowhere():
-    groups = Groups("rule", np.array([0]), np.array([1]), np.array([2]))
+    groups = Groups("rule", (0,), (1,), (2,))
     found = accuracy([0, 0, 1], [0, 0, 0], num_classes=3, groups=[groups])
     assert found.per_class == (pytest.approx(2 / 3), None, None)
     assert found.balanced == pytest.approx(2 / 3)
@@ -108,7 +110,7 @@ def test_class_without_test_images_counts_nowhere():
 
 def test_std_over_the_groups_that_exist():
     confusion = confusion_of([0.8, 0.5, 0.3])
-    few_empty = Groups("rule", np.array([0]), np.array([1, 2]), np.array([], dtype=np.int64))
+    few_empty = Groups("rule", (0,), (1, 2), ())
     (found,) = accuracy_from_confusion(confusion, groups=[few_empty]).groups
     assert found.few is None
     assert found.std == pytest.approx(np.std([0.8, 0.4]))
@@ -127,7 +129,7 @@ def test_permuting_classes_permutes_the_classes_only():
 def test_to_dict_is_plain_json():
     groups = groups_by_thirds(np.array([9, 5, 1]))
     found = accuracy([0, 1, 2], [0, 1, 1], num_classes=3, groups=[groups])
-    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    again = json.loads(json.dumps(to_plain(found), allow_nan=False))
     assert again["per_class"] == [1.0, 0.5, None]
     assert again["groups"][0]["few"] is None
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.long_tail import Groups
+from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.intervals import (
     BootstrapOptions,
@@ -13,8 +13,8 @@ from ssl_lt.evaluate.scores.intervals import (
 
 NUM_TEST = np.array([300, 100, 200, 0, 250, 50])
 GROUPS = [
-    Groups("made up", np.array([0, 1]), np.array([2, 3]), np.array([4, 5])),
-    Groups("no few", np.array([0, 1, 2]), np.array([4, 5]), np.array([3])),
+    Groups("made up", (0, 1), (2, 3), (4, 5)),
+    Groups("no few", (0, 1, 2), (4, 5), (3,)),
 ]
 LABELS = np.repeat(np.arange(6), NUM_TEST)
 MANY = BootstrapOptions(num_resamples=20_000)

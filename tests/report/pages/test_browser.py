@@ -10,7 +10,7 @@ import pytest
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.pages.tail import TailReport, write_tail_page
 from ssl_lt.report.pages.templates import Tile
-from ssl_lt.report.tables.table import Table
+from ssl_lt.report.tables.table import PERCENT, Table, number_columns, text_columns
 from tests.report.browser import look
 
 pytestmark = pytest.mark.browser
@@ -56,8 +56,9 @@ def test_tail_page_opens_whole_and_quiet(tmp_path, width, scheme):
         Tile(grey, f"sample {i}", (f"{i:,} · 0.1234", f"class_with_a_long_name {i} (5)"))
         for i in range(40)
     )
-    columns = ("Group rule", "AUC", "Base rate", *(f"At {k}" for k in (10, 100, 500, 1000)))
-    rows = (("by count (many > 100, medium 20-100, few < 20)", *["0.512"] * 6),)
+    names = ("AUC", "Base rate", *(f"At {k}" for k in (10, 100, 500, 1000)))
+    columns = (*text_columns("Group rule"), *number_columns(PERCENT, *names))
+    rows = (("by count (many > 100, medium 20-100, few < 20)", *[0.512] * 6),)
     table = Table("How well the list finds rare classes", "Made up.", columns, rows)
     page = tmp_path / "tail.html"
     write_tail_page(TailReport(LONG_NAME, "40 images", tiles[:20], tiles[20:], (table,)), page)

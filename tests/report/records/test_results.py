@@ -61,18 +61,30 @@ def change(plain, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["verb"], 3, "verb: 3 is no str"),
+        (["verb"], 3, "verb: input should be a valid string, not 3"),
         (["surprise"], 3, "surprise: unknown field"),
-        (["timing", "seconds"], "fast", "timing.seconds: 'fast' is no float"),
-        (["timing", "seconds"], True, "timing.seconds: True is no float"),
-        (["data"], [], "data: list instead of an object"),
-        (["plugins"], "bcl", "plugins: str instead of a list"),
+        (
+            ["timing", "seconds"],
+            "fast",
+            "seconds: input should be a valid number, not 'fast'",
+        ),
+        (["timing", "seconds"], True, "timing.seconds: input should be a valid number, not True"),
+        (["data"], [], "data: input should be an object, not []"),
+        (["plugins"], "bcl", "plugins: input should be a valid array, not 'bcl'"),
         (["data", "counts_per_class"], [1, 2], "data.counts_per_class: 2 entries for 12 classes"),
         (["data", "groups", 0, "few"], [99], "data.groups: no class 99 among 12"),
         (["evaluations", 0, "confusion"], [[1]], "evaluations[0].confusion: 1 entries for 12"),
         (["evaluations", 1, "accuracy", "per_class"], [0.5], "evaluations[1].accuracy.per_class"),
-        (["evaluations", 0, "accuracy", "groups", 0, "num_classes"], [1], "1 entries instead of 3"),
-        (["curves", "loss", "values"], [None], "curves.loss.values[0]: None is no float"),
+        (
+            ["evaluations", 0, "accuracy", "groups", 0, "num_classes"],
+            [1],
+            "num_classes[1]: missing",
+        ),
+        (
+            ["curves", "loss", "values"],
+            [None],
+            "curves.loss.values[0]: input should be",
+        ),
     ],
 )
 def test_fields_that_do_not_fit_are_named(make_run, tmp_path, path, value, message):

@@ -5,16 +5,20 @@ import re
 import numpy as np
 import pytest
 
+from ssl_lt.evaluate.scores.intervals import Interval
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.tables.export import latex_text, to_csv, to_latex, write_tables
-from ssl_lt.report.tables.table import Table
+from ssl_lt.report.tables.table import COUNT, PERCENT, POINTS, Column, PlusMinus, Table
 
 NASTY = '100% of $5 & #1_a {b} ^c ~d \\e <f> |g| [h] "i" −1 ± 2'
 TABLE = Table(
     "T",
     "note & more",
-    ("Class", "All", "Gain"),
-    ((NASTY, "39.4 ± 0.9", "−1.0"), ('a,"b"\nc', "n/a", "+2.0")),
+    (Column("Class"), Column("All", PERCENT), Column("Gain", POINTS), Column("N", COUNT)),
+    (
+        (NASTY, PlusMinus(0.394, 0.00912), -0.01, 1_281_167),
+        ('a,"b"\nc', None, Interval(0.02, 0.03), None),
+    ),
 )
 
 
@@ -33,17 +37,18 @@ def test_latex_sets_text_as_it_is():
 
 def test_latex_table_has_its_cells_and_rules():
     text = to_latex(TABLE, title="T")
-    assert r"\begin{tabular}{lrr}" in text
+    assert r"\begin{tabular}{lrrr}" in text
     assert [r"\toprule" in text, r"\midrule" in text, r"\bottomrule" in text] == [True] * 3
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert len(rows) == 3
-    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [2, 2, 2]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [3, 3, 3]
     assert r"\caption{T. note \& more}" in text
     assert text.count(r"\begin") == text.count(r"\end")
 
 
 def test_long_table_may_break_over_pages():
-    long = Table("T", "", ("Class", "N"), tuple((str(i), "1") for i in range(41)))
+    columns = (Column("Class"), Column("N", COUNT))
+    long = Table("T", "", columns, tuple((str(i), 1) for i in range(41)))
     text = to_latex(long, title="T")
     assert r"\begin{longtable}{lr}" in text
     assert r"\begin{table}" not in text
@@ -53,11 +58,13 @@ def test_csv_reads_back_as_numbers():
     rows = list(csv.DictReader(io.StringIO(to_csv(TABLE, title="a: T"), newline="")))
     assert rows[0] == {
         **{"Table": "a: T", "Class": NASTY},
-        **{"All": "39.4", "All ±": "0.9", "Gain": "-1.0"},
+        **{"All": "39.4", "All ±": "0.912", "N": "1281167"},
+        **{"Gain": "-1", "Gain low": "", "Gain high": ""},
     }
     assert rows[1]["Class"] == 'a,"b"\nc'
     assert (rows[1]["All"], rows[1]["All ±"]) == ("", "")
-    assert float(rows[1]["Gain"]) == 2
+    assert (rows[1]["Gain"], rows[1]["Gain low"], rows[1]["Gain high"]) == ("", "2", "3")
+    assert rows[1]["N"] == ""
 
 
 def test_every_table_of_a_page_is_sound(make_run, tmp_path):
@@ -77,11 +84,10 @@ def test_every_table_of_a_page_is_sound(make_run, tmp_path):
             else:
                 assert opened.pop() == name
         assert opened == []
-        found = re.findall(
-            r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}(.*?)\\bottomrule", text, re.S
-        )
+        found = re.findall(r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}(.*?)\\end\{", text, re.S)
         assert len(found) >= 4
         for columns, body in found:
+            body = re.sub(r"(?m)^\\(caption|multicolumn).*$", "", body)
             rows = [line for line in body.splitlines() if line.endswith(r" \\")]
             assert rows
             assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}

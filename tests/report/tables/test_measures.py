@@ -6,16 +6,15 @@ import pytest
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.geometry.representation import measure_representation
-from ssl_lt.evaluate.scores.answers import Answers, pack_answers, unpack_answers
 from ssl_lt.evaluate.scores.calibration import calibration
-from ssl_lt.evaluate.scores.evaluation import as_groups
-from ssl_lt.evaluate.scores.intervals import paired_difference, unpaired_difference
+from ssl_lt.evaluate.scores.correct_mask import CorrectMask, pack_correct, unpack_correct
+from ssl_lt.evaluate.scores.intervals import Interval, paired_difference, unpaired_difference
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import read_results, to_json, write_results
 from ssl_lt.report.tables.comparison import compare, difference_table
 from ssl_lt.report.tables.intervals import difference_intervals, intervals_of
 from ssl_lt.report.tables.summary import summary_tables
-from ssl_lt.report.tables.table import percent, signed_percent
+from ssl_lt.report.tables.table import POINTS
 
 LABELS = np.repeat(np.arange(12), 40)
 
@@ -27,22 +26,22 @@ def measured(run, *, collapsed=False, test="t"):
     for evaluation in run.evaluations:
         hits = np.diagonal(evaluation.confusion)
         right = np.concatenate([np.arange(40) < h for h in hits])
-        groups = as_groups(run.data.groups)
+        groups = run.data.groups
         evaluations.append(
             replace(
                 evaluation,
                 intervals=intervals_of(run, evaluation),
                 calibration=calibration(random.random(480), right, LABELS, groups=groups),
-                answers=pack_answers(right, LABELS, test_sha256=test),
+                answers=pack_correct(right, LABELS, test_sha256=test),
             )
         )
     features = random.standard_normal((480, 8)) * (0.001 if collapsed else 1) + 1.0 * collapsed
-    found = measure_representation("backbone", features, LABELS, groups=as_groups(run.data.groups))
+    found = measure_representation("backbone", features, LABELS, groups=run.data.groups)
     return replace(run, evaluations=tuple(evaluations), representations=(found,))
 
 
 def rows_of(table):
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return [dict(zip(table.headings, row, strict=True)) for row in table.rows]
 
 
 def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
@@ -50,6 +49,10 @@ def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
     write_results(run, tmp_path / "r.json")
     assert read_results(tmp_path / "r.json") == run
     plain = json.loads(to_json(run))
+    for evaluation in plain["evaluations"]:
+        evaluation["calibration"]["bins"] = [{"count": 1, "confidence": 0.5, "accuracy": None}]
+    (tmp_path / "bins.json").write_text(json.dumps(plain))
+    assert read_results(tmp_path / "bins.json") == run
     del plain["representations"]
     for evaluation in plain["evaluations"]:
         for name in ("intervals", "calibration", "answers"):
@@ -61,7 +64,7 @@ def test_comes_back_as_it_went_and_old_files_are_read(make_run, tmp_path):
 @pytest.mark.parametrize("bits", ["??", "AAAA"])
 def test_answers_that_do_not_fit_are_named(make_run, tmp_path, bits):
     run = measured(make_run())
-    broken = replace(run.evaluations[1], answers=Answers("t", bits))
+    broken = replace(run.evaluations[1], answers=CorrectMask("t", bits))
     write_results(replace(run, evaluations=(run.evaluations[0], broken)), tmp_path / "r.json")
     with pytest.raises(DataError, match=r"r\.json: evaluations\[1\]\.answers\.right: "):
         read_results(tmp_path / "r.json")
@@ -83,15 +86,16 @@ def test_calibration_and_representation_have_a_row_each(make_run):
         *(("a", "linear probe"), ("b", "linear probe")),
     ]
     found = runs[1].evaluations[1].calibration
-    assert rows[3]["All"] == percent(found.error)
-    assert rows[3]["Few"] == percent(found.groups[0].few)
-    assert rows[3]["Sure"] == percent(found.confidence)
+    assert rows[3]["All"] == found.error
+    assert rows[3]["Few"] == found.groups[0].few
+    assert rows[3]["Sure"] == found.confidence
     rows = rows_of(by_group)
     assert [r["Classes"] for r in rows] == 2 * ["all", "many", "medium", "few"]
     few = runs[0].representations[0].groups[0].few
-    assert rows[3]["Rank"] == f"{few.effective_rank:.1f}"
-    assert rows[3]["Uniform"] == f"−{abs(few.uniformity):.2f}"
-    assert rows[3]["Align"] == "n/a"
+    assert rows[3]["Rank"] == few.effective_rank
+    shown = dict(zip(by_group.headings, by_group.texts()[3], strict=True))
+    assert shown["Uniform"] == f"−{abs(few.uniformity):.2f}"
+    assert shown["Align"] == "n/a"
     assert [t.title for t in summary_tables([make_run()])][-1] == "What the mean hides"
 
 
@@ -113,8 +117,8 @@ def both(before, after, how):
 
 def test_pairs_only_what_saw_the_same_test_images(make_run):
     a, b = measured(make_run("a")), measured(make_run("b", boost=0.1))
-    groups, num_test = as_groups(a.data.groups), np.full(12, 40)
-    bits = [unpack_answers(r.evaluations[0].answers, num_images=480) for r in (a, b)]
+    groups, num_test = a.data.groups, np.full(12, 40)
+    bits = [unpack_correct(r.evaluations[0].answers, num_images=480) for r in (a, b)]
     paired = both(a, b, "paired")
     assert paired == paired_difference(*bits, num_test, groups=groups)
     apart = both(a, measured(make_run("b", boost=0.1), test="other"), "unpaired")
@@ -132,7 +136,8 @@ def test_difference_table_says_which_intervals(make_run):
     intervals = both(a, b, "paired")
     assert [row[0] for row in table.rows[1::2]] == ["95 %, paired"] * 2
     few = intervals.groups[1].few
-    assert table.rows[3][4] == f"[{signed_percent(few.low)}, {signed_percent(few.high)}]"
+    assert table.rows[3][4] == few
+    assert table.texts()[3][4] == f"[{POINTS(few.low)}, {POINTS(few.high)}]"
     assert "paired" in table.note
     (found,) = compare([a, make_run("b")])
     assert "unpaired" in difference_table(found).note
@@ -142,5 +147,5 @@ def test_groups_of_other_classes_get_no_interval(make_run):
     a, b = measured(make_run("a")), measured(make_run("b", largest=50_000))
     (found,) = compare([a, b])
     rows = rows_of(difference_table(found))
-    assert rows[1]["Few"] == "n/a"
-    assert rows[1]["All"].startswith("[")
+    assert rows[1]["Few"] is None
+    assert isinstance(rows[1]["All"], Interval)

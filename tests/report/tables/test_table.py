@@ -7,39 +7,44 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ssl_lt.evaluate.scores.evaluation import as_groups
 from ssl_lt.evaluate.scores.intervals import Interval, bootstrap
+from ssl_lt.report.pages.templates import template
+from ssl_lt.report.tables.classes import class_table, confusion_table
 from ssl_lt.report.tables.comparison import chance_note, compare, difference_table, mover_tables
+from ssl_lt.report.tables.export import to_markdown
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import (
+    COUNT,
+    PERCENT,
+    POINTS,
+    Column,
+    PlusMinus,
     Table,
-    class_table,
-    confusion_table,
-    percent,
-    percent_within,
-    signed_percent,
-    to_html,
-    to_markdown,
+    number_columns,
+    plus_minus,
+    text_columns,
     to_rich,
 )
 
 NASTY = "<b onload='x'>| [red]*_`$&"
+COLUMNS = (Column("Class"), Column("N", COUNT))
 
 
 def columns_of(table, row):
-    return dict(zip(table.columns, row, strict=True))
+    return dict(zip(table.headings, row, strict=True))
 
 
-def test_percent():
-    assert percent(0.12345) == "12.3"
-    assert percent(1.0) == "100.0"
-    assert percent(None) == "n/a"
-    assert percent_within(0.394, Interval(0.385, 0.403)) == "39.4 ± 0.9"
-    assert percent_within(0.394, None) == "39.4"
-    assert percent_within(None, None) == "n/a"
-    assert signed_percent(0.05) == "+5.0"
-    assert signed_percent(-0.05) == "−5.0"
-    assert signed_percent(-0.0001) == "0.0"
+def test_numbers_become_text_last():
+    assert [PERCENT(0.12345), PERCENT(1.0), PERCENT(None)] == ["12.3", "100.0", "n/a"]
+    assert [POINTS(0.05), POINTS(-0.05), POINTS(-0.0001)] == ["+5.0", "−5.0", "0.0"]
+    assert COUNT(1_234_567) == "1,234,567"
+    within = plus_minus(0.394, Interval(0.385, 0.403))
+    assert Column("All", PERCENT).text(within) == "39.4 ± 0.9"
+    assert Column("All", POINTS).text(PlusMinus(0.394, 0.009)) == "+39.4 ± 0.9"
+    assert Column("All", POINTS).text(Interval(-0.01, 0.02)) == "[−1.0, +2.0]"
+    assert plus_minus(0.394, None) == 0.394
+    assert plus_minus(None, Interval(0, 1)) is None
+    assert Column("Group").text(None) == "n/a"
 
 
 def test_summary_has_a_table_a_rule_that_names_it(make_run):
@@ -54,14 +59,14 @@ def test_summary_has_a_table_a_rule_that_names_it(make_run):
     drawn = bootstrap(
         np.diagonal(run.evaluations[0].confusion),
         np.full(12, 40),
-        groups=as_groups(run.data.groups),
+        groups=run.data.groups,
     )
-    assert row["All"] == percent_within(accuracy.balanced, drawn.balanced)
-    assert row["Few"] == percent_within(accuracy.groups[0].few, drawn.groups[0].few)
+    assert row["All"] == plus_minus(accuracy.balanced, drawn.balanced)
+    assert row["Few"] == plus_minus(accuracy.groups[0].few, drawn.groups[0].few)
     row = columns_of(by_thirds, by_thirds.rows[1])
-    assert row["Std"].startswith(percent(run.evaluations[1].accuracy.groups[1].std) + " ± ")
+    assert row["Std"].value == run.evaluations[1].accuracy.groups[1].std
     row = columns_of(means, means.rows[0])
-    assert row["Worst"] == percent(accuracy.worst)
+    assert row["Worst"] == accuracy.worst
     assert row["Worst class"] == run.data.class_names[accuracy.worst_class]
 
 
@@ -79,7 +84,8 @@ def test_empty_group_prints_not_available(make_run):
     run = make_run(largest=50000)
     assert run.evaluations[0].accuracy.groups[0].few is None
     table = summary_tables([run])[0]
-    assert columns_of(table, table.rows[0])["Few"] == "n/a"
+    assert columns_of(table, table.rows[0])["Few"] is None
+    assert columns_of(table, table.texts()[0])["Few"] == "n/a"
 
 
 def test_classes_from_frequent_to_rare(make_run):
@@ -87,30 +93,32 @@ def test_classes_from_frequent_to_rare(make_run):
     shuffled = replace(run.data, counts_per_class=run.data.counts_per_class[::-1])
     table = class_table(replace(run, data=shuffled))
     assert table.rows[0][0] == "class 11"
-    assert table.rows[0][2] == "500"
+    assert table.rows[0][2] == 500
     assert len(table.rows) == 12
-    assert table.rows[0][3] == percent(run.evaluations[0].accuracy.per_class[11])
+    assert table.rows[0][3] == run.evaluations[0].accuracy.per_class[11]
 
 
 def test_confusions_are_the_largest_off_the_diagonal(make_run):
     run = make_run(names=["cat", "dog", "cow"])
     kept = replace(run.evaluations[0], confusion=((30, 3, 7), (0, 40, 0), (9, 0, 31)))
     table = confusion_table(run, kept, limit=2)
-    assert table.rows == (("cow", "cat", "9", "40"), ("cat", "cow", "7", "40"))
+    assert table.rows == (("cow", "cat", 9, 40), ("cat", "cow", 7, 40))
     assert confusion_table(run, replace(kept, confusion=None)) is None
 
 
 def test_markdown_shows_names_as_they_are():
-    text = to_markdown(Table("T", "note", ("Class", "N"), ((NASTY + "\nx", "1"),)))
+    text = to_markdown(Table("T", "note", COLUMNS, ((NASTY + "\nx", 1),)))
     row = text.splitlines()[4]
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
     assert "<" not in row
     assert r"\*\_\`" in row
-    assert text.splitlines()[3] == "| :-- | --: |"
+    assert re.fullmatch(r"\|:-+\|-+:\|", text.splitlines()[3])
+    assert re.search(r"\| Class +\|", to_markdown(Table("T", "no rows", COLUMNS, ())))
 
 
 def test_html_escapes_and_aligns():
-    html = to_html(Table("T<", "note", ("Class", "N"), ((NASTY, "1"), ("b", "2"))))
+    table = Table("T<", "note", COLUMNS, ((NASTY, 1), ("b", 2)))
+    html = str(template("macros.html").module.grid(table))
     seen = []
 
     class Reader(HTMLParser):
@@ -133,7 +141,7 @@ def test_html_escapes_and_aligns():
 
 def test_console_takes_no_markup():
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(to_rich(Table("T", "note", ("Class", "N"), (("[red]x[/red]", "1"),))))
+    console.print(to_rich(Table("T", "note", COLUMNS, (("[red]x[/red]", 1),))))
     assert "[red]x[/red]" in console.export_text()
 
 
@@ -146,7 +154,7 @@ def test_comparison_against_subtraction(make_run):
     )
     table = difference_table(found)
     assert [row[0] for row in table.rows[::2]] == [g.rule for g in after.groups]
-    expected = signed_percent(after.groups[0].few - before.groups[0].few)
+    expected = after.groups[0].few - before.groups[0].few
     assert columns_of(table, table.rows[0])["Few"] == expected
     gained, lost = mover_tables(found, limit=2)
     best = max(range(12), key=lambda c: (found.differences[c], -c))
@@ -177,13 +185,15 @@ def test_nothing_to_compare(make_run):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_column_is_left_out_on_a_narrow_console(width):
-    numbers = ("40.6 ± 22.1", "7.6 ± 7.3", "10.0 ± 17.3", "18.6 ± 10.2", "0.0 ± 0.0")
+    values = ((40.6, 22.1), (7.6, 7.3), (10, 17.3), (18.6, 10.2), (0, 0))
+    numbers = tuple(PlusMinus(a / 100, b / 100) for a, b in values)
     names = ("All", "Many", "Medium", "Few", "Std")
     rows = (("pretrained", "classifier", *numbers), ("scratch", "classifier", *numbers))
-    table = Table("T", "note", ("Run", "Evaluation", *names), rows, num_text_columns=2)
+    columns = (*text_columns("Run", "Evaluation"), *number_columns(PERCENT, *names))
+    table = Table("T", "note", columns, rows)
     out = io.StringIO()
     Console(file=out, width=width).print(to_rich(table))
     said = out.getvalue()
     assert all(word in said for word in ("scratch", *names))
-    assert all(part in said for number in numbers for part in number.split())
+    assert all(f"{part:.1f}" in said for pair in values for part in pair)
     assert "…" not in said

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.scores.accuracy import accuracy_from_confusion, confusion_matrix
-from ssl_lt.evaluate.scores.answers import pack_answers
 from ssl_lt.evaluate.scores.calibration import calibration
+from ssl_lt.evaluate.scores.correct_mask import pack_correct
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import bootstrap
 
 
-def judge(
+def evaluate_predictions(
     name: str,
     predictions: NDArray[np.int64],
     labels: NDArray[np.int64],
@@ -47,5 +47,5 @@ def judge(
         calibration=None
         if confidence is None
         else calibration(confidence, right, labels, groups=data.groups),
-        answers=pack_answers(right, labels, test_sha256=data.test_sha256),
+        answers=pack_correct(right, labels, test_sha256=data.test_sha256),
     )

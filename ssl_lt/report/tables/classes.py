@@ -1,0 +1,56 @@
+"""Tables of single classes: how well each is recognised, and what it is taken for."""
+
+from __future__ import annotations
+
+from ssl_lt.evaluate.scores.evaluation import Evaluation
+from ssl_lt.report.records.class_order import first_rule, group_names
+from ssl_lt.report.records.results import RunResult
+from ssl_lt.report.tables.table import COUNT, PERCENT, Column, Table, number_columns, text_columns
+
+
+def class_table(result: RunResult) -> Table:
+    """A row a class, the most frequent first, with the accuracy under every evaluation."""
+    data = result.data
+    group = group_names(data)
+    order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
+    return Table(
+        title="Every class",
+        note=f"Accuracy in percent. Groups {first_rule(data)}.",
+        columns=(
+            *text_columns("Class", "Group"),
+            Column("Training images", COUNT),
+            *number_columns(PERCENT, *(e.name for e in result.evaluations)),
+        ),
+        rows=tuple(
+            (
+                data.class_names[c],
+                group.get(c),
+                data.counts_per_class[c],
+                *(e.accuracy.per_class[c] for e in result.evaluations),
+            )
+            for c in order
+        ),
+    )
+
+
+def confusion_table(result: RunResult, evaluation: Evaluation, *, limit: int = 10) -> Table | None:
+    """The pairs of classes most often taken for one another; None where nothing was kept."""
+    names = result.data.class_names
+    pairs = sorted(
+        (-count, true, guess)
+        for true, row in enumerate(evaluation.confusion or ())
+        for guess, count in enumerate(row)
+        if count and true != guess
+    )
+    if not pairs:
+        return None
+    tested = evaluation.accuracy.num_test_per_class
+    return Table(
+        title="Most frequent confusions",
+        note=f"Test images, {evaluation.name}. All classes, so no group rule applies.",
+        columns=(*text_columns("Class", "Taken for"), *number_columns(COUNT, "Images", "Of")),
+        rows=tuple(
+            (names[true], names[guess], -negative, tested[true])
+            for negative, true, guess in pairs[:limit]
+        ),
+    )
