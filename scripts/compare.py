@@ -36,9 +36,9 @@ from typing import Any
 
 import yaml
 
+from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import UserError
 from ssl_lt.core.groups import leading_rule
-from ssl_lt.core.plain import to_plain
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.scores.evaluation import COLUMNS, mean_std
 from ssl_lt.report.records.results import RunResult, read_results

@@ -10,7 +10,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ssl_lt.core.distributed import rank
+from ssl_lt.core.processes.distributed import rank
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_lt.core.distributed import first_of_each_machine
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import Groups
-from ssl_lt.core.rank_consistency import check_ranks_agree
+from ssl_lt.core.processes.distributed import first_of_each_machine
+from ssl_lt.core.processes.rank_consistency import check_ranks_agree
 from ssl_lt.core.types import ImageSpec, Loader
 from ssl_lt.data.images.crops import Crop
 from ssl_lt.data.loading.plan import BatchPlan, TrainLoader

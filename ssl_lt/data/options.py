@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.disk.urls import check_no_secret, local_path
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
-from ssl_lt.core.urls import check_no_secret, local_path
 from ssl_lt.data.loading.workers import Workers
 
 

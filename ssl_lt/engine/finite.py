@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import gather_objects
 from ssl_lt.core.errors import NumericError, shortened
+from ssl_lt.core.processes.distributed import gather_objects
 from ssl_lt.core.types import Batch, StepOutput
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ssl_lt.core.distributed import all_true, rank, world_size
 from ssl_lt.core.errors import ConfigError, DiskError
+from ssl_lt.core.processes.distributed import all_true, rank, world_size
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch, Loader

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from ssl_lt.core.distributed import world_size
 from ssl_lt.core.errors import OutOfMemoryError
+from ssl_lt.core.processes.distributed import world_size
 
 
 def is_out_of_memory(error: BaseException) -> bool:

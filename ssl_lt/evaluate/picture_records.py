@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.plain import from_plain, read_plain, to_plain
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.plain import from_plain, read_plain, to_plain
 
 SCHEMA_VERSION = 1
 MAP_SIDE = 1000

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import mean_over_ranks
+from ssl_lt.core.processes.distributed import mean_over_ranks
 
 
 def interference(logits: Tensor, responsible: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssl_lt.core.distributed import gather_rows, sum_over_ranks, world_size
+from ssl_lt.core.processes.distributed import gather_rows, sum_over_ranks, world_size
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ssl_lt.core.disk.folders import whole_folder
 from ssl_lt.core.errors import NumericError
-from ssl_lt.core.folders import whole_folder
 from ssl_lt.core.types import ImageSpec
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.safetensors"

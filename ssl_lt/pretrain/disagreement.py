@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.core.distributed import gather_rows
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.pretrain.two_views import PairStep, Plugin
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.geometric_structure import simplex_etf
 from ssl_lt.losses.sinkhorn import sinkhorn

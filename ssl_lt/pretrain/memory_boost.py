@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ssl_lt.augment.boosted import StrengthRule
 from ssl_lt.core.checks import check_at_least
-from ssl_lt.core.distributed import gather_rows
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
+from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.core.random import slots
 from ssl_lt.core.types import Epoch
 from ssl_lt.pretrain.two_views import PairStep, Plugin

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import gather_rows, own_rows
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import View
 from ssl_lt.losses.nt_xent import PairKeys
 from ssl_lt.pretrain.two_views import Plugin

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
-from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.folders import check_replaceable, whole_folder
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.images.crops import CENTRE_FRACTION

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.folders import check_replaceable, whole_folder
-from ssl_lt.core.plain import to_plain
 from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.splits.split import read_split

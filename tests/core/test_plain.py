@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_lt.core.disk.plain import from_plain, read_plain, to_plain
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import ByGroup
-from ssl_lt.core.plain import from_plain, read_plain, to_plain
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from ssl_lt.engine.mirror import Mirror
 
-from ssl_lt.core.distributed import first_of_each_machine
 from ssl_lt.core.errors import DistributedError
+from ssl_lt.core.processes.distributed import first_of_each_machine
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import check_same_step
 from tests.distributed.pool import run_on

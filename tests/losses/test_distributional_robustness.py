@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.losses.distributional_robustness import (
     DistributionalRobustnessOptions,
     distributional_robustness,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lt.core.distributed import gather_rows, own_rows
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.losses.focal_contrast import focal_nt_xent
 from ssl_lt.losses.nt_xent import PairKeys, nt_xent, nt_xent_per_anchor
 from tests.distributed.pool import NUM_RANKS, run_on_two

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.balanced_contrastive import balanced_contrastive
 from ssl_lt.losses.feature_compression import compressed, factors_of_weak_classes

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.disk.files import write_text_atomically
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 

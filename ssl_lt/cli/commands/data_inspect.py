@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
-from ssl_lt.core.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.folders import check_replaceable, whole_folder
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
 from ssl_lt.data.curate.opened import OpenSource, describe_all, open_tables

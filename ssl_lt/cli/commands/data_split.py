@@ -12,8 +12,8 @@ from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.disk.folders import new_folder
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.folders import new_folder
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.opened import describe_all, open_tables
 from ssl_lt.data.options import SourceOptions

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
-from ssl_lt.core.distributed import rank
+from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.runs.config.finetune import (
     AnyFinetuneConfig,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssl_lt.cli.config.command_line import RunFiles, read_config, read_words, show_help
-from ssl_lt.core.distributed import rank
+from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.runs.config.pretrain import PretrainConfig, spelled_out
 from ssl_lt.runs.config.stored import stored_pretraining

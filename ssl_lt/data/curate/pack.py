@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ssl_lt.core.disk.files import file_sha256, sync_path, write_text_atomically
 from ssl_lt.core.errors import ConfigError, DataError, DiskError
-from ssl_lt.core.files import file_sha256, sync_path, write_text_atomically
 from ssl_lt.core.progress import track
 from ssl_lt.data.images.decode import image_suffix, read_bytes
 from ssl_lt.data.remote.tar_index import INDEX, INDEX_SUFFIX, Suffixes, index_tar, write_index

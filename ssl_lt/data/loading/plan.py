@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_lt.core.distributed import rank, world_size
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.processes.distributed import rank, world_size
 from ssl_lt.core.random import permutation
 from ssl_lt.core.types import Batch
 from ssl_lt.data.tables.table import PixelTable

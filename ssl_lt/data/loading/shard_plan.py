@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_lt.core.distributed import world_size
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.core.random import draw_id, permutation, seed_of
 from ssl_lt.data.loading.plan import BatchPlan
 from ssl_lt.data.options import DataOptions

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from ssl_lt.core.disk.urls import file_system, is_local, reason
 from ssl_lt.core.errors import ConfigError, DataError, DiskError
-from ssl_lt.core.urls import file_system, is_local, reason
 
 _OPEN_SHARDS = 64  # of a process at once
 # What stores call what tells one version of an object from another.

@@ -14,8 +14,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_lt.core.disk.files import write_atomically
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.files import write_atomically
 from ssl_lt.data.images.decode import SUFFIXES
 
 LABEL_SUFFIX = "cls"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_lt.core.disk.urls import local_path
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.urls import local_path
 from ssl_lt.data.images.decode import SUFFIXES
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.source import TableSource, align_labels, eval_splits

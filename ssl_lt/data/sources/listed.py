@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lt.core.disk.urls import local_path, without_secret
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.urls import local_path, without_secret
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import image_column, label_column
 from ssl_lt.data.sources.source import TableSource, number_classes

@@ -7,8 +7,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from ssl_lt.core.disk.urls import check_no_secret
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.urls import check_no_secret
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
 from ssl_lt.data.sources.columns import NO_LABELS

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_lt.core.disk.urls import file_system
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.progress import track
-from ssl_lt.core.urls import file_system
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.remote.shards import (
     ShardCache,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.files import write_text_atomically
 
 FORMAT = 1
 

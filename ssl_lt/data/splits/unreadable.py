@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_lt.core.distributed import gather_objects, rank, world_size
+from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.processes.distributed import gather_objects, rank, world_size
 from ssl_lt.data.curate.describe import describe_table
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.source import Source

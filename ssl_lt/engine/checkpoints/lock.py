@@ -23,8 +23,8 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from ssl_lt.core.distributed import gather_objects, rank
 from ssl_lt.core.errors import ConfigError, DiskError, UserError
+from ssl_lt.core.processes.distributed import gather_objects, rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 
 _NO_LOCKS_HERE = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.folders import new_folder
 from ssl_lt.core.errors import ConfigError, DiskError
-from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.folders import new_folder
 from ssl_lt.data.dataset import SplitFiles
 
 

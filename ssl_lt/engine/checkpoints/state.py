@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_lt.core.distributed import gather_objects, world_size
 from ssl_lt.core.errors import CheckpointError, DataError, DistributedError, shortened
+from ssl_lt.core.processes.distributed import gather_objects, world_size
 from ssl_lt.core.task import TrainTask
 from ssl_lt.engine.checkpoints.checkpoint import (
     Checkpoint,

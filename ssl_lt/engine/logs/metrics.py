@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ssl_lt.core.distributed import mean_over_ranks
+from ssl_lt.core.disk.files import sync_path
 from ssl_lt.core.errors import DiskError
-from ssl_lt.core.files import sync_path
+from ssl_lt.core.processes.distributed import mean_over_ranks
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, append_line, trim_lines
 
 

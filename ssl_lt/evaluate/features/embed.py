@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
-from ssl_lt.core.distributed import rank, world_size
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.precision import Precision, autocast_dtype
+from ssl_lt.core.processes.distributed import rank, world_size
 from ssl_lt.core.types import Batch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.tables.table import ImageTable

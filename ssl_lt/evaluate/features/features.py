@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_lt.core.distributed import gather_rows, world_size
+from ssl_lt.core.processes.distributed import gather_rows, world_size
 
 
 @dataclass(frozen=True)

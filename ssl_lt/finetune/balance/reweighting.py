@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import mean_over_ranks
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
+from ssl_lt.core.processes.distributed import mean_over_ranks
 from ssl_lt.core.task import EpochAware
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.effective_number import effective_number_weights

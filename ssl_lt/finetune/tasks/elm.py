@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Batch, StepOutput
 from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask

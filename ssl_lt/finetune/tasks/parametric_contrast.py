@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lt.core.distributed import gather_rows, own_rows
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
 from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask

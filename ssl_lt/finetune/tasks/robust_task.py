@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import gather_rows, mean_over_ranks, own_rows
 from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.processes.distributed import gather_rows, mean_over_ranks, own_rows
 from ssl_lt.core.types import Batch, Epoch, StepOutput
 from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask

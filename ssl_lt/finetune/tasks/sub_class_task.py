@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lt.core.distributed import from_first_rank, gather_rows
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.processes.distributed import from_first_rank, gather_rows
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.types import Epoch
 from ssl_lt.finetune.parts import Parts

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.distributed import gather_rows
 from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.feature_compression import factors_of_weak_classes
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.plain import to_plain
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.data.curate.inspection import Inspection
 from ssl_lt.report.figures.plots import counts_figure
 from ssl_lt.report.pages.templates import Tile, render

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.files import write_text_atomically
-from ssl_lt.core.plain import to_plain
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
 from ssl_lt.report.figures.figure import NUM_COLOURS, Figure

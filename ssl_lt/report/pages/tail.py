@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.report.pages.templates import Tile, render
 from ssl_lt.report.tables.table import Table
 

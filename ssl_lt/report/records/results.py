@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.plain import from_plain, read_plain, to_plain
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.files import write_text_atomically
 from ssl_lt.core.groups import Groups
-from ssl_lt.core.plain import from_plain, read_plain, to_plain
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.scores.correct_mask import unpack_correct
 from ssl_lt.evaluate.scores.evaluation import Evaluation

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.evaluate.scores.intervals import Interval
 from ssl_lt.report.tables.table import Cell, PlusMinus, Table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ssl_lt.core.files import write_text_atomically
+from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, FinetuneConfig, default_config, kind_of
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.pretrain import PretrainConfig

@@ -105,7 +105,7 @@ def _is_lost_contact(error: Exception) -> bool:
 
 
 def _lost_contact(error: Exception) -> LostContactError:
-    from ssl_lt.core.distributed import rank
+    from ssl_lt.core.processes.distributed import rank
 
     said = " ".join(str(error).split())
     lost = "gave no answer within --dist-timeout" if "imed out" in said else "has ended"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ssl_lt.core.distributed import world_size
+from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.data.dataset import Data
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.geometry.representation import Representation

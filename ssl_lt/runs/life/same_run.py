@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ssl_lt.core.errors import ConfigError, shortened
 from ssl_lt.core.options import Effect
-from ssl_lt.core.rank_consistency import check_ranks_agree
+from ssl_lt.core.processes.rank_consistency import check_ranks_agree
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import Identity
 from ssl_lt.runs.config.schema import differences, names_with, to_mapping

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ssl_lt.core.distributed import gather_objects
 from ssl_lt.core.errors import DistributedError
+from ssl_lt.core.processes.distributed import gather_objects
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.splits.split import read_split, write_split
 from ssl_lt.data.splits.unreadable import write_bad_images

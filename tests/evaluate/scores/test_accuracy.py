@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
-from ssl_lt.core.plain import to_plain
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.scores.accuracy import (
     accuracy,

@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(make_run, tmp_path, m
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ssl_lt.core.files.sync_path", full)
+    monkeypatch.setattr("ssl_lt.core.disk.files.sync_path", full)
     with pytest.raises(DiskError, match=r"r\.json: cannot be written: No space left"):
         write_results(make_run("new"), path)
     assert read_results(path).name == "old"

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ssl_lt.core.disk.folders import check_replaceable, whole_folder
 from ssl_lt.core.errors import ConfigError, DiskError
-from ssl_lt.core.folders import check_replaceable, whole_folder
 
 
 def test_an_older_folder_is_replaced_as_a_whole(tmp_path):

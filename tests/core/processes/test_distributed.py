@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from ssl_lt.core.distributed import from_first_rank, gather_rows, own_rows
 from ssl_lt.core.kmeans import kmeans
+from ssl_lt.core.processes.distributed import from_first_rank, gather_rows, own_rows
 from tests.distributed.pool import run_on_two
 
 pytestmark = pytest.mark.distributed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_lt.core.distributed import gather_objects
 from ssl_lt.core.errors import DistributedError
+from ssl_lt.core.processes.distributed import gather_objects
 
 
 def check_ranks_agree(facts: Mapping[str, Any]) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.errors import DiskError
-from ssl_lt.core.files import write_text_atomically
 
 
 def test_a_folder_is_made_and_the_text_is_whole(tmp_path):
@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ssl_lt.core.files.sync_path", full)
+    monkeypatch.setattr("ssl_lt.core.disk.files.sync_path", full)
     with pytest.raises(DiskError, match="No space left"):
         write_text_atomically(path, "new")
     assert path.read_text() == "old"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ssl_lt.core.disk.files import sync_path
 from ssl_lt.core.errors import ConfigError, DiskError
-from ssl_lt.core.files import sync_path
 
 
 @contextmanager

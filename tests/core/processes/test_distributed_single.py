@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssl_lt.core import distributed
+from ssl_lt.core.processes import distributed
 
 
 def test_one_process_is_rank_0_of_1():

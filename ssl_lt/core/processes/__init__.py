@@ -1,0 +1,1 @@
+"""What N processes must do to give what one process gives."""
