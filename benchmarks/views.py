@@ -233,7 +233,9 @@ def our_epoch(root: Path, count: int) -> None:
     """An epoch as `pretrain.py` makes it, without the network."""
     keep_freed_memory()
     crop = WorkerCrop(LARGE_IMAGE_VIEW, seed=0, num_views=2)
-    data = open_data(DataOptions(f"folder:{root}", label_column="none", cache_mib=0, num_workers=1))
+    data = open_data(
+        DataOptions(data=f"folder:{root}", label_column="none", cache_mib=0, num_workers=1)
+    )
     plan = BatchPlan(count, BATCH_SIZE, seed=0)
     view = ContrastiveView(LARGE_IMAGE_VIEW, size=LARGE, mean=MEAN, std=STD)
     for batch in train_loader(data, plan, crop, device=torch.device("cpu")).epoch(0):
