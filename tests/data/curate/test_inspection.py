@@ -170,7 +170,7 @@ def test_copies_conflicts_and_leaks():
     assert [entry.row for entry in first.unreadable] == [3]
     assert first.sizes == (((4, 4), 6),)
     assert found.imbalance_factor == pytest.approx(4 / 3)
-    assert [list(groups.few) for groups in found.groups] == [[0, 1], []]
+    assert [groups.few for groups in found.groups] == [(0, 1), ()]
 
 
 def test_without_labels_there_are_no_classes_and_no_conflicts():
