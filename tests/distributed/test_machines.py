@@ -7,11 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ssl_lt.engine.mirror import Mirror
 
 from ssl_lt.core.errors import DistributedError
 from ssl_lt.core.processes.distributed import first_of_each_machine
-from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import check_same_step
 from tests.distributed.pool import run_on
 from tests.faults.ranks import Ranks
@@ -76,46 +74,11 @@ def test_a_run_folder_that_one_does_not_see_is_said(tmp_path):
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.distributed
-def test_one_process_fetches_what_both_resume(tmp_path):
-    run = RunFolder(tmp_path / "bucket-of-origin/run")
-    run.exported.mkdir(parents=True)
-    (run.exported / "model.safetensors").write_text("of a finished run")
-    run.config.write_text("verb: pretrain\nmethod: simclr\nplugins: []\n")
-    Mirror(run, f"file://{tmp_path}/bucket", warn=pytest.fail).copy()
-    ranks = Ranks(tmp_path, "pretrain", "--resume", f"file://{tmp_path}/bucket/run")
-    try:
-        assert ranks.codes() == [0, 0]
-    finally:
-        Ranks.end_all()
-    said = ranks.said(0) + ranks.said(1)
-    assert said.count(f"file://{tmp_path}/bucket/run: fetched into runs/run") == 1
-    assert said.count("runs/run is finished: nothing to do") == 2
-    assert (tmp_path / "runs/run/exported/model.safetensors").read_text() == "of a finished run"
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("FSDP_VERSION", "1", "error: FSDP 1, which the launcher's configuration asks for, is not"),
-        ("FSDP_OFFLOAD_PARAMS", "true", "error: fsdp_offload_params of the launcher"),
-        ("FSDP_ACTIVATION_CHECKPOINTING", "true", "error: fsdp_activation_checkpointing of the"),
-        (
-            "FSDP_AUTO_WRAP_POLICY",
-            "SIZE_BASED_WRAP",
-            "error: fsdp_auto_wrap_policy of",
-        ),
-        (
-            "FSDP_IGNORED_MODULES",
-            "fc",
-            "error: fsdp_ignored_modules of the launcher: fc",
-        ),
-        (
-            "FSDP_RESHARD_AFTER_FORWARD",
-            "no_shard",
-            "error: fsdp_reshard_after_forward of",
-        ),
+        ("ACCELERATE_USE_FSDP", "true", "error: FSDP, which the launcher's configuration asks for"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "error: DeepSpeed, which the launcher's"),
         ("ACCELERATE_USE_MEGATRON_LM", "true", "error: Megatron-LM, which the launcher's"),
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", "error: parallelism_config, which the"),
         (
@@ -127,19 +90,5 @@ def test_one_process_fetches_what_both_resume(tmp_path):
 )
 def test_what_a_launcher_may_not_ask_for(tmp_path, monkeypatch, variable, value, says):
     monkeypatch.chdir(tmp_path)
-    if variable.startswith("FSDP"):
-        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-        monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv(variable, value)
     refuses("pretrain", tmp_path, " ".join(TINY), 2, says)
-
-
-def test_what_does_not_go_with_shards(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.setenv("FSDP_VERSION", "2")
-    refuses("pretrain", tmp_path, " ".join([*TINY, "--compile"]), 2, "error: --compile: not with")
-    words = " ".join([*TINY, "--init-from", "scratch", "--loss", "paco"])
-    refuses(
-        "finetune", tmp_path, words, 2, "FSDP, which the launcher's configuration asks for: --l"
-    )

@@ -9,7 +9,6 @@ import shlex
 
 import pytest
 from safetensors.torch import load_file
-from ssl_lt.engine.mirror import fetch_run
 
 from tests.distributed.nodes import Nodes, accelerate_launch, torchrun
 from tests.distributed.test_training import WORDS, assert_same_training
@@ -22,19 +21,13 @@ METHOD = shlex.split("--method sdclr --plugins bcl gh --gh.clusters 10 --gh.warm
 VERBS = {"pretrain": METHOD, "finetune": ["--init-from", "scratch"]}
 
 
-def files(run):
-    """Name -> content, of all but the lock."""
-    found = {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    return {name: content for name, content in found.items() if name != "lock"}
-
-
 @pytest.mark.parametrize(
     ("launcher", "verb"), [(torchrun, "pretrain"), (accelerate_launch, "finetune")]
 )
 def test_two_machines_train_as_one_process(tmp_path, monkeypatch, launcher, verb):
     words = [*WORDS, *VERBS[verb]]
     shared = tmp_path / "shared"
-    own = ["--run-dir", str(shared / "two"), "--mirror", f"file://{shared}/bucket"]
+    own = ["--run-dir", str(shared / "two")]
     nodes = Nodes(tmp_path, launcher, *ON_NODE, verb, *words, *own)
     found = nodes.wait()
     assert [code for code, _ in found] == [0, 0], found
@@ -45,8 +38,6 @@ def test_two_machines_train_as_one_process(tmp_path, monkeypatch, launcher, verb
     assert [sorted(p.name for p in folder.iterdir()) for folder in nodes.folders] == 2 * [
         ["process"]
     ]
-    fetch_run(f"file://{shared}/bucket/two", tmp_path / "copy")
-    assert files(tmp_path / "copy") == files(shared / "two")
     monkeypatch.chdir(tmp_path)
     succeed(verb, *words, "--run-dir", "shared/one")
     assert_same_training(shared / "two", shared / "one")

@@ -120,7 +120,7 @@ def test_an_edited_configuration_is_refused_with_what_differs(place):
     text = path.read_text()
     path.write_text(text.replace("seed: 0", "seed: 3").replace("lr: 0.3", "lr: 0.2"))
     assert path.read_text() != text
-    says = "checkpoint of another configuration: --seed 0 (now 3), "
+    says = "checkpoint of another configuration: --split-seed 0 (now 3), --lr 0.3 (now 0.2), "
     refuses_to_resume(place, CHECKPOINT, says)
 
 

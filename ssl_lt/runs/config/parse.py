@@ -117,4 +117,5 @@ def _one_line(box: str) -> str:
     lines = [re.sub(r"^[│╭╰─ ]+|[│╮╯─ ]+$", "", line) for line in box.splitlines()]
     texts = [line for line in lines[1:] if line]
     end = next((i for i, text in enumerate(texts) if text.startswith("Argument help")), None)
-    return " ".join(texts[:end]) or "the command line could not be read"
+    line = " ".join(texts[:end]) or "the command line could not be read"
+    return re.sub(r"^Error parsing (?:[A-Z]\w*: )?", "", line)  # the class is no word of the user's

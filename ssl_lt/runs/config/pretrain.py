@@ -16,6 +16,8 @@ from ssl_lt.models.heads import ProjectorOptions
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.pretrain.registry import (
     ALIASES,
+    METHODS,
+    PLUGINS,
     MethodName,
     MethodOptions,
     PluginName,
@@ -59,8 +61,8 @@ class PretrainConfig:
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
-        methods = [name for name in ("focal", "sdclr") if name != self.method]
-        plugins = [name for name in ("bcl", "gh") if name not in self.plugins]
+        methods = [name for name in METHODS if name != self.method]
+        plugins = [name for name in PLUGINS if name not in self.plugins]
         return {f"{name}.": f"--method {name}" for name in methods} | {
             f"{name}.": f"--plugins {name}" for name in plugins
         }
