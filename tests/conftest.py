@@ -14,6 +14,14 @@ GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("SSL_LT_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--update-counts",
+        action="store_true",
+        help="tests/engine/test_step_counts.py: record the kernels found in step_counts.json",
+    )
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Loader of golden numbers: golden("pretraining/simclr_ntxent.npz")."""

@@ -1,13 +1,12 @@
 """No step waits for the device, loops over samples or classes, or launches more than it did.
 
 The cases come from the registries: what is registered is counted here, and needs a line in
-step_counts.json. The network is ResNet-20, whose own kernels are in every count.
+step_counts.json, which `--update-counts` writes. The network is ResNet-20, whose own kernels are in
+every count.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,9 +29,9 @@ from ssl_lt.runs.build.finetuning import build_task as finetuning_task
 from ssl_lt.runs.build.pretraining import build_task as pretraining_task
 from tests.configs import finetuning, pretraining
 from tests.engine.device_counter import META, HostCopyError, KernelCounter, on_device, step_kernels
+from tests.engine.recorded import COMMAND, FILE, Recorded
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 
-RECORDED = json.loads(Path(__file__).with_name("step_counts.json").read_text())
 TINY = {"backbone": "resnet20_cifar", "width": 4, "mixed-precision": "no"}
 FEW = {"gh.clusters": 8, "gh.sinkhorn-iterations": 2}
 SETS = [(), *((name,) for name in PLUGINS), tuple(PLUGINS)]
@@ -53,6 +52,20 @@ FINETUNING = {name: (name, {}) for name in LOSSES} | {
     "la, meta sampler": ("la", {"sampler": "meta", "freeze-backbone": True}),
     "rcl, compressed": ("rcl", {"compression": 0.5, "compression-start": 0.0}),
 }
+OPTIMIZERS = ("sgd", "adamw", "lars")
+NAMES = {
+    "pretraining": list(PRETRAINING),
+    "finetuning": list(FINETUNING),
+    "updates": list(OPTIMIZERS),
+    "sinkhorn": ["100 iterations"],
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(request):
+    counts = Recorded(NAMES, update=request.config.getoption("update_counts"))
+    yield counts
+    counts.write()
 
 
 def data(num_classes):
@@ -100,34 +113,51 @@ def kernels(task, data, monkeypatch, batch_size):
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
-def test_pretraining_steps(name, monkeypatch):
+def test_pretraining_steps(name, recorded, monkeypatch):
     found = pretraining_kernels(name, monkeypatch, batch_size=8)
     assert pretraining_kernels(name, monkeypatch, batch_size=16) == found
-    assert found <= RECORDED["pretraining"][name]
+    recorded.allows("pretraining", name, found)
 
 
 @pytest.mark.parametrize("name", FINETUNING)
-def test_finetuning_steps(name, monkeypatch):
+def test_finetuning_steps(name, recorded, monkeypatch):
     found = finetuning_kernels(name, monkeypatch, batch_size=8, num_classes=6)
     assert finetuning_kernels(name, monkeypatch, batch_size=16, num_classes=12) == found
-    assert found <= RECORDED["finetuning"][name]
+    recorded.allows("finetuning", name, found)
 
 
-def test_everything_recorded_is_counted():
-    assert RECORDED["pretraining"].keys() == PRETRAINING.keys()
-    assert RECORDED["finetuning"].keys() == FINETUNING.keys()
+def test_everything_recorded_is_counted(recorded):
+    assert recorded.superfluous() == [], f"nothing has these names; run {COMMAND}"
+
+
+def test_what_is_not_recorded_names_the_command_that_records_it(tmp_path, monkeypatch):
+    with pytest.raises(AssertionError, match=f"finetuning new: .* run {COMMAND}"):
+        Recorded(NAMES, update=False).allows("finetuning", "new", 3)
+    copy = tmp_path / "counts.json"
+    copy.write_text(FILE.read_text())
+    monkeypatch.setattr("tests.engine.recorded.FILE", copy)
+    names = NAMES | {"finetuning": ["new", *NAMES["finetuning"][1:]]}  # the first one is gone
+    updated = Recorded(names, update=True)
+    updated.allows("finetuning", "new", 3)
+    updated.write()
+    again = Recorded(names, update=False)
+    again.allows("finetuning", "new", 3)
+    assert again.superfluous() == []
+    with pytest.raises(AssertionError, match="finetuning new: 4 kernels a step, 3 are recorded"):
+        again.allows("finetuning", "new", 4)
+    assert FILE.read_text() != copy.read_text()
 
 
 @pytest.mark.parametrize("shape", [(8, 3), (64, 20)])
-def test_sinkhorn_iterations(shape, monkeypatch):
+def test_sinkhorn_iterations(shape, recorded, monkeypatch):
     with on_device(monkeypatch) as counter:
         logits, prior = torch.empty(shape, device=META), torch.empty(shape[1], device=META)
         sinkhorn(logits, prior, epsilon=0.05, max_iterations=100)
-    assert counter.kernels <= RECORDED["100 iterations of sinkhorn"]
+    recorded.allows("sinkhorn", "100 iterations", counter.kernels)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
-def test_an_update_takes_as_many_kernels_however_many_weights_there_are(optimizer):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_update_takes_as_many_kernels_however_many_weights_there_are(optimizer, recorded):
     def update(num_layers):
         network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(num_layers)))
         made = build_optimizer(network, OptimOptions(optimizer=optimizer, decay="all"))
@@ -138,7 +168,8 @@ def test_an_update_takes_as_many_kernels_however_many_weights_there_are(optimize
             made.zero_grad(set_to_none=True)
         return counter
 
-    assert update(2).kernels == update(9).kernels <= RECORDED["updates"][optimizer]
+    assert update(2).kernels == update(9).kernels
+    recorded.allows("updates", optimizer, update(2).kernels)
     assert update(2).looks == 0
 
 
