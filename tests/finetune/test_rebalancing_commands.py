@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
 from ssl_lt.report.records.results import read_results
-from ssl_lt.runs.config.finetune import read_config
+from tests.configs import recipe
 from tests.toolbox import TINY, call, succeed
 
-RECIPES = Path(__file__).parents[2] / "configs/finetune/laptop"
 FEW = [*TINY, "--init-from", "scratch", "--imbalance-factor", "50", "--eval-every", "0"]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def memory(run):
@@ -28,16 +19,16 @@ def memory(run):
     return load_file(newest / "memory.safetensors")
 
 
-def test_weights_and_sampler_together_train_a_contrast_too(here):
+def test_weights_and_sampler_together_train_a_contrast_too(empty):
     words = "--reweight effective --sampler class_balanced --hidden-dim 16 --output-dim 8"
     succeed("finetune", *FEW, "--loss", "bcl", *words.split(), "--run-dir", "run")
-    assert len(read_results(here / "run/results.json").evaluations) == 1
+    assert len(read_results(empty / "run/results.json").evaluations) == 1
 
 
-def test_the_meta_sampler_waits_for_the_stage_that_is_frozen_and_is_judged(here):
+def test_the_meta_sampler_waits_for_the_stage_that_is_frozen_and_is_judged(empty):
     words = "--loss balanced_softmax --sampler meta --stages all classifier --stage-epochs 1 2"
     succeed("finetune", *FEW, *words.split(), "--run-dir", "run")
-    first, second = here / "run/seed0-1-all", here / "run/seed0-2-classifier"
+    first, second = empty / "run/seed0-1-all", empty / "run/seed0-2-classifier"
     assert yaml.safe_load((first / "config.yaml").read_text())["sampler"] == "instance"
     tables = memory(second)
     rates = tables["meta_sampler.rates"]
@@ -47,9 +38,9 @@ def test_the_meta_sampler_waits_for_the_stage_that_is_frozen_and_is_judged(here)
     succeed("evaluate", "--run", str(second), "--probe-on", "long-tail")
 
 
-def test_a_run_of_before_these_flags_is_still_read(here):
+def test_a_run_of_before_these_flags_is_still_read(empty):
     succeed("finetune", *FEW, "--run-dir", "run")
-    path = here / "run/config.yaml"
+    path = empty / "run/config.yaml"
     values = yaml.safe_load(path.read_text())
     new = {"reweight", "sampler", "meta"}
     old = {k: v for k, v in values.items() if k.replace(".", "-").split("-")[0] not in new}
@@ -73,21 +64,20 @@ def test_a_run_of_before_these_flags_is_still_read(here):
         ("--sampler meta --freeze-backbone --meta.lr 0", "--meta.lr: 0.0 is not a positive number"),
     ],
 )
-def test_mistakes_end_in_one_line(here, words, says):
+def test_mistakes_end_in_one_line(empty, words, says):
     outcome = call("finetune", *FEW, *words.split())
     assert outcome.code == 2
     assert len(outcome.err) == 1
     assert says in outcome.err[0]
-    assert not list(here.iterdir())
+    assert not list(empty.iterdir())
 
 
-def recipe(name):
-    words = ["--config", str(RECIPES / "cifar100_lt.yaml"), str(RECIPES / f"{name}.yaml")]
-    return read_config([*words, "--init-from", "scratch"], None)[0]
+def laptop(name):
+    return recipe("finetune", "laptop/cifar100_lt", f"laptop/{name}")
 
 
 def test_recipes_say_what_their_papers_say():
-    drw, drs, tla = recipe("drw"), recipe("drs"), recipe("tla")
+    drw, drs, tla = laptop("drw"), laptop("drs"), laptop("tla")
     weights = drw.weights
     assert (drw.loss, drw.classifier, drw.sampling.sampler) == ("ldam", "cosine", "instance")
     assert (weights.reweight, weights.reweight_beta, weights.reweight_after) == (
@@ -98,8 +88,8 @@ def test_recipes_say_what_their_papers_say():
     assert (tla.options.gamma, tla.options.tau, tla.options.truncate_after) == (0.05, 0.75, 0.8)
     assert tla.weights == type(tla.weights)("adrw", reweight_power=0.25, reweight_after=0.8)
     for name in ("class_balanced", "square_root", "progressive"):
-        config = recipe(f"{name}_sampling")
+        config = laptop(f"{name}_sampling")
         assert (config.loss, config.sampling.sampler) == ("ce", name)
-    balms = recipe("balms")
+    balms = laptop("balms")
     assert (balms.loss, balms.sampling.sampler) == ("balanced_softmax", "meta")
     assert balms.series.stages == ("all", "classifier")

@@ -1,32 +1,18 @@
-"""The shipped recipes parse, and say what their papers say."""
+"""The shipped recipes say what their papers say."""
 
 from __future__ import annotations
-
-from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
 
 from ssl_lt.finetune.registry import LOSSES
-from ssl_lt.runs.config.finetune import read_config
+from tests.configs import CONFIGS, recipe
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = CONFIGS / "finetune"
-FILES = sorted(RECIPES.glob("*/*.yaml"))
 LOSS_NAMES = ("ce", "la", "scl", "bcl", "rcl", "bcl_rcl")
 
 
-@cache
 def read(*names):
-    words = ["--config", *(str(RECIPES / f"{name}.yaml") for name in names)]
-    config, _ = read_config([*words, "--init-from", "scratch"], None)
-    return config
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_parses(file):
-    read(f"{file.parent.name}/{file.stem}")
+    return recipe("finetune", *names)
 
 
 def test_every_loss_has_a_recipe_everywhere():

@@ -1,28 +1,9 @@
-"""Reads the words of a command as the command itself does, without running it."""
+"""The commands of a document, by their verbs and words."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
-
-from ssl_lt.cli.commands import finetune, pretrain
-from ssl_lt.cli.config.command_line import Files, RunFiles, read_config, read_words
-from ssl_lt.runs.config.evaluate import EvaluateConfig
-
-
-def read(verb: str, words: list[str]) -> Any:
-    """The configuration that a command would start with.
-
-    Raises:
-        ConfigError: the command would not start.
-    """
-    if verb == "pretrain":
-        return pretrain.read(words)[0]
-    if verb == "finetune":
-        return finetune.read_new(read_words(words, RunFiles()))[0]
-    assert verb == "evaluate"
-    return read_config(EvaluateConfig, read_words(words, Files()), default=EvaluateConfig())
 
 
 def commands(text: str) -> list[str]:

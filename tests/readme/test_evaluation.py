@@ -9,7 +9,8 @@ import pytest
 
 from ssl_lt.evaluate.protocol_options import ProtocolOptions
 from ssl_lt.runs.config.schema import flags
-from tests.readme.reading import commands, read, split_command
+from tests.configs import read
+from tests.readme.reading import commands, split_command
 
 TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ssl_lt.core.errors import ConfigError
-from tests.readme.reading import commands, read, split_command
+from tests.configs import read
+from tests.readme.reading import commands, split_command
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,10 +50,9 @@ def test_readme_is_short_and_has_the_three_verbs():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_understood(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.yaml").write_text("lr: 0.1\n")
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_every_command_is_understood(command, empty):
+    (empty / "my.yaml").write_text("lr: 0.1\n")
+    (empty / "configs").symlink_to(ROOT / "configs")
     verb, words = split_command(command)
     # Braces and DATA stand for several files and for a folder of the reader.
     words = [re.sub(r"\{(\w+)[\w,]*\}", r"\1", word) for word in words]
