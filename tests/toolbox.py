@@ -1,14 +1,20 @@
-"""Runs commands inside the test's own process, the way the console script does."""
+"""Runs commands inside the test's own process, and looks at what they leave behind."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ssl_lt.cli.main import run_verb
 
@@ -68,3 +74,20 @@ def refuses(verb: str, place: Path, words: str, code: int, says: str) -> None:
     assert says in outcome.err[0]
     assert outcome.code == code
     assert snapshot(place) == before
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def newest_weights(run: Path) -> dict[str, Tensor]:
+    """The model of a run's newest checkpoint."""
+    return load_file(max((run / "checkpoints").glob("step-*")) / "model.safetensors")
+
+
+def write_picture(path: Path, seed: int) -> None:
+    """A file of noise, 24 x 20 pixels, and the folders it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)

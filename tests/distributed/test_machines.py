@@ -88,7 +88,6 @@ def test_a_run_folder_that_one_does_not_see_is_said(tmp_path):
         ),
     ],
 )
-def test_what_a_launcher_may_not_ask_for(tmp_path, monkeypatch, variable, value, says):
-    monkeypatch.chdir(tmp_path)
+def test_what_a_launcher_may_not_ask_for(empty, monkeypatch, variable, value, says):
     monkeypatch.setenv(variable, value)
-    refuses("pretrain", tmp_path, " ".join(TINY), 2, says)
+    refuses("pretrain", empty, " ".join(TINY), 2, says)

@@ -24,11 +24,11 @@ VERBS = {"pretrain": METHOD, "finetune": ["--init-from", "scratch"]}
 @pytest.mark.parametrize(
     ("launcher", "verb"), [(torchrun, "pretrain"), (accelerate_launch, "finetune")]
 )
-def test_two_machines_train_as_one_process(tmp_path, monkeypatch, launcher, verb):
+def test_two_machines_train_as_one_process(empty, launcher, verb):
     words = [*WORDS, *VERBS[verb]]
-    shared = tmp_path / "shared"
+    shared = empty / "shared"
     own = ["--run-dir", str(shared / "two")]
-    nodes = Nodes(tmp_path, launcher, *ON_NODE, verb, *words, *own)
+    nodes = Nodes(empty, launcher, *ON_NODE, verb, *words, *own)
     found = nodes.wait()
     assert [code for code, _ in found] == [0, 0], found
     processes = sorted((folder / "process").read_text() for folder in nodes.folders)
@@ -38,7 +38,6 @@ def test_two_machines_train_as_one_process(tmp_path, monkeypatch, launcher, verb
     assert [sorted(p.name for p in folder.iterdir()) for folder in nodes.folders] == 2 * [
         ["process"]
     ]
-    monkeypatch.chdir(tmp_path)
     succeed(verb, *words, "--run-dir", "shared/one")
     assert_same_training(shared / "two", shared / "one")
     newest = max((shared / "one/checkpoints").iterdir()).name

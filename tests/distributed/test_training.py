@@ -22,7 +22,7 @@ from ssl_lt.models.heads import ProjectorOptions, projector
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
 from tests.distributed.pool import NUM_RANKS, run_on_two
-from tests.toolbox import succeed
+from tests.toolbox import logged, succeed
 
 ROOT = Path(__file__).parents[2]
 # Layer norms: torch's own batch norm on a CPU, in fp32 with few channels, is off by up to 1e-2 in
@@ -97,13 +97,9 @@ def launch(folder, verb, *words):
     )  # fmt: skip
 
 
-def lines(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def assert_same_training(two, one):
     """The same metrics step by step: exact at first, then as far as rounding lets them drift."""
-    found, expected = lines(two), lines(one)
+    found, expected = logged(two), logged(one)
     assert [sorted(line) for line in found] == [sorted(line) for line in expected]
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for line, wanted in zip(found, expected, strict=True):
@@ -125,37 +121,35 @@ def assert_same_training(two, one):
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_pretraining_on_two_processes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_pretraining_on_two_processes(empty):
     method = shlex.split("--method sdclr --plugins bcl gh --gh.clusters 10 --gh.warmup-epochs 0")
-    found = launch(tmp_path, "pretrain", *WORDS, *method)
+    found = launch(empty, "pretrain", *WORDS, *method)
     assert found.returncode == 0, found.stderr
-    two = next(tmp_path.glob("runs/pretrain-*"))  # one folder: the ranks agree on its name
-    assert len(list(tmp_path.glob("runs/*"))) == 1
+    two = next(empty.glob("runs/pretrain-*"))  # one folder: the ranks agree on its name
+    assert len(list(empty.glob("runs/*"))) == 1
     assert "64 images a step, 32 on each of 2 processes" in found.stdout
     assert found.stdout.count("finished: ") == 1
     succeed("pretrain", *WORDS, *method, "--run-dir", "one")
-    assert_same_training(two, tmp_path / "one")
-    knn = [line["knn"] for run in (two, tmp_path / "one") for line in lines(run) if "knn" in line]
+    assert_same_training(two, empty / "one")
+    knn = [line["knn"] for run in (two, empty / "one") for line in logged(run) if "knn" in line]
     assert len(knn) == 2
     # The second folder exists now: both ranks refuse it, and one of them says so.
-    again = launch(tmp_path, "pretrain", *WORDS, "--run-dir", "one")
+    again = launch(empty, "pretrain", *WORDS, "--run-dir", "one")
     assert again.returncode != 0
     assert again.stderr.count("error: --run-dir: one exists") == 1
 
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_finetuning_and_evaluation_on_two_processes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_finetuning_and_evaluation_on_two_processes(empty):
     words = [*WORDS, "--init-from", "scratch"]
-    found = launch(tmp_path, "finetune", *words, "--run-dir", "two")
+    found = launch(empty, "finetune", *words, "--run-dir", "two")
     assert found.returncode == 0, found.stderr
     succeed("finetune", *words, "--run-dir", "runs/one")
-    one = tmp_path / "runs/one"
-    assert_same_training(tmp_path / "two", one)
+    one = empty / "runs/one"
+    assert_same_training(empty / "two", one)
     # The newest run below runs/: `--run` is a flag that torchrun takes for one of its own.
-    judged = launch(tmp_path, "evaluate", "--probe-on", "long-tail")
+    judged = launch(empty, "evaluate", "--probe-on", "long-tail")
     assert judged.returncode == 0, judged.stderr
     assert judged.stdout.count("report: ") == 1
     by_two = json.loads((one / "results.json").read_text())["evaluations"]

@@ -24,13 +24,6 @@ from tests.toolbox import call, refuses
 CONFIG = 2
 
 
-@pytest.fixture
-def empty(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 # --- numbers that no field can use
 
 

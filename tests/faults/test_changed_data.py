@@ -19,16 +19,10 @@ from ssl_lt.data.tables.files import FileTable
 from ssl_lt.data.tables.parquet import open_parquet
 from ssl_lt.data.tables.table import PixelTable
 from tests.faults.hostile import bomb_png
-from tests.toolbox import TINY, call, refuses, snapshot, succeed
+from tests.toolbox import TINY, call, refuses, snapshot, succeed, write_picture
 
 DATA, CHECKPOINT = 3, 4
 WORDS = [*TINY, "--batch-size", "4", "--image-size", "32", "--data", "folder:photos"]
-
-
-def picture(path, seed):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (24, 20, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +31,8 @@ def begun(tmp_path_factory):
     before it was exported."""
     place = tmp_path_factory.mktemp("begun")
     for number in range(20):
-        picture(place / "photos" / "ab"[number % 2] / f"{number:02}.png", number)
-    picture(place / "photos" / "c" / "alone.png", 99)
+        write_picture(place / "photos" / "ab"[number % 2] / f"{number:02}.png", number)
+    write_picture(place / "photos" / "c" / "alone.png", 99)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         succeed("pretrain", *WORDS, "--knn-every", "0", "--run-dir", "run")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from ssl_lt.evaluate.monitor import Monitor
 from ssl_lt.runs.build.pretraining import build_task
 from tests.finetune import every_loss
 from tests.pretrain.test_combinations import CASES, config_of, digits
-from tests.toolbox import TINY, call
+from tests.toolbox import TINY, call, logged
 
 
 def test_the_spread_of_features():
@@ -78,7 +77,7 @@ def test_without_labels_the_spread_is_still_watched():
     assert len(said) == 1
 
 
-def test_pretraining_that_collapses_says_so_and_goes_on(tmp_path, monkeypatch):
+def test_pretraining_that_collapses_says_so_and_goes_on(empty, monkeypatch):
     def collapsed(config, data):
         task = build_task(config, data)
         with torch.no_grad():
@@ -87,11 +86,10 @@ def test_pretraining_that_collapses_says_so_and_goes_on(tmp_path, monkeypatch):
         return task
 
     monkeypatch.setattr("ssl_lt.runs.pretrain.build_task", collapsed)
-    monkeypatch.chdir(tmp_path)
     outcome = call("pretrain", *TINY, "--epochs", "2", "--knn-every", "1", "--run-dir", "run")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("warning: Sign of collapse") == 1
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    lines = logged(empty / "run")
     assert [line["feature_std"] for line in lines if "feature_std" in line] == [0, 0]
 
 

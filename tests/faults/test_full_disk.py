@@ -105,17 +105,16 @@ def test_a_run_that_found_the_disk_full_goes_on_when_there_is_room(tmp_path):
     ],
 )
 def test_a_place_that_cannot_be_written_is_found_before_the_first_step(
-    tmp_path, monkeypatch, run_dir, code, says
+    empty, monkeypatch, run_dir, code, says
 ):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ssl_lt.runs.life.training.fit", lambda *_, **__: pytest.fail("it began"))
-    (tmp_path / "file").write_text("in the way")
-    before = snapshot(tmp_path)
+    (empty / "file").write_text("in the way")
+    before = snapshot(empty)
     outcome = call("pretrain", *TINY, "--run-dir", run_dir)
     assert outcome.code == code
     assert len(outcome.err) == 1
     assert outcome.err[0].startswith(f"error: {says}")
-    assert snapshot(tmp_path) == before
+    assert snapshot(empty) == before
 
 
 # After how many lines the log is replaced by a folder: the next line falls within an epoch, at the

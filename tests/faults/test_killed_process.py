@@ -230,13 +230,12 @@ def make_half_a_run(path):
         die()
 
 
-def test_killed_while_its_folder_is_made_a_run_can_be_begun_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert Child(tmp_path, make_half_a_run, tmp_path / "runs" / "new").wait() == -signal.SIGKILL
-    assert not (tmp_path / "runs" / "new").exists()
-    assert any((tmp_path / "runs").iterdir())
+def test_killed_while_its_folder_is_made_a_run_can_be_begun_again(empty):
+    assert Child(empty, make_half_a_run, empty / "runs" / "new").wait() == -signal.SIGKILL
+    assert not (empty / "runs" / "new").exists()
+    assert any((empty / "runs").iterdir())
     assert runs.newest_run(["pretrain"]) is None
-    create_run_folder(tmp_path / "runs" / "new")
+    create_run_folder(empty / "runs" / "new")
 
 
 def die_instead_of(module, name, verb, *words):
@@ -260,28 +259,27 @@ def killed_evaluating(*words):
 
 
 @pytest.mark.slow
-def test_killed_in_an_evaluation_the_training_stays_and_is_judged_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_killed_in_an_evaluation_the_training_stays_and_is_judged_again(empty):
     words = [*TINY, "--init-from", "scratch", "--run-dir", "run"]
-    assert Child(tmp_path, killed_judging, *words).wait() == -signal.SIGKILL
-    trained = snapshot(tmp_path / "run" / "checkpoints")
-    assert not (tmp_path / "run" / "results.json").exists()
-    assert Child(tmp_path, killed_exporting, "--resume", "run").wait() == -signal.SIGKILL
-    judged = json.loads((tmp_path / "run" / "results.json").read_text())["evaluations"]
+    assert Child(empty, killed_judging, *words).wait() == -signal.SIGKILL
+    trained = snapshot(empty / "run" / "checkpoints")
+    assert not (empty / "run" / "results.json").exists()
+    assert Child(empty, killed_exporting, "--resume", "run").wait() == -signal.SIGKILL
+    judged = json.loads((empty / "run" / "results.json").read_text())["evaluations"]
     succeed("finetune", "--resume", "run")
-    assert snapshot(tmp_path / "run" / "checkpoints") == trained
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert snapshot(empty / "run" / "checkpoints") == trained
+    results = json.loads((empty / "run" / "results.json").read_text())
     assert [e["name"] for e in judged] == [e["name"] for e in results["evaluations"]]
-    assert (tmp_path / "run" / "exported" / "model.safetensors").is_file()
+    assert (empty / "run" / "exported" / "model.safetensors").is_file()
 
-    before = snapshot(tmp_path / "run")
-    assert Child(tmp_path, killed_evaluating, "--run", "run").wait() == -signal.SIGKILL
-    after = snapshot(tmp_path / "run")
+    before = snapshot(empty / "run")
+    assert Child(empty, killed_evaluating, "--run", "run").wait() == -signal.SIGKILL
+    after = snapshot(empty / "run")
     assert {name: after[name] for name in before if "." in name} == {
         name: stat for name, stat in before.items() if "." in name
     }
     succeed("evaluate", "--run", "run")
-    assert len(json.loads((tmp_path / "run" / "results.json").read_text())["evaluations"]) > 1
+    assert len(json.loads((empty / "run" / "results.json").read_text())["evaluations"]) > 1
 
 
 SIMCLR = shlex.split(

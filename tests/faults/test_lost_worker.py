@@ -202,7 +202,7 @@ def test_other_errors_pass():
     assert as_user_error(RuntimeError("a fault of the program")) is None
 
 
-def test_a_run_ends_with_code_3_and_goes_on_later(photos, tmp_path, monkeypatch):
+def test_a_run_ends_with_code_3_and_goes_on_later(photos, empty, monkeypatch):
     words = ["--data", f"folder:{photos}", "--cache-mib", "0", "--image-size", "32"]
     words += ["--batch-size", "4", "--epochs", "2", "--num-workers", "1", "--knn-every", "0"]
     boxes, command = WorkerCrop.boxes, os.getpid()
@@ -213,14 +213,13 @@ def test_a_run_ends_with_code_3_and_goes_on_later(photos, tmp_path, monkeypatch)
         return boxes(self, epoch, *where)
 
     monkeypatch.setattr(WorkerCrop, "boxes", dies_in_the_second_epoch)
-    monkeypatch.chdir(tmp_path)
     outcome = call("pretrain", *TINY, *words, "--run-dir", "run")
     assert outcome.code == 3
     (line,) = [line for line in outcome.err if line.startswith("error")]
     assert line.startswith("error: --num-workers: ")
     assert "a worker died" in line
     assert not any("Traceback" in line for line in outcome.err)
-    steps = newest_checkpoint(RunFolder(tmp_path / "run").checkpoints).step
+    steps = newest_checkpoint(RunFolder(empty / "run").checkpoints).step
     monkeypatch.setattr(WorkerCrop, "boxes", boxes)
     succeed("pretrain", "--resume", "run")
-    assert newest_checkpoint(RunFolder(tmp_path / "run").checkpoints).step == 2 * steps
+    assert newest_checkpoint(RunFolder(empty / "run").checkpoints).step == 2 * steps

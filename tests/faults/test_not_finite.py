@@ -183,7 +183,7 @@ def test_without_memory_the_batch_is_named_and_the_checkpoint_stays(tmp_path, al
         (lambda: NAN, 5, "error: step 1: loss nan (contrast), samples "),
     ],
 )
-def test_a_command_ends_with_one_line_and_its_code(tmp_path, monkeypatch, allocate, code, says):
+def test_a_command_ends_with_one_line_and_its_code(empty, monkeypatch, allocate, code, says):
     losses = TwoViewTask.forward
 
     def forward(self, batch):
@@ -193,7 +193,6 @@ def test_a_command_ends_with_one_line_and_its_code(tmp_path, monkeypatch, alloca
         return StepOutput(output.loss * factor, terms)
 
     monkeypatch.setattr(TwoViewTask, "forward", forward)
-    monkeypatch.chdir(tmp_path)
     outcome = call("pretrain", *TINY, "--run-dir", "run")
     assert outcome.code == code
     # accelerate warns on stderr of what its next version does.

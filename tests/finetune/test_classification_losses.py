@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -14,15 +13,9 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.runs.build.finetuning import build_task
 from tests.configs import finetuning
-from tests.toolbox import TINY, call, succeed
+from tests.toolbox import TINY, call, logged, succeed
 
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -35,13 +28,12 @@ def here(tmp_path, monkeypatch):
         "elm --embedding-weight 1",
     ],
 )
-def test_trains_and_is_judged(here, words):
+def test_trains_and_is_judged(empty, words):
     succeed("finetune", *TINY, *FEW, "--run-dir", "run", "--loss", *words.split())
-    lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
+    losses = [line["loss"] for line in logged(empty / "run") if "loss" in line]
     assert losses
     assert all(0 < loss < 100 for loss in losses)
-    assert (here / "run" / "results.json").exists()
+    assert (empty / "run" / "results.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +46,7 @@ def test_trains_and_is_judged(here, words):
         ("elm --temperature 0", "--temperature: 0.0 is not a positive number"),
     ],
 )
-def test_bad_input_ends_with_one_line(here, words, said):
+def test_bad_input_ends_with_one_line(empty, words, said):
     outcome = call("finetune", *FEW, "--loss", *words.split())
     assert outcome.code != 0
     assert len(outcome.err) == 1

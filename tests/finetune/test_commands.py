@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssl_lt.report.records.results import read_results
-from tests.toolbox import TINY, call, succeed
+from tests.toolbox import TINY, call, logged, succeed
 
 CONTRASTS = ["scl", "bcl", "rcl", "bcl_rcl"]
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
@@ -18,55 +16,48 @@ SMALL = [*TINY, *FEW, "--hidden-dim", "16", "--output-dim", "8"]
 
 def contrasts(run):
     """The contrast in each line of the log that has one."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    found = [line["contrast"] for line in lines if "contrast" in line]
+    found = [line["contrast"] for line in logged(run) if "contrast" in line]
     assert found
     return found
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("loss", CONTRASTS)
-def test_trains_and_is_judged(here, loss):
+def test_trains_and_is_judged(empty, loss):
     succeed("finetune", *SMALL, "--loss", loss, "--run-dir", "run", "--augment", "autoaugment")
-    assert all(0 < contrast < 20 for contrast in contrasts(here / "run"))
-    result = read_results(here / "run" / "results.json")
+    assert all(0 < contrast < 20 for contrast in contrasts(empty / "run"))
+    result = read_results(empty / "run" / "results.json")
     assert [e.name for e in result.evaluations] == ["classifier"]
     assert 0 <= result.evaluations[0].accuracy.balanced <= 1
 
 
-def test_a_run_can_be_judged_again_with_its_heads_in_the_checkpoint(here):
+def test_a_run_can_be_judged_again_with_its_heads_in_the_checkpoint(empty):
     succeed("finetune", *SMALL, "--loss", "bcl", "--run-dir", "run")
-    first = read_results(here / "run" / "results.json").evaluations[0].accuracy
+    first = read_results(empty / "run" / "results.json").evaluations[0].accuracy
     succeed("evaluate", "--run", "run", "--probe-on", "long-tail")
-    again = read_results(here / "run" / "results.json").evaluations
+    again = read_results(empty / "run" / "results.json").evaluations
     assert next(e for e in again if e.name == "classifier").accuracy == first
 
 
-def test_cosine_classifier_and_compression(here):
+def test_cosine_classifier_and_compression(empty):
     flags = "--classifier cosine --compression 0.5 --compression-start 0 --use-prototypes"
     succeed("finetune", *SMALL, "--loss", "rcl", "--run-dir", "run", *flags.split())
-    file = next((here / "run" / "checkpoints").glob("step-*"))
+    file = next((empty / "run" / "checkpoints").glob("step-*"))
     names = [p.name for p in file.iterdir()]
     assert any("memor" in name for name in names), names
 
 
-def test_pictures_that_loader_workers_crop(here):
+def test_pictures_that_loader_workers_crop(empty):
     generator = np.random.default_rng(0)
     for part in ("train", "val"):
         for name, count in (("a", 12), ("b", 6)):
-            (here / "photos" / part / name).mkdir(parents=True)
+            (empty / "photos" / part / name).mkdir(parents=True)
             for number in range(count):
                 pixels = generator.integers(0, 256, (40, 36, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(here / "photos" / part / name / f"{number}.png")
+                Image.fromarray(pixels).save(empty / "photos" / part / name / f"{number}.png")
     words = "--data folder:photos --cache-mib 0 --image-size 24 --batch-size 6 --epochs 1 --width 4"
     words += " --num-workers 0 --mixed-precision no --init-from scratch --augment autoaugment"
     succeed("finetune", *words.split(), "--loss", "bcl_rcl", "--run-dir", "run")
-    assert all(0 < contrast < 20 for contrast in contrasts(here / "run"))
+    assert all(0 < contrast < 20 for contrast in contrasts(empty / "run"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +72,7 @@ def test_pictures_that_loader_workers_crop(here):
         ("--loss la --view.hue 0", "--view.hue belongs to the losses with contrastive views"),
     ],
 )
-def test_mistakes_end_in_one_line(here, words, says):
+def test_mistakes_end_in_one_line(empty, words, says):
     tiny = [*TINY, "--init-from", "scratch"]
     outcome = call("finetune", *tiny, *words.split())
     assert outcome.code == 2

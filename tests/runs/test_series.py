@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ssl_lt.data.dataset import open_data
 from ssl_lt.report.records.results import read_results
@@ -17,7 +16,7 @@ from ssl_lt.runs.config.yaml_file import read_yaml
 from ssl_lt.runs.life import training
 from ssl_lt.runs.series import series_members
 from tests.configs import finetuning
-from tests.toolbox import TINY, call, snapshot, succeed
+from tests.toolbox import TINY, call, newest_weights, snapshot, succeed
 
 SCRATCH = [*TINY, "--imbalance-factor", "20", "--eval-every", "0", "--init-from", "scratch"]
 
@@ -25,16 +24,6 @@ SCRATCH = [*TINY, "--imbalance-factor", "20", "--eval-every", "0", "--init-from"
 def members(loss, **values):
     config = finetuning(loss, values)
     return list(series_members(config, Path("runs/s")))
-
-
-def weights(run):
-    return load_file(sorted((run / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_every_seed_with_and_without_pretraining():
@@ -77,44 +66,44 @@ def test_a_plain_loss_stays_itself_on_a_frozen_backbone():
     assert (second.config.loss, second.config.freeze_backbone) == ("ce", False)
 
 
-def test_seeds_are_trained_and_summed_up(here):
+def test_seeds_are_trained_and_summed_up(empty):
     succeed("finetune", *SCRATCH, "--seeds", "0", "1", "--run-dir", "s")
-    results = [read_results(here / "s" / f"seed{n}" / "results.json") for n in (0, 1)]
+    results = [read_results(empty / "s" / f"seed{n}" / "results.json") for n in (0, 1)]
     accuracies = [r.evaluations[0].accuracy.balanced for r in results]
-    first, second = (weights(here / "s" / f"seed{n}") for n in (0, 1))
+    first, second = (newest_weights(empty / "s" / f"seed{n}") for n in (0, 1))
     assert not first["classifier.weight"].equal(second["classifier.weight"])
-    row = json.loads((here / "s" / "summary.json").read_text())[0]
+    row = json.loads((empty / "s" / "summary.json").read_text())[0]
     mean, std, count = (row["columns"]["all"][key] for key in ("mean", "std", "count"))
     assert mean == pytest.approx(50 * sum(accuracies))
     assert std == pytest.approx(100 * abs(accuracies[0] - accuracies[1]) / 2**0.5)
     assert count == 2
-    assert "±" in (here / "s" / "summary.md").read_text()
+    assert "±" in (empty / "s" / "summary.md").read_text()
     # A seed alone gives the very same weights.
     succeed("finetune", *SCRATCH, "--seed", "1", "--run-dir", "alone")
-    alone, member = weights(here / "alone"), weights(here / "s" / "seed1")
+    alone, member = newest_weights(empty / "alone"), newest_weights(empty / "s" / "seed1")
     assert all(alone[name].equal(member[name]) for name in alone)
 
 
-def test_did_pretraining_help_is_one_command(here):
+def test_did_pretraining_help_is_one_command(empty):
     pretrain = [*TINY, "--knn-every", "0", "--imbalance-factor", "20"]
     succeed("pretrain", *pretrain, "--run-dir", "runs/p")
     words = [*TINY, "--eval-every", "0", "--compare-scratch", "--run-dir", "runs/s"]
     succeed("finetune", *words)
-    started = {n: read_yaml(here / "runs/s" / n / "config.yaml") for n in (
+    started = {n: read_yaml(empty / "runs/s" / n / "config.yaml") for n in (
         "scratch-seed0", "pretrained-seed0",
     )}  # fmt: skip
     assert started["scratch-seed0"]["init-from"] == "scratch"
     assert Path(started["pretrained-seed0"]["init-from"]).name == "p"
     assert started["scratch-seed0"]["imbalance-factor"] == 20  # the data of the pretraining
-    page = (here / "runs/s/report/index.md").read_text()
+    page = (empty / "runs/s/report/index.md").read_text()
     assert "Difference by group" in page
     assert "Gained" in page or "Lost" in page
 
 
-def test_a_series_that_was_stopped_goes_on(here, monkeypatch):
+def test_a_series_that_was_stopped_goes_on(empty, monkeypatch):
     words = [*SCRATCH, "--seeds", "0", "1", "2", "--run-dir", "s"]
     succeed("finetune", *words)
-    whole = {n: weights(here / "s" / f"seed{n}") for n in (0, 1, 2)}
+    whole = {n: newest_weights(empty / "s" / f"seed{n}") for n in (0, 1, 2)}
 
     real, calls = training.export_backbone, []
 
@@ -128,21 +117,21 @@ def test_a_series_that_was_stopped_goes_on(here, monkeypatch):
     with pytest.raises(RuntimeError):
         call("finetune", *SCRATCH, "--seeds", "0", "1", "2", "--run-dir", "t")
     monkeypatch.setattr(training, "export_backbone", real)
-    first = snapshot(here / "t" / "seed0")
+    first = snapshot(empty / "t" / "seed0")
     succeed("finetune", "--resume", "t")
-    assert snapshot(here / "t" / "seed0") == first
+    assert snapshot(empty / "t" / "seed0") == first
     for n in (0, 1, 2):
-        found = weights(here / "t" / f"seed{n}")
+        found = newest_weights(empty / "t" / f"seed{n}")
         assert all(found[name].equal(whole[n][name]) for name in found)
-    assert (here / "t" / "summary.json").read_text() == (here / "s" / "summary.json").read_text()
+    assert (empty / "t" / "summary.json").read_text() == (empty / "s" / "summary.json").read_text()
 
 
-def test_contrast_first_then_the_classifier_then_everything(here):
+def test_contrast_first_then_the_classifier_then_everything(empty):
     small = ["--hidden-dim", "16", "--output-dim", "8"]
     words = [*SCRATCH, *small, "--loss", "bcl", "--run-dir", "s"]
     succeed("finetune", *words, "--stages", "contrast", "classifier", "all")
     one, two, three = (
-        weights(here / "s" / f"seed0-{n}") for n in ("1-contrast", "2-classifier", "3-all")
+        newest_weights(empty / "s" / f"seed0-{n}") for n in ("1-contrast", "2-classifier", "3-all")
     )
     trained = {n for n in two if n.startswith("backbone.") and not two[n].equal(one[n])}
     assert trained == set()  # running statistics among them
@@ -152,7 +141,7 @@ def test_contrast_first_then_the_classifier_then_everything(here):
     assert (
         torch.cosine_similarity(two["classifier.weight"], three["classifier.weight"]).mean() > 0.5
     )
-    result = read_results(here / "s" / "seed0-3-all" / "results.json")
+    result = read_results(empty / "s" / "seed0-3-all" / "results.json")
     assert result.method == "bcl"
     outcome = call("evaluate", "--run", "s")
     assert outcome.code == 2
@@ -172,28 +161,28 @@ def test_contrast_first_then_the_classifier_then_everything(here):
         ("--head-lr -1", "--head-lr"),
     ],
 )
-def test_mistakes_end_in_one_line_and_leave_nothing(here, words, says):
+def test_mistakes_end_in_one_line_and_leave_nothing(empty, words, says):
     outcome = call("finetune", *SCRATCH, *words.split(), "--run-dir", "s")
     assert outcome.code == 2
     assert len(outcome.err) == 1
     assert says in outcome.err[0]
-    assert not (here / "s").exists()
+    assert not (empty / "s").exists()
 
 
-def test_a_classifier_of_other_classes_is_refused(here):
+def test_a_classifier_of_other_classes_is_refused(empty):
     succeed("pretrain", *TINY, "--knn-every", "0", "--run-dir", "p")
     outcome = call("finetune", *TINY, "--init-from", "p", "--init-classifier")
     assert outcome.code == 4
     assert "--init-classifier: p has no classifier" in outcome.err[0]
 
 
-def test_rates_reach_the_optimiser(here):
+def test_rates_reach_the_optimiser(empty):
     config = finetuning("la", {"width": 4, "init-from": "scratch"})
     fresh = build_task(config, open_data(config.data)).state_dict()
     succeed("finetune", *SCRATCH, "--head-lr", "1e-12", "--run-dir", "still")
     succeed("finetune", *SCRATCH, "--layer-decay", "0.01", "--run-dir", "low")
     succeed("finetune", *SCRATCH, "--run-dir", "plain")
-    still, low, plain = (weights(here / name) for name in ("still", "low", "plain"))
+    still, low, plain = (newest_weights(empty / name) for name in ("still", "low", "plain"))
     stem, head = "backbone.conv1.weight", "classifier.weight"
     torch.testing.assert_close(still[head], fresh[head])
     torch.testing.assert_close(low[stem], fresh[stem])

@@ -5,19 +5,11 @@ from __future__ import annotations
 import shutil
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.toolbox import TINY, call, snapshot
+from tests.toolbox import TINY, call, snapshot, write_picture
 
 CONFIG, DATA, CHECKPOINT = 2, 3, 4
-
-
-def picture(path, seed):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (24, 20, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +17,7 @@ def photos(tmp_path_factory):
     """Two classes of ten pictures."""
     root = tmp_path_factory.mktemp("photos")
     for number in range(20):
-        picture(root / "ab"[number % 2] / f"{number:02}.png", number)
+        write_picture(root / "ab"[number % 2] / f"{number:02}.png", number)
     return root
 
 

@@ -15,7 +15,7 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import load_backbone_weights
-from tests.toolbox import TINY, call, snapshot, succeed
+from tests.toolbox import TINY, call, logged, snapshot, succeed
 
 
 def test_a_run_folder_has_what_it_should(finished):
@@ -102,11 +102,10 @@ def test_evaluation_judges_the_newest_run_or_the_one_named(finished):
 
 
 def test_the_classifier_is_judged_as_it_was_at_the_end_of_training(finished):
-    lines = (finished.finetuned / "metrics.jsonl").read_text().splitlines()
-    logged = [json.loads(line)["accuracy"] for line in lines if "accuracy" in json.loads(line)]
+    accuracies = [line["accuracy"] for line in logged(finished.finetuned) if "accuracy" in line]
     results = json.loads((finished.finetuned / "results.json").read_text())
     classifier = next(e for e in results["evaluations"] if e["name"] == "classifier")
-    assert classifier["accuracy"]["balanced"] == pytest.approx(logged[-1], abs=0.004)
+    assert classifier["accuracy"]["balanced"] == pytest.approx(accuracies[-1], abs=0.004)
 
 
 def test_evaluation_without_a_run(empty):

@@ -25,12 +25,6 @@ def data():
     return open_data(DataOptions(imbalance_factor=50))
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_every_image_is_on_one_side(data):
     kept, held = hold_out(data, 0.2)
     assert len(kept.train) + len(held) == len(data.train)
@@ -67,20 +61,20 @@ def test_accuracy_is_counted_by_class(data):
     assert torch.equal(found, torch.eye(10)[3])
 
 
-def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(here):
+def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(empty):
     words = [*COMPRESSED, "--hold-out", "0.2", "--epochs", "2", "--imbalance-factor", "20"]
     succeed("finetune", *words, "--run-dir", "run")
-    split = read_split(here / "run" / "split.json")
+    split = read_split(empty / "run" / "split.json")
     assert len(split.indices) == sum(split.counts_per_class)  # of the whole run, not what is left
-    assert read_yaml(here / "run" / "config.yaml")["hold-out"] == 0.2
-    steps = [p.name for p in sorted((here / "run" / "checkpoints").glob("step-*"))]
+    assert read_yaml(empty / "run" / "config.yaml")["hold-out"] == 0.2
+    steps = [p.name for p in sorted((empty / "run" / "checkpoints").glob("step-*"))]
     whole, held = sum(split.counts_per_class), sum(max(1, n // 5) for n in split.counts_per_class)
     assert int(steps[-1].removeprefix("step-")) == 2 * ((whole - held) // 64)
-    last = here / "run" / "checkpoints" / steps[-1]
+    last = empty / "run" / "checkpoints" / steps[-1]
     finished = load_file(last / "model.safetensors")
     # As if it had been killed in the second epoch.
     shutil.rmtree(last)
-    shutil.rmtree(here / "run" / "exported")
+    shutil.rmtree(empty / "run" / "exported")
     succeed("finetune", "--resume", "run")
     resumed = load_file(last / "model.safetensors")
     assert all(finished[name].equal(resumed[name]) for name in finished)
@@ -94,7 +88,7 @@ def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(here):
         ([*TINY, "--init-from", "scratch", "--hold-out", "0.2"], "--hold-out: only --compression"),
     ],
 )
-def test_mistakes_end_in_one_line(here, words, says):
+def test_mistakes_end_in_one_line(empty, words, says):
     outcome = call("finetune", *words)
     assert outcome.code == 2
     assert len(outcome.err) == 1

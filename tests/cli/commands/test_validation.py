@@ -16,7 +16,7 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from ssl_lt.runs.config.yaml_file import read_yaml
-from tests.toolbox import TINY, call, refuses, succeed
+from tests.toolbox import TINY, call, logged, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--init-from", "scratch"]
 COMPRESSED = ["--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]
@@ -63,9 +63,8 @@ def weights(run):
     return (RunFolder(Path(run)).exported / "model.safetensors").read_bytes()
 
 
-def logged(run, name):
-    lines = [json.loads(line) for line in RunFolder(Path(run)).metrics.read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
+def of_log(run, name):
+    return [line[name] for line in logged(Path(run)) if name in line]
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +97,17 @@ def test_between_epochs_the_validation_images_are_looked_at(lists, empty):
     given = source(lists, "kept", test="blue", val="held")
     succeed("finetune", *words, *given, "--run-dir", "given")
     assert weights("tested") == weights("given")  # nothing is chosen by them
-    assert logged("given", "accuracy") == logged("tested", "accuracy")
+    assert of_log("given", "accuracy") == of_log("tested", "accuracy")
     last = [
         json.loads(Path(run, "results.json").read_text())["evaluations"][0]["accuracy"]["balanced"]
         for run in ("given", "tested")
     ]
-    assert logged("given", "accuracy") == [last[1]] != [last[0]]
+    assert of_log("given", "accuracy") == [last[1]] != [last[0]]
     words = [*WORDS[:-2], "--knn-every", "1"]
     succeed("pretrain", *words, *given, "--run-dir", "knn")
     succeed("pretrain", *words, *source(lists, "kept", test="held"), "--run-dir", "knn-tested")
-    assert len(logged("knn", "knn")) == 1
-    assert logged("knn", "knn") == logged("knn-tested", "knn")
+    assert len(of_log("knn", "knn")) == 1
+    assert of_log("knn", "knn") == of_log("knn-tested", "knn")
 
 
 def test_evaluation_and_retraining_choose_on_them(runs, empty, monkeypatch):

@@ -21,7 +21,7 @@ from ssl_lt.models.batch_norm import synchronised
 from tests.distributed.pool import run_on_two
 from tests.engine.tiny import TinyLoader, plan
 from tests.finetune import toy, toy_steps
-from tests.toolbox import TINY, succeed
+from tests.toolbox import TINY, newest_weights, succeed
 
 NAMES = ["paco", "gpaco"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6, "check_dtype": False}  # losses are taken in float32
@@ -194,14 +194,12 @@ def test_resumed_inside_an_epoch_it_is_the_same_bit_for_bit(tmp_path, name, last
     assert broken.metrics.read_bytes() == whole.metrics.read_bytes()
 
 
-def test_what_is_exported_is_the_query_encoder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_is_exported_is_the_query_encoder(empty):
     flags = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
     flags += ["--queue-size", "100", "--output-dim", "8", "--run-dir", "run"]
     succeed("finetune", *TINY, *flags, "--loss", "paco")
-    (checkpoint,) = sorted((tmp_path / "run/checkpoints").glob("step-*"))[-1:]
-    model = load_file(checkpoint / "model.safetensors")
-    (exported,) = (tmp_path / "run/exported").glob("*.safetensors")
+    model = newest_weights(empty / "run")
+    (exported,) = (empty / "run/exported").glob("*.safetensors")
     found = load_file(exported)
     assert found
     for key, value in found.items():
