@@ -70,6 +70,7 @@ def save_and_die_everywhere(place):
         assert code == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_save_or_a_rotation_killed_anywhere_leaves_whole_checkpoints(tmp_path):
     assert Child(tmp_path, save_and_die_everywhere, tmp_path).wait() == 0
     folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())[:-1]
@@ -114,6 +115,7 @@ def train_and_die_again_and_again(place, lives):
     assert in_a_fork(lambda: train(place / "alone", checkpoint_every=2, log_every=3)) == 0
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_file_ends_as_if_left_alone(tmp_path):
     child = Child(tmp_path, train_and_die_again_and_again, tmp_path, tmp_path / "lives")
     assert child.wait() == 0, child.said
@@ -165,6 +167,7 @@ def die_in_every_step(place):
     assert in_a_fork(lambda: life(place / "alone", 0)) == 0
 
 
+@pytest.mark.slow
 def test_killed_in_any_step_first_and_last_of_an_epoch_included(tmp_path):
     child = Child(tmp_path, die_in_every_step, tmp_path)
     assert child.wait() == 0, child.said
@@ -230,6 +233,7 @@ def make_half_a_run(path):
         die()
 
 
+@pytest.mark.slow
 def test_killed_while_its_folder_is_made_a_run_can_be_begun_again(empty):
     assert Child(empty, make_half_a_run, empty / "runs" / "new").wait() == -signal.SIGKILL
     assert not (empty / "runs" / "new").exists()

@@ -202,6 +202,7 @@ def test_other_errors_pass():
     assert as_user_error(RuntimeError("a fault of the program")) is None
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_code_3_and_goes_on_later(photos, empty, monkeypatch):
     words = ["--data", f"folder:{photos}", "--cache-mib", "0", "--image-size", "32"]
     words += ["--batch-size", "4", "--epochs", "2", "--num-workers", "1", "--knn-every", "0"]

@@ -64,6 +64,7 @@ def holder(folder):
         child.kill()
 
 
+@pytest.mark.slow
 def test_a_second_run_fails_at_once_and_names_the_holder(folder, holder, monkeypatch):
     monkeypatch.setattr(
         "ssl_lt.runs.life.training.open_data", lambda *_, **__: pytest.fail("it went on")
@@ -80,6 +81,7 @@ def test_a_second_run_fails_at_once_and_names_the_holder(folder, holder, monkeyp
         assert folder.lock.read_text().startswith(f"process {os.getpid()} on ")
 
 
+@pytest.mark.slow
 def test_workers_that_outlive_a_killed_run_do_not_hold_its_lock(folder, holder):
     child = holder(hold_with_a_worker)
     ready = folder.path.with_name("ready")
@@ -101,6 +103,7 @@ def test_what_an_old_lock_file_says_is_not_asked(folder):
         pass
 
 
+@pytest.mark.slow
 def test_the_holder_may_take_it_again_and_gives_it_back_at_the_end(folder, holder):
     with run_lock(None), run_lock(folder):
         with run_lock(folder):
@@ -110,6 +113,7 @@ def test_the_holder_may_take_it_again_and_gives_it_back_at_the_end(folder, holde
     assert child.send(signal.SIGTERM) == -signal.SIGTERM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_new_run_holds_its_folder_while_it_trains(tmp_path, monkeypatch, verb):
     codes = []

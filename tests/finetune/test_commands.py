@@ -30,6 +30,7 @@ def test_trains_and_is_judged(empty, loss):
     assert 0 <= result.evaluations[0].accuracy.balanced <= 1
 
 
+@pytest.mark.slow
 def test_a_run_can_be_judged_again_with_its_heads_in_the_checkpoint(empty):
     succeed("finetune", *SMALL, "--loss", "bcl", "--run-dir", "run")
     first = read_results(empty / "run" / "results.json").evaluations[0].accuracy

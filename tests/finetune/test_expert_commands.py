@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from ssl_lt.report.records.results import read_results
-from tests.toolbox import TINY, call, succeed
+from tests.toolbox import TINY, refuses, succeed
 
 SMALL = [*TINY, "--imbalance-factor", "100", "--eval-every", "0"]
 SCRATCH = ["--init-from", "scratch"]
@@ -37,6 +37,7 @@ def evaluations(run):
     return {e.name: e for e in read_results(run / "results.json").evaluations}
 
 
+@pytest.mark.slow
 def test_the_ensemble_and_the_routed_experts_are_judged(place):
     found = evaluations(place / "ride")
     assert list(found) == ["classifier", "classifier, routed"]
@@ -49,6 +50,7 @@ def test_the_ensemble_and_the_routed_experts_are_judged(place):
     assert read_results(place / "plain" / "results.json").plugins == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ride", "ace"])
 def test_judged_again_they_are_the_same(place, kind, monkeypatch):
     monkeypatch.chdir(place)
@@ -60,18 +62,21 @@ def test_judged_again_they_are_the_same(place, kind, monkeypatch):
     assert {"kNN", "linear probe, long-tailed", "random init: kNN"} <= set(after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "num_features"), [("ride", 3 * 12), ("ace", 4 * 12)])
 def test_timm_loads_the_exported_experts(place, kind, num_features):
     network = timm.create_model(f"local-dir:{place / kind / 'exported'}", pretrained=True)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, num_features)
 
 
+@pytest.mark.slow
 def test_experts_take_from_a_plain_run_what_they_share(place):
     line = next(x for x in (place / "said").read_text().splitlines() if "from plain" in x)
     shared = timm.create_model(f"local-dir:{place / 'ride' / 'exported'}").shared_part()
     assert f"{len(shared.state_dict())} tensors loaded, 0 missing" in line
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_were_experts_is_judged(place, monkeypatch):
     monkeypatch.chdir(place)
     file = place / "plain" / "config.yaml"
@@ -95,22 +100,20 @@ def test_a_run_from_before_there_were_experts_is_judged(place, monkeypatch):
         ("--experts ace --num-experts 11", "--num-experts: 11 leaves expert 2 of 11 without a cl"),
         ("--experts rid", "--experts"),
         ("--num-experts 4", "--num-experts belongs to --experts ride or ace"),
-        ("--experts ride --init-from plain --freeze-backbone", "--freeze-backbone: plain has no"),
     ],
 )
-def test_mistakes_end_in_one_line(place, words, says, monkeypatch):
-    monkeypatch.chdir(place)
-    start = [] if "--init-from" in words else SCRATCH
-    outcome = call("finetune", *SMALL, *start, *words.split(), "--run-dir", "refused")
-    assert (outcome.code, len(outcome.err)) == (2, 1), outcome.err
-    assert says in outcome.err[0]
-    assert not (place / "refused").exists()
+def test_mistakes_end_in_one_line(empty, words, says):
+    refuses("finetune", empty, " ".join([*SMALL, *SCRATCH, words]), 2, says)
 
 
-def test_a_backbone_that_cannot_be_split(place, monkeypatch):
+@pytest.mark.slow
+def test_a_plain_run_has_no_experts_to_freeze(place, monkeypatch):
     monkeypatch.chdir(place)
+    words = [*SMALL, "--experts", "ride", "--init-from", "plain", "--freeze-backbone"]
+    refuses("finetune", place, " ".join(words), 2, "--freeze-backbone: plain has no")
+
+
+def test_a_backbone_that_cannot_be_split(empty):
     words = [w for w in SMALL if w not in ("--width", "4")]
-    words += ["--experts", "ride", "--backbone", "resnet18", "--run-dir", "refused"]
-    outcome = call("finetune", *words, *SCRATCH)
-    assert outcome.code == 2
-    assert "--backbone: resnet18 cannot be split into experts" in outcome.err[0]
+    words += [*SCRATCH, "--experts", "ride", "--backbone", "resnet18"]
+    refuses("finetune", empty, " ".join(words), 2, "--backbone: resnet18 cannot be split into exp")

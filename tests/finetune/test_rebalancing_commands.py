@@ -25,6 +25,7 @@ def test_weights_and_sampler_together_train_a_contrast_too(empty):
     assert len(read_results(empty / "run/results.json").evaluations) == 1
 
 
+@pytest.mark.slow
 def test_the_meta_sampler_waits_for_the_stage_that_is_frozen_and_is_judged(empty):
     words = "--loss balanced_softmax --sampler meta --stages all classifier --stage-epochs 1 2"
     succeed("finetune", *FEW, *words.split(), "--run-dir", "run")
@@ -38,6 +39,7 @@ def test_the_meta_sampler_waits_for_the_stage_that_is_frozen_and_is_judged(empty
     succeed("evaluate", "--run", str(second), "--probe-on", "long-tail")
 
 
+@pytest.mark.slow
 def test_a_run_of_before_these_flags_is_still_read(empty):
     succeed("finetune", *FEW, "--run-dir", "run")
     path = empty / "run/config.yaml"

@@ -66,6 +66,7 @@ def test_a_plain_loss_stays_itself_on_a_frozen_backbone():
     assert (second.config.loss, second.config.freeze_backbone) == ("ce", False)
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_and_summed_up(empty):
     succeed("finetune", *SCRATCH, "--seeds", "0", "1", "--run-dir", "s")
     results = [read_results(empty / "s" / f"seed{n}" / "results.json") for n in (0, 1)]
@@ -84,6 +85,7 @@ def test_seeds_are_trained_and_summed_up(empty):
     assert all(alone[name].equal(member[name]) for name in alone)
 
 
+@pytest.mark.slow
 def test_did_pretraining_help_is_one_command(empty):
     pretrain = [*TINY, "--knn-every", "0", "--imbalance-factor", "20"]
     succeed("pretrain", *pretrain, "--run-dir", "runs/p")
@@ -100,6 +102,7 @@ def test_did_pretraining_help_is_one_command(empty):
     assert "Gained" in page or "Lost" in page
 
 
+@pytest.mark.slow
 def test_a_series_that_was_stopped_goes_on(empty, monkeypatch):
     words = [*SCRATCH, "--seeds", "0", "1", "2", "--run-dir", "s"]
     succeed("finetune", *words)
@@ -126,6 +129,7 @@ def test_a_series_that_was_stopped_goes_on(empty, monkeypatch):
     assert (empty / "t" / "summary.json").read_text() == (empty / "s" / "summary.json").read_text()
 
 
+@pytest.mark.slow
 def test_contrast_first_then_the_classifier_then_everything(empty):
     small = ["--hidden-dim", "16", "--output-dim", "8"]
     words = [*SCRATCH, *small, "--loss", "bcl", "--run-dir", "s"]
@@ -176,6 +180,7 @@ def test_a_classifier_of_other_classes_is_refused(empty):
     assert "--init-classifier: p has no classifier" in outcome.err[0]
 
 
+@pytest.mark.slow
 def test_rates_reach_the_optimiser(empty):
     config = finetuning("la", {"width": 4, "init-from": "scratch"})
     fresh = build_task(config, open_data(config.data)).state_dict()

@@ -62,6 +62,7 @@ def test_a_run_with_another_network_is_refused_by_key(finished, empty, words, sa
     assert list(empty.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_exported_folder_and_a_file_start_a_finetuning(finished, empty):
     for path in ("exported", "exported/model.safetensors"):
         words = ["--init-from", finished.pretrained / path, "--run-dir", path.replace("/", "-")]
@@ -114,6 +115,7 @@ def test_evaluation_without_a_run(empty):
     assert outcome.err == ["error: --run: no run under runs/; pretrain.py makes one"]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_can_be_judged_and_then_goes_on(finished, empty):
     shutil.copytree(finished.pretrained, "cut")
     shutil.rmtree("cut/exported")

@@ -105,6 +105,7 @@ def test_without_labels(empty):
 # --- stopped and given again
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_given_again_it_is_the_same(packed, tmp_path):
     words = ["pack", "digits", "out", *SMALL]
     command = Command(tmp_path, "data", *words)

@@ -28,6 +28,7 @@ def photos(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["0", "1024"])
 def test_labelled_folders_from_end_to_end(empty, photos, cache):
     data = ["--data", f"folder:{photos}", "--cache-mib", cache]
@@ -45,6 +46,7 @@ def test_labelled_folders_from_end_to_end(empty, photos, cache):
     assert best["linear probe, long-tailed"] > 0.9
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(empty, photos):
     words = [*WORDS, "--data", f"folder:{photos}", "--cache-mib", "0", "--knn-every", "0"]
     weights = []

@@ -61,6 +61,7 @@ def test_accuracy_is_counted_by_class(data):
     assert torch.equal(found, torch.eye(10)[3])
 
 
+@pytest.mark.slow
 def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(empty):
     words = [*COMPRESSED, "--hold-out", "0.2", "--epochs", "2", "--imbalance-factor", "20"]
     succeed("finetune", *words, "--run-dir", "run")

@@ -102,6 +102,7 @@ def trained(export, tmp_path_factory):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES[1:])
 def test_every_source_gives_the_same_weights_and_report(trained, source, request):
     if source in ("parquet", "arrow"):
@@ -189,6 +190,7 @@ def test_too_many_bad_images_stop_a_run(empty, damaged):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["0", "1024"])
 def test_bad_images_are_left_out_and_listed(empty, damaged, cache):
     words = [*WORDS, "--batch-size", "8", "--data", f"folder:{damaged}", "--bad-images", "skip"]
@@ -220,6 +222,7 @@ def test_bad_images_are_left_out_and_listed(empty, damaged, cache):
     assert "on 5 test images" in said
 
 
+@pytest.mark.slow
 def test_the_same_images_are_left_out_after_a_resume(empty, damaged, monkeypatch):
     words = [*WORDS, "--batch-size", "8", "--data", f"folder:{damaged}", "--bad-images", "skip"]
     words += ["--epochs", "2", "--checkpoint-every", "1", "--knn-every", "0", "--cache-mib", "0"]

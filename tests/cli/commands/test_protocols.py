@@ -19,6 +19,7 @@ ALL = shlex.split(
 )
 
 
+@pytest.mark.slow
 def test_every_protocol_that_is_asked_for_is_reported(empty):
     succeed("pretrain", *TINY, "--knn-every", "0", "--run-dir", "run")
     before = sorted(path.name for path in (empty / "run").iterdir())

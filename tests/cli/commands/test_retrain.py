@@ -32,6 +32,7 @@ def evaluations(run):
     return {e.name: e for e in read_results(run / "results.json").evaluations}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["finetuned", "pretrained"])
 def test_all_classifiers_are_added_and_the_others_stay(runs, name):
     before = evaluations(runs / name)
@@ -56,6 +57,7 @@ def test_all_classifiers_are_added_and_the_others_stay(runs, name):
     assert not list((runs / name).glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_same_again_gives_the_same_and_replaces_it(runs):
     succeed("retrain", "--run", "finetuned", "--classifier", "crt", "lws")
     first = evaluations(runs / "finetuned")
@@ -68,6 +70,7 @@ def test_the_same_again_gives_the_same_and_replaces_it(runs):
     assert changed["LWS"] == first["LWS"]
 
 
+@pytest.mark.slow
 def test_evaluate_keeps_what_retrain_added(runs):
     succeed("retrain", "pretrained", "--classifier", "ncm")
     added = evaluations(runs / "pretrained")["NCM"]
@@ -102,6 +105,7 @@ def test_given_costs_count(runs):
     assert confusion[:, 9].sum() == confusion.sum()
 
 
+@pytest.mark.slow
 def test_a_cosine_classifier_and_two_classes(empty):
     generator = np.random.default_rng(0)
     for part in ("train", "val"):
@@ -121,6 +125,7 @@ def test_a_cosine_classifier_and_two_classes(empty):
     refused(empty, "run --classifier tau", CONFIG, "--classifier tau: the run's classifier is no")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_judged_but_its_old_numbers_are_dropped(runs):
     succeed("retrain", "finetuned", "--classifier", "ncm")
     shutil.rmtree(runs / "finetuned" / "exported")

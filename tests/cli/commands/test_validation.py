@@ -81,6 +81,7 @@ def runs(lists, tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 def test_images_of_their_own_take_the_place_of_what_is_held_out(runs, lists):
     assert weights(runs / "held-out") == weights(runs / "given")
     assert read_yaml(runs / "given/config.yaml")["val-data"] == f"list:{lists}/held.txt"
@@ -91,6 +92,7 @@ def test_images_of_their_own_take_the_place_of_what_is_held_out(runs, lists):
     assert judged[0]["per_class"] == judged[1]["per_class"]  # both on the test split
 
 
+@pytest.mark.slow
 def test_between_epochs_the_validation_images_are_looked_at(lists, empty):
     words = [*WORDS, "--eval-every", "1"]
     succeed("finetune", *words, *source(lists, "kept", test="held"), "--run-dir", "tested")
@@ -110,6 +112,7 @@ def test_between_epochs_the_validation_images_are_looked_at(lists, empty):
     assert of_log("knn", "knn") == of_log("knn-tested", "knn")
 
 
+@pytest.mark.slow
 def test_evaluation_and_retraining_choose_on_them(runs, empty, monkeypatch):
     chosen_on = []
 
@@ -130,6 +133,7 @@ def test_evaluation_and_retraining_choose_on_them(runs, empty, monkeypatch):
     assert notes["tau-norm"].endswith("chosen on 10 validation images")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_finds_the_same_images(runs, lists, empty):
     shutil.copytree(runs / "given", "run")
     for step in sorted((empty / "run/checkpoints").glob("step-*"))[1:]:

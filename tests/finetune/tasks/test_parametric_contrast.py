@@ -194,6 +194,7 @@ def test_resumed_inside_an_epoch_it_is_the_same_bit_for_bit(tmp_path, name, last
     assert broken.metrics.read_bytes() == whole.metrics.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_the_query_encoder(empty):
     flags = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
     flags += ["--queue-size", "100", "--output-dim", "8", "--run-dir", "run"]
