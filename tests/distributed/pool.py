@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.forkserver import CONTEXT
+
 NUM_RANKS = 2
 
 
@@ -37,14 +39,18 @@ def run_on(number: int, function: Callable[..., Any], *args: Any) -> list[Any]:
 
     Args:
         number: of processes.
-        function: at the top level of an importable module, because the processes are spawned.
+        function: at the top level of an importable module, because the processes have to find it.
         args: tensors and plain values.
 
     Returns:
         One result a rank: tensors, numbers, strings, and lists, tuples and dicts of them.
     """
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(
-            _one_rank, (number, folder, function, args), nprocs=number, daemon=True
+        torch.multiprocessing.start_processes(
+            _one_rank,
+            (number, folder, function, args),
+            nprocs=number,
+            daemon=True,
+            start_method=CONTEXT.get_start_method(),
         )
         return [torch.load(Path(folder) / f"{r}.pt") for r in range(number)]

@@ -20,7 +20,8 @@ from ssl_lt.models.backbones import create_backbone, feature_dim
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.models.heads import ProjectorOptions, projector
 from ssl_lt.pretrain.parts import TwoViewParts
-from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
+from ssl_lt.pretrain.simclr import SimCLR
+from ssl_lt.pretrain.temperature import TemperatureOptions
 from tests.distributed.pool import NUM_RANKS, run_on_two
 from tests.toolbox import logged, succeed
 
@@ -46,7 +47,7 @@ def simclr():
     head = projector(feature_dim(backbone), ProjectorOptions(output_dim=16))
     view = DoubleView(ViewOptions(), size=32, mean=[0.5] * 3, std=[0.25] * 3)
     parts = TwoViewParts(backbone, head, view, [], num_samples=100)
-    return SimCLR(parts, options=SimCLROptions(), seed=3).double()
+    return SimCLR(parts, temperature=TemperatureOptions(), seed=3).double()
 
 
 def step(task, rows):

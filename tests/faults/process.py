@@ -1,8 +1,7 @@
-"""Processes that start quickly, so that a test can kill many of them; commands in such ones."""
+"""Functions and commands in processes of their own, which a test can kill."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import time
@@ -12,16 +11,8 @@ from typing import Any
 
 import torch
 
-# Forked from a process that has imported everything and computed nothing yet.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "ssl_lt.cli.commands.pretrain",
-        "ssl_lt.models.backbones",
-        "sklearn.datasets",
-        "tests.faults.process",
-    ]
-)
+from tests.forkserver import CONTEXT
+
 PATIENCE_SECONDS = 240  # of a machine that has other things to do
 
 
@@ -49,7 +40,7 @@ class Child:
 
     def __init__(self, folder: Path, function: Callable[..., None], *args: Any) -> None:
         self._log = folder / f"{time.monotonic_ns()}.log"
-        self._process = _CONTEXT.Process(
+        self._process = CONTEXT.Process(
             target=_call, args=(str(folder), str(self._log), function, args)
         )
         self._process.start()

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import torch.distributed as dist
 
-from tests.faults.process import _CONTEXT, _run
+from tests.faults.process import _run
+from tests.forkserver import CONTEXT
 
 
 def _one_rank(environment, folder, verb, words, log, fault):
@@ -67,7 +68,7 @@ class Ranks:
             }
             every = [*words, *(own or {}).get(rank, [])]
             args = (environment, str(folder), verb, every, str(log), (faults or {}).get(rank))
-            self._processes.append(_CONTEXT.Process(target=_one_rank, args=args))
+            self._processes.append(CONTEXT.Process(target=_one_rank, args=args))
         for process in self._processes:
             process.start()
         self.started.append(self)

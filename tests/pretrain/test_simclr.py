@@ -8,20 +8,21 @@ from ssl_lt.losses.nt_xent import nt_xent
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.pretrain.focal import Focal, FocalOptions
 from ssl_lt.pretrain.sdclr import SDCLR, SDCLROptions
-from ssl_lt.pretrain.simclr import SimCLR, SimCLROptions
+from ssl_lt.pretrain.simclr import SimCLR
+from ssl_lt.pretrain.temperature import TemperatureOptions
 from tests.distributed.pool import run_on_two
 from tests.pretrain import toy
 
 METHODS = {
-    "simclr": (SimCLR, SimCLROptions()),
-    "focal": (Focal, FocalOptions()),
-    "sdclr": (SDCLR, SDCLROptions(prune_ratio=0.6)),
+    "simclr": (SimCLR, {}),
+    "focal": (Focal, {"options": FocalOptions()}),
+    "sdclr": (SDCLR, {"options": SDCLROptions(prune_ratio=0.6)}),
 }
 
 
 def build(name, parts=None):
-    method, options = METHODS[name]
-    return method(parts or toy.parts(), options=options, seed=4)
+    method, own = METHODS[name]
+    return method(parts or toy.parts(), temperature=TemperatureOptions(), seed=4, **own)
 
 
 def run(task, steps, *, share=lambda b: b, wrap=lambda t: t):
@@ -84,7 +85,7 @@ def test_labels_are_not_read():
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_bad_temperature(temperature):
     with pytest.raises(ConfigError, match="--temperature"):
-        SimCLROptions(temperature=temperature)
+        TemperatureOptions(temperature=temperature)
 
 
 def _rank_runs(rank):

@@ -1,6 +1,3 @@
-import os
-import socket
-
 import pytest
 import torch
 from torch import nn
@@ -9,6 +6,7 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.core.types import Batch
 from ssl_lt.evaluate.features.embed import embed_batches
 from ssl_lt.evaluate.features.features import gather_features
+from tests.distributed.pool import run_on_two
 
 
 class Backbone(nn.Module):
@@ -115,28 +113,19 @@ def test_no_images_is_an_error():
         embed_batches(Backbone(), [])
 
 
-def _extract_a_part(rank, world, port, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+def _extract_a_part(rank):
     # 12 and 9 rows of which 20 are different.
     part = [*range(12)] if rank == 0 else [*range(11, 20)]
     own = embed_batches(Backbone(), batches(part))
     found = gather_features(own, device=torch.device("cpu"))
-    torch.save((found.features, found.labels, found.index), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return found.features, found.labels, found.index
 
 
 @pytest.mark.distributed
-def test_two_processes_both_have_what_one_has(tmp_path):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    torch.multiprocessing.spawn(_extract_a_part, (2, port, str(tmp_path)), nprocs=2)
+def test_two_processes_both_have_what_one_has():
     alone = embed_batches(Backbone(), batches(range(20)))
     assert gather_features(alone, device=torch.device("cpu")) is alone
-    for name in ("0", "1"):
-        features, labels, index = torch.load(tmp_path / f"{name}.pt")
+    for features, labels, index in run_on_two(_extract_a_part):
         torch.testing.assert_close(features, alone.features, rtol=1e-5, atol=1e-6)
         assert torch.equal(labels, alone.labels)
         assert torch.equal(index, alone.index)
