@@ -127,6 +127,7 @@ def test_reaches_every_weight_and_reads_no_label(method, plugins):
         assert not torch.equal(parameter, before[f"backbone.{name}"]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "plugins"), CASES)
 def test_interrupted_inside_an_epoch_and_resumed_is_the_same_bit_for_bit(tmp_path, method, plugins):
     config, accelerator = config_of(method, plugins), Accelerator(cpu=True, mixed_precision="no")

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -21,10 +20,6 @@ from ssl_lt.runs import export
 from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
 CONFIG, CHECKPOINT, NOT_FINITE = 2, 4, 5
-NEEDS_ONNX = pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason='ONNX is not installed: pip install "ssl_lt[onnx]"',
-)
 
 
 @pytest.fixture
@@ -138,7 +133,6 @@ def test_a_cosine_classifier_goes_into_a_file_of_its_own(empty):
     assert "logits are 30 times the cosine" in card
 
 
-@NEEDS_ONNX
 @pytest.mark.slow
 def test_onnx_says_the_same_for_any_number_of_images(runs):
     import onnx

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,7 +52,6 @@ def export(shared_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def hub_export(export, tmp_path_factory):
     """The same as parquet files and as Arrow files."""
-    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
     place, names, lines = export
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
     parts = datasets.DatasetDict()

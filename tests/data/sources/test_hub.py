@@ -3,6 +3,7 @@
 import pickle
 import sys
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,6 @@ import torch
 
 from ssl_lt.core.errors import DataError
 from tests.data.own_pictures import draw, names, opened, png, reds, refusal
-
-datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 
+import datasets
 import pytest
 
 from ssl_lt.data.options import SourceOptions
@@ -54,7 +55,6 @@ def test_shards_of_three_parts(tmp_path, names, monkeypatch):
 
 
 def test_a_hub_set_of_three_parts(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
     )
