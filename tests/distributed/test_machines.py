@@ -29,7 +29,7 @@ def on_this_rank(rank, file):
     }
     check_same_step(7)
     with first_of_each_machine(), Path(file).open("a") as order:
-        time.sleep(rank)  # rank 1 would be done before rank 2 if it did not wait for it
+        time.sleep(0.1 * rank)  # rank 1 would be done before rank 2 if it did not wait for it
         order.write(f"{rank}\n")
     try:
         check_same_step((9, 9, 3)[rank])

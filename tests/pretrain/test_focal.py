@@ -26,5 +26,5 @@ def test_gamma_zero_is_simclr():
 
 @pytest.mark.parametrize("gamma", [-1.0, 0.5, float("nan")])
 def test_bad_gamma(gamma):
-    with pytest.raises(ConfigError, match="--focal.gamma"):
+    with pytest.raises(ConfigError, match=r"--focal\.gamma"):
         FocalOptions(gamma=gamma)
