@@ -30,7 +30,7 @@ def test_every_data_set_has_every_method():
 def test_a_recipe_is_what_its_name_says(data, name, method, plugins):
     config = recipe("pretrain", f"{data}/{name}")
     assert (config.method, config.plugins) == (method, plugins)
-    assert (config.options.temperature_max is not None) == (name == "ts")
+    assert (config.methods.shared.temperature_max is not None) == (name == "ts")
     large = not data.startswith("cifar")
     assert config.model.backbone == ("resnet50" if large else "resnet18_cifar")
     assert (config.fit.batch_size, config.optim.lr) == ((256, 0.5) if large else (512, 0.5))
@@ -38,4 +38,4 @@ def test_a_recipe_is_what_its_name_says(data, name, method, plugins):
         (0.08, 0.5) if large else (0.1, 0.0)
     )
     if plugins == ("gh",):
-        assert config.gh.warmup_epochs < config.fit.epochs
+        assert config.options.gh.warmup_epochs < config.fit.epochs

@@ -9,11 +9,13 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.models.pruned_twin import magnitude_mask, prunable_weights
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.sdclr import SDCLR, SDCLROptions
+from ssl_lt.pretrain.temperature import TemperatureOptions
 from tests.pretrain import toy
 
 
 def build(parts=None, ratio=0.6):
-    return SDCLR(parts or toy.parts(), options=SDCLROptions(prune_ratio=ratio), seed=4)
+    temperature, options = TemperatureOptions(), SDCLROptions(prune_ratio=ratio)
+    return SDCLR(parts or toy.parts(), temperature=temperature, options=options, seed=4)
 
 
 class GoldenBackbone(nn.Module):
@@ -63,8 +65,9 @@ def test_golden_step(golden):
     parts = TwoViewParts(
         GoldenBackbone().double(), GoldenProjector().double(), toy.view, (), num_samples=6
     )
-    options = SDCLROptions(temperature=float(d["t"]), prune_ratio=float(d["prune_percent"]))
-    task = SDCLR(parts, options=options, seed=0)
+    temperature = TemperatureOptions(float(d["t"]))
+    options = SDCLROptions(prune_ratio=float(d["prune_percent"]))
+    task = SDCLR(parts, temperature=temperature, options=options, seed=0)
     tensors = task.state_dict(keep_vars=True)
     named = {
         f"{ours}.{leaf}": f"{theirs}.{leaf}"
@@ -192,7 +195,7 @@ def test_memories_have_names_of_their_own():
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_bad_prune_ratio(ratio):
-    with pytest.raises(ConfigError, match="--prune-ratio"):
+    with pytest.raises(ConfigError, match=r"--sdclr\.prune-ratio"):
         SDCLROptions(prune_ratio=ratio)
 
 
