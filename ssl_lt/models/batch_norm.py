@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -137,6 +136,8 @@ def synchronised(module: ModuleT, *, device: torch.device | None = None) -> Modu
         The same module.
     """
     if device is not None and device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm  # seconds to import
+
         return cast(ModuleT, convert_sync_batchnorm(module))  # timm's keeps its activations
     for _, layer in batch_norms(module):
         # A new class for the same object: parameters, buffers, hooks and shared uses all stay.

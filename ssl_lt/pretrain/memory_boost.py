@@ -37,7 +37,7 @@ class MemoryBoostOptions:
 
     beta: float = 0.97
     """Momentum of each sample's average loss, per epoch."""
-    num_ops: int = 1
+    num_ops: int = option(1, page="all")
     """RandAugment operations per view: 1 with SimCLR (BCL-I), 2 with SDCLR (BCL-D)."""
     rule: StrengthRule = option("released", page="all")
     """How a sample's weight sets the magnitude: as in the released code or as in the paper."""

@@ -25,7 +25,7 @@ class TemperatureOptions:
 
     temperature: float = 0.2
     """Temperature of the contrastive loss. With a schedule: its minimum (0.1 in the paper)."""
-    temperature_max: float | None = None
+    temperature_max: float | None = option(None, page="all")
     """Maximum of a cosine schedule (1.0 in the paper). Default: a constant temperature."""
     temperature_period: float = option(400.0, page="all")
     """Epochs from one maximum of the schedule to the next."""

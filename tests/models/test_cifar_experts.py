@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.types import ImageSpec
 from ssl_lt.models.backbones import (
     OUR_BACKBONES,
     create_backbone,
@@ -115,8 +116,8 @@ def test_plain_weights_fit_the_shared_part():
 def test_timm_loads_what_is_exported(name, tmp_path):
     options = {"num_experts": 2, "expert_width": 0.5, "shared_gradient": "first"}
     net = create_experts(name, width=4, **options).eval()
-    statistics = {"mean": [0.5] * 3, "std": [0.2] * 3}
-    export_backbone(net, tmp_path / "exported", image_size=16, **statistics)
+    images = ImageSpec(16, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    export_backbone(net, tmp_path / "exported", images=images)
     loaded = timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True).eval()
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(loaded(x), net(x))

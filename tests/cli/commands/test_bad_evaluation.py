@@ -48,8 +48,9 @@ def test_a_class_without_test_images_is_told_as_such(trained):
         assert accuracy.num_test_per_class == (4, 2, 0)
         assert accuracy.balanced == pytest.approx(np.mean(accuracy.per_class[:2]))
     table = (trained / "run" / "report" / "index.md").read_text()
-    (row,) = [line for line in table.splitlines() if line.startswith("| c |")]
-    assert row.endswith("| n/a | n/a |")
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    (row,) = [line for line in cells if line[1:2] == ["c"]]
+    assert row[-3:] == ["n/a", "n/a", ""]
 
 
 def test_too_many_shots_and_other_classes_are_refused(trained):
