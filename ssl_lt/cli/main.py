@@ -26,7 +26,7 @@ after training
 
 before training
   data       inspect a data set, split it or pack it
-  doctor     what is installed, and what is wrong with it
+  doctor     device, precision, libraries, disk, and what is wrong with them
 
 {EXIT_CODES}"""
 
