@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 
@@ -35,12 +36,8 @@ class OptimOptions:
     """Clip the norm of the gradient to this value. Default: no clipping."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise ConfigError(f"--lr: {self.lr} is not a positive number")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"--momentum: {self.momentum} is outside [0, 1)")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ConfigError(f"--weight-decay: {self.weight_decay} is negative or not finite")
+        ranges = {"lr": "(0, inf)", "momentum": "[0, 1)", "weight_decay": "[0, inf)"}
+        check_range(self, ranges)
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConfigError(f"--clip-grad-norm: {self.clip_grad_norm} is not positive")
 

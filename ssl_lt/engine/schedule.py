@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 
@@ -28,10 +29,7 @@ class ScheduleOptions:
     def __post_init__(self) -> None:
         if self.warmup_epochs < 0:
             raise ConfigError(f"--warmup-epochs: {self.warmup_epochs} is negative")
-        if not 0 <= self.final_lr_fraction <= 1:
-            raise ConfigError(f"--final-lr-fraction: {self.final_lr_fraction} is outside [0, 1]")
-        if not 0 < self.step_factor <= 1:
-            raise ConfigError(f"--step-factor: {self.step_factor} is outside (0, 1]")
+        check_range(self, {"final_lr_fraction": "[0, 1]", "step_factor": "(0, 1]"})
         if any(not 0 < m <= 1 for m in self.milestones):
             raise ConfigError(f"--milestones: {self.milestones} are not all in (0, 1]")
 

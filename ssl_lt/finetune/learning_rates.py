@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 
@@ -22,10 +23,7 @@ class RateOptions:
     topmost has --lr."""
 
     def __post_init__(self) -> None:
-        if self.head_lr is not None and not 0 < self.head_lr < float("inf"):
-            raise ConfigError(f"--head-lr: {self.head_lr} is not a positive number")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"--layer-decay: {self.layer_decay} is outside (0, 1]")
+        check_range(self, {"head_lr": "(0, inf)", "layer_decay": "(0, 1]"})
 
 
 def lr_scales(backbone: nn.Module, options: RateOptions, *, lr: float) -> Callable[[str], float]:

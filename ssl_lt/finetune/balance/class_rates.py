@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.core.types import Epoch
@@ -33,10 +34,7 @@ class SamplerOptions:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
-        if not 0 <= self.sampler_beta < 1:
-            raise ConfigError(f"--sampler-beta: {self.sampler_beta} is outside [0, 1)")
-        if not 0 <= self.sampler_after <= 1:
-            raise ConfigError(f"--sampler-after: {self.sampler_after} is outside [0, 1]")
+        check_range(self, {"sampler_beta": "[0, 1)", "sampler_after": "[0, 1]"})
         if self.sampler == "meta" and self.sampler_after > 0:
             raise ConfigError("--sampler-after: --sampler meta learns from what it draws itself")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 from torch.nn import functional as F
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
 from ssl_lt.core.random import draw_id, integers, sample_keys, seed_of, uniform
@@ -39,10 +39,7 @@ class MetaSamplerOptions:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a rate that is not positive."""
-        for name in ("lr", "inner_lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--meta.{flag}: {getattr(self, name)} is not a positive number")
+        check_range(self, {"lr": "(0, inf)", "inner_lr": "(0, inf)"}, prefix="meta.")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.options import option
 from ssl_lt.core.processes.distributed import mean_over_ranks
 from ssl_lt.core.task import EpochAware
@@ -33,12 +33,8 @@ class ReweightOptions:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
-        if not 0 <= self.reweight_beta < 1:
-            raise ConfigError(f"--reweight-beta: {self.reweight_beta} is outside [0, 1)")
-        if not 0 <= self.reweight_power < float("inf"):
-            raise ConfigError(f"--reweight-power: {self.reweight_power} is negative or not finite")
-        if not 0 <= self.reweight_after <= 1:
-            raise ConfigError(f"--reweight-after: {self.reweight_after} is outside [0, 1]")
+        ranges = {"reweight_beta": "[0, 1)", "reweight_power": "[0, inf)"}
+        check_range(self, {**ranges, "reweight_after": "[0, 1]"})
 
 
 def class_weights(counts_per_class: Tensor, options: ReweightOptions) -> Tensor:

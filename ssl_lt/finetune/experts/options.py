@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 
@@ -56,27 +57,15 @@ class ExpertOptions:
             raise ConfigError(
                 f"--num-experts: {self.num_experts}, and --expert-groups counts makes 3 groups"
             )
-        # Field: what holds, and what is said where it does not.
-        numbers = {
-            "expert_width": (0 < self.expert_width <= 1, "is outside (0, 1]"),
-            "diversity_weight": (abs(self.diversity_weight) < float("inf"), "is not finite"),
-            "diversity_temperature": (
-                0 < self.diversity_temperature < float("inf"),
-                "is not a positive number",
-            ),
-            "class_temperature": (0 <= self.class_temperature < 1, "is outside [0, 1)"),
-            "class_temperature_start": (
-                0 <= self.class_temperature_start <= 1,
-                "is outside [0, 1]",
-            ),
-            "interference_weight": (
-                0 <= self.interference_weight < float("inf"),
-                "is negative or not finite",
-            ),
+        ranges = {
+            "expert_width": "(0, 1]",
+            "diversity_weight": "(-inf, inf)",
+            "diversity_temperature": "(0, inf)",
+            "class_temperature": "[0, 1)",
+            "class_temperature_start": "[0, 1]",
+            "interference_weight": "[0, inf)",
         }
-        for name, (holds, fault) in numbers.items():
-            if not holds:
-                raise ConfigError(f"--{name.replace('_', '-')}: {getattr(self, name)} {fault}")
+        check_range(self, ranges)
 
     def _check_owners(self) -> None:
         """Refuses what the chosen experts would not read."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Batch, StepOutput
 from ssl_lt.finetune.parts import Parts
@@ -37,12 +37,8 @@ class ElmOptions(LogitAdjustmentOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("embedding_tau", "embedding_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag}: {getattr(self, name)} is negative or not finite")
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"--temperature: {self.temperature} is not a positive number")
+        ranges = {"embedding_tau": "[0, inf)", "embedding_weight": "[0, inf)"}
+        check_range(self, {**ranges, "temperature": "(0, inf)"})
 
 
 class ElmTask(ClassifierTask):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.finetune.parts import Parts
@@ -48,8 +49,7 @@ class HybridOptions:
     """Width of the projection."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"--temperature: {self.temperature} is not a positive number")
+        check_range(self, {"temperature": "(0, inf)"})
         for name in ("hidden_dim", "output_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')}: must be at least 1")

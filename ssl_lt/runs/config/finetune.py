@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from ssl_lt.augment.views import ViewOptions
-from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, Flat, option, section
 from ssl_lt.data.options import DataOptions
@@ -74,8 +74,7 @@ class FinetuneConfig(Generic[LossOptions]):
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
-        if not 0 <= self.hold_out < 1:
-            raise ConfigError(f"--hold-out: {self.hold_out} is outside [0, 1)")
+        check_range(self, {"hold_out": "[0, 1)"})
         check_at_least(self, {"eval_every": 0})
 
     @property
