@@ -52,7 +52,7 @@ from ssl_lt.augment.views import (
 )
 from ssl_lt.core.random import sample_keys
 from ssl_lt.data.dataset import open_data, train_loader
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.allocator import keep_freed_memory
 
@@ -236,7 +236,7 @@ def our_epoch(root: Path, count: int) -> None:
     data = open_data(
         DataOptions(data=f"folder:{root}", label_column="none", cache_mib=0, num_workers=1)
     )
-    plan = BatchPlan(count, BATCH_SIZE, seed=0)
+    plan = BatchSchedule(count, BATCH_SIZE, seed=0)
     view = ContrastiveView(LARGE_IMAGE_VIEW, size=LARGE, mean=MEAN, std=STD)
     for batch in train_loader(data, plan, crop, device=torch.device("cpu")).epoch(0):
         for number in range(2):

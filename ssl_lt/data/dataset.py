@@ -17,7 +17,7 @@ from ssl_lt.core.processes.distributed import first_of_each_machine
 from ssl_lt.core.processes.rank_consistency import check_ranks_agree
 from ssl_lt.core.types import ImageSpec, Loader
 from ssl_lt.data.images.crops import Crop
-from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
+from ssl_lt.data.loading.plan import BatchSchedule, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
@@ -243,7 +243,7 @@ def hold_out(data: Data, share: float) -> tuple[Data, ImageTable]:
 
 def train_loader(
     data: Data,
-    plan: BatchPlan,
+    plan: BatchSchedule,
     crop: Crop,
     *,
     device: torch.device,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import NumericError, shortened
 from ssl_lt.core.processes.distributed import gather_objects
-from ssl_lt.core.types import Batch, StepOutput
+from ssl_lt.core.types import StepOutput
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """One accumulated batch of a step, kept until the step is checked; nothing has a gradient.
 
     Attributes:
@@ -25,15 +25,10 @@ class Part:
     index: Tensor
     output: StepOutput
 
-    @classmethod
-    def of(cls, batch: Batch, output: StepOutput) -> Part:
-        """The part without its graph."""
-        return cls(batch.index, replace(output, loss=output.loss.detach()))
 
-
-def mean_of(parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Loss and terms of a whole step: one part that is not finite is seen in the mean."""
-    outputs = [part.output for part in parts]
+def mean_of(batches: Sequence[MicroBatch]) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Loss and terms of a whole step: one batch that is not finite is seen in the mean."""
+    outputs = [batch.output for batch in batches]
     if len(outputs) == 1:
         return outputs[0].loss, outputs[0].terms
     terms = {
@@ -43,21 +38,23 @@ def mean_of(parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
     return torch.stack([output.loss for output in outputs]).mean(), terms
 
 
-def not_finite(step: int, parts: Sequence[Part], model: nn.Module) -> NumericError:
+def not_finite(step: int, batches: Sequence[MicroBatch], model: nn.Module) -> NumericError:
     """The error of a step that is not finite on some rank; the same on all, which all must call.
 
     It names the ranks, terms and samples of a loss, or else the parameters of a gradient. A
     gradient has been averaged over the ranks, so that its samples may be those of any rank.
     """
-    own = [text for part in parts if (text := _bad_loss(part))]
-    found = list(enumerate(gather_objects("; ".join(own))))
-    alone = len(found) == 1
-    said = [text if alone else f"process {rank}: {text}" for rank, text in found if text]
-    if not said:
-        samples = gather_objects(_rows(torch.cat([part.index for part in parts])))
-        said = [f"{_bad_gradients(model)} is not finite, of samples {' and '.join(samples)}"]
+    by_rank = gather_objects("; ".join(filter(None, map(_bad_loss, batches))))
+    faults = [
+        text if len(by_rank) == 1 else f"process {rank}: {text}"
+        for rank, text in enumerate(by_rank)
+        if text
+    ]
+    if not faults:
+        samples = gather_objects(_rows(torch.cat([batch.index for batch in batches])))
+        faults = [f"{_bad_gradients(model)} is not finite, of samples {' and '.join(samples)}"]
     return NumericError(
-        f"step {step}: {'; '.join(said)}; nothing was updated, the newest checkpoint stays"
+        f"step {step}: {'; '.join(faults)}; nothing was updated, the newest checkpoint stays"
     )
 
 
@@ -79,9 +76,9 @@ def check_weights(step: int, model: nn.Module) -> None:
         )
 
 
-def _bad_loss(part: Part) -> str:
+def _bad_loss(batch: MicroBatch) -> str:
     """`loss nan (contrast), samples 3, 17`, or nothing where the loss is finite."""
-    output, index = part.output, part.index
+    output, index = batch.output, batch.index
     if output.loss.isfinite():
         return ""
     terms = [name for name, value in output.terms.items() if not value.isfinite()]

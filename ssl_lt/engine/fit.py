@@ -7,13 +7,13 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from ssl_lt.core.errors import ConfigError, DiskError
+from ssl_lt.core.errors import DiskError
 from ssl_lt.core.processes.distributed import all_true, rank, world_size
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
@@ -22,34 +22,26 @@ from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint, save_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
-from ssl_lt.engine.finite import Part, check_weights, mean_of, not_finite
+from ssl_lt.engine.finite import MicroBatch, check_weights, mean_of, not_finite
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.logs.progress_bar import ProgressBar
 from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
-from ssl_lt.engine.plan import EndOfEpoch, Plan
+from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.engine.signals import Stopped, StopRequest
 from ssl_lt.models.batch_norm import synchronised
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """What the loop measured in this process; what ran before a resume is not in it."""
-
-    elapsed_seconds: float
-    images_per_second: float
-
-
 def fit(
     task: TrainTask,
     loader: Loader,
-    plan: Plan,
+    settings: FitSettings,
     *,
     accelerator: Accelerator,
     folder: RunFolder,
     end_of_epoch: EndOfEpoch,
-) -> FitResult:
+) -> None:
     """Trains `task`, from the newest checkpoint in the run folder if there is one.
 
     Raises:
@@ -63,7 +55,7 @@ def fit(
     """
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    training = _Training(task, loader, plan, accelerator, folder)
+    training = _Training(task, loader, settings, accelerator, folder)
     if accelerator.is_main_process:
         remove_leftovers(folder, warn=print)
     checkpoint = newest_checkpoint(folder.checkpoints, warn=accelerator.print)
@@ -75,7 +67,7 @@ def fit(
         training.step = training.saved_step = checkpoint.step
         for note in notes_on(checkpoint):
             accelerator.print(note)
-    return training.run(end_of_epoch)
+    training.run(end_of_epoch)
 
 
 class _Training:
@@ -85,19 +77,15 @@ class _Training:
         self,
         task: TrainTask,
         loader: Loader,
-        plan: Plan,
+        settings: FitSettings,
         accelerator: Accelerator,
         folder: RunFolder,
     ) -> None:
-        self.plan, self.loader, self.accelerator, self.folder = plan, loader, accelerator, folder
-        self.steps_per_epoch = loader.steps_per_epoch // plan.fit.accumulate_steps
-        if self.steps_per_epoch < 1:
-            raise ConfigError(
-                f"--accumulate-steps: {plan.fit.accumulate_steps} batches of {loader.batch_size} "
-                f"are more than an epoch has ({loader.steps_per_epoch})"
-            )
-        self.total_steps = self.steps_per_epoch * plan.fit.epochs
-        self.images_per_step = loader.batch_size * plan.fit.accumulate_steps
+        self.settings, self.loader = settings, loader
+        self.accelerator, self.folder = accelerator, folder
+        self.steps_per_epoch = loader.steps_per_epoch // settings.fit.accumulate_steps
+        self.total_steps = self.steps_per_epoch * settings.fit.epochs
+        self.images_per_step = loader.batch_size * settings.fit.accumulate_steps
         if world_size() > 1:
             task = synchronised(task, device=accelerator.device)
         self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
@@ -108,22 +96,21 @@ class _Training:
             # equal on all ranks.
             warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
             self.model = accelerator.prepare_model(self.task)
-        self.optimizer = build_optimizer(self.task, plan.optim, lr_scale=plan.lr_scale)
-        self.step_module = torch.compile(self.model) if plan.fit.compile else self.model
+        self.optimizer = build_optimizer(self.task, settings.optim, lr_scale=settings.lr_scale)
+        self.step_module = torch.compile(self.model) if settings.fit.compile else self.model
         self.log = MetricsLog(folder, accelerator)
         self.state = TrainingState(
-            self.task, self.optimizer, self.log, self.total_steps, plan.identity
+            self.task, self.optimizer, self.log, self.total_steps, settings.identity
         )
         self.step = 0
         self.saved_step = 0
 
-    def run(self, end_of_epoch: EndOfEpoch) -> FitResult:
+    def run(self, end_of_epoch: EndOfEpoch) -> None:
         """All epochs that are still to do."""
-        first_step, started_at = self.step, time.perf_counter()
         is_main = self.accelerator.is_main_process
         with (
             StopRequest() as stop,
-            ProgressBar(self.total_steps, first_step=first_step, is_main=is_main) as bar,
+            ProgressBar(self.total_steps, first_step=self.step, is_main=is_main) as bar,
         ):
             try:
                 self._catch_up(end_of_epoch)
@@ -136,9 +123,6 @@ class _Training:
                         error, step=self.step + 1, batch_size=self.loader.batch_size
                     ) from error
                 raise
-        elapsed_seconds = time.perf_counter() - started_at
-        images = (self.total_steps - first_step) * self.images_per_step
-        return FitResult(elapsed_seconds, images / elapsed_seconds)
 
     def _catch_up(self, end_of_epoch: EndOfEpoch) -> None:
         """What came after the checkpoint that this run goes on from and before the next step.
@@ -160,7 +144,7 @@ class _Training:
         started_at = time.perf_counter()
         self.task.train()
         self.task.on_epoch_start(epoch)
-        batches = self.loader.epoch(number, first_step=first * self.plan.fit.accumulate_steps)
+        batches = self.loader.epoch(number, first_step=first * self.settings.fit.accumulate_steps)
         line: dict[str, Any] = {}
         for _ in range(first, self.steps_per_epoch):
             self._optimizer_step(batches)
@@ -189,22 +173,23 @@ class _Training:
     def _optimizer_step(self, batches: Iterator[Batch]) -> None:
         """Forward and backward of the accumulated batches, check, update."""
         # Dropout and the like draw from a stream that is a function of the step: nothing to save.
-        torch.manual_seed(seed_of(self.plan.seed, self.step, rank()))
-        accumulate = self.plan.fit.accumulate_steps
-        parts = []
+        torch.manual_seed(seed_of(self.settings.seed, self.step, rank()))
+        accumulate = self.settings.fit.accumulate_steps
+        micro_batches = []
         for number in range(accumulate):
             batch, is_last = next(batches), number == accumulate - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 output = self.step_module(batch)
                 self.accelerator.backward(output.loss / accumulate)
-            parts.append(Part.of(batch, output))
-        loss, terms = mean_of(parts)
+            detached = replace(output, loss=output.loss.detach())  # lets go of the graph
+            micro_batches.append(MicroBatch(batch.index, detached))
+        loss, terms = mean_of(micro_batches)
         gradients = [p.grad for p in self.task.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         # The one moment of a step at which the host waits for the device.
         if not all_true(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise not_finite(self.step + 1, parts, self.task)
-        if (limit := self.plan.optim.clip_grad_norm) is not None:
+            raise not_finite(self.step + 1, micro_batches, self.task)
+        if (limit := self.settings.optim.clip_grad_norm) is not None:
             torch.nn.utils.clip_grads_with_norm_(self.task.parameters(), limit, norm)
         self._set_lr()
         self.optimizer.step()
@@ -218,21 +203,21 @@ class _Training:
 
     def _lr_of(self, step: int) -> float:
         """Of the update that ends step `step + 1`."""
-        return self.plan.optim.lr * lr_multiplier(
+        return self.settings.optim.lr * lr_multiplier(
             step,
-            self.plan.schedule,
+            self.settings.schedule,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
         )
 
     def _epoch_of(self, number: int) -> Epoch:
-        return Epoch(number, self.plan.fit.epochs, self.steps_per_epoch)
+        return Epoch(number, self.settings.fit.epochs, self.steps_per_epoch)
 
     def _epoch_ends(self) -> bool:
         return self.step % self.steps_per_epoch == 0
 
     def _line_is_due(self) -> bool:
-        return self._epoch_ends() or self.step % self.plan.fit.log_every == 0
+        return self._epoch_ends() or self.step % self.settings.fit.log_every == 0
 
     def _write_line(self, epoch: Epoch) -> dict[str, Any]:
         """The means since the line before; one that cannot be written is not lost."""
@@ -257,7 +242,7 @@ class _Training:
         return steps * self.images_per_step / (time.perf_counter() - started_at)
 
     def _save_if_due(self) -> None:
-        every = self.plan.fit.checkpoint_every
+        every = self.settings.fit.checkpoint_every
         if every and self.step % every == 0:
             self._save()
 
@@ -274,7 +259,7 @@ class _Training:
         checkpoint = self.state.at(self.step)
         if self.accelerator.is_main_process:
             self.log.sync()
-            keep = self.plan.fit.keep_checkpoints
+            keep = self.settings.fit.keep_checkpoints
             save_checkpoint(self.folder.checkpoints, checkpoint, keep=keep)
 
     def _stop_if_asked(self, stop: StopRequest) -> None:

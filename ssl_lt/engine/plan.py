@@ -64,7 +64,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitSettings:
     """Everything the loop reads of the configuration.
 
     Attributes:

@@ -14,7 +14,7 @@ Trained = Literal["all", "classifier"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class FinetuneModules:
     """Networks, views and facts about the data, built outside the task.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.finetune.tasks.elm import ElmOptions, ElmTask
 from ssl_lt.finetune.tasks.hybrid import HybridOptions, hybrid_psc, hybrid_sc
@@ -74,7 +74,7 @@ class LossEntry:
     options: type[Any]
     description: str
     contrast: Build | None = None
-    task: Callable[[Parts, Any], ClassifierTask] | None = None
+    task: Callable[[FinetuneModules, Any], ClassifierTask] | None = None
     views: Literal[1, 3] = 1
     sampling: Literal["any", "uniform"] = "any"
     initial_bias: Callable[[int], float] | None = None

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ssl_lt.core.disk.folders import whole_folder
+from ssl_lt.core.disk.folders import replace_dir_atomically
 from ssl_lt.core.errors import NumericError
 from ssl_lt.core.types import ImageSpec
 
@@ -36,7 +36,7 @@ def export_backbone(
         folder: made anew; an older one is replaced.
         images: what it was trained on.
     """
-    with whole_folder(folder) as temporary:
+    with replace_dir_atomically(folder) as temporary:
         save_for_timm(backbone, temporary, images=images)
 
 

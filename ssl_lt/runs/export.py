@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.disk.files import write_text_atomically
-from ssl_lt.core.disk.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.images.crops import CENTRE_FRACTION
@@ -84,7 +84,7 @@ def export(config: ExportConfig) -> None:
     batch = _batch(data)
     with torch.no_grad():
         expected = parts.whole(batch)
-    with whole_folder(output) as folder:
+    with replace_dir_atomically(output) as folder:
         checks = _write_network(parts, folder, data, batch, expected)
         if config.onnx:
             checks.append(_write_onnx(parts, folder, batch, expected))

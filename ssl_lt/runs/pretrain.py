@@ -11,7 +11,7 @@ from ssl_lt.augment.views import WorkerCrop
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.monitor import Monitor
@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig, *, resumed: RunFolder | None = None) -> Run
 
 
 def training_of(
-    run: OpenRun, config: PretrainConfig, task: TwoViewTask, batches: BatchPlan
+    run: OpenRun, config: PretrainConfig, task: TwoViewTask, batches: BatchSchedule
 ) -> Training:
     """What an open run trains."""
     return Training(

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from ssl_lt.core.disk.files import write_text_atomically
-from ssl_lt.core.disk.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.dataset import Data, open_data
@@ -95,7 +95,7 @@ def tail(config: TailConfig) -> None:
     if data.groups:
         tables, measured = _held_against_classes(run, ranked, data, top=config.top)
         report, numbers = replace(report, tables=tables), numbers | measured
-    with whole_folder(output) as folder:
+    with replace_dir_atomically(output) as folder:
         write_text_atomically(folder / _LIST, _csv(ranked, data, names))
         write_text_atomically(folder / _NUMBERS, json.dumps(to_plain(numbers), indent=1) + "\n")
         write_tail_page(report, folder / _PAGE)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from ssl_lt.core.errors import CheckpointError, ConfigError, NumericError
+from ssl_lt.core.errors import CheckpointError, NumericError
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
@@ -188,9 +188,3 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, accelerator):
         run(folder, accelerator, Wider())
     with pytest.raises(CheckpointError, match="12 steps, this one has 8"):
         run(folder, accelerator, epochs=2)
-
-
-def test_more_accumulation_than_batches_is_refused(tmp_path, accelerator):
-    folder = create_run_folder(tmp_path / "run")
-    with pytest.raises(ConfigError, match="--accumulate-steps"):
-        run(folder, accelerator, accumulate_steps=5)

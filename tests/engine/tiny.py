@@ -13,7 +13,7 @@ from ssl_lt.core.random import permutation
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput
 from ssl_lt.engine.optim import OptimOptions
-from ssl_lt.engine.plan import FitOptions, Plan
+from ssl_lt.engine.plan import FitOptions, FitSettings
 from ssl_lt.engine.schedule import ScheduleOptions
 
 
@@ -63,7 +63,7 @@ class TinyLoader:
             yield Batch(self.images[rows], self.labels[rows], rows)
 
 
-def plan(**fit: object) -> Plan:
+def plan(**fit: object) -> FitSettings:
     """Three epochs of four steps, a line every third."""
     options = FitOptions(**{"epochs": 3, "log_every": 3, "mixed_precision": "no", **fit})
-    return Plan(options, OptimOptions(lr=0.1), ScheduleOptions(), seed=0)
+    return FitSettings(options, OptimOptions(lr=0.1), ScheduleOptions(), seed=0)

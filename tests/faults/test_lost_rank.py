@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.faults import rank_faults
@@ -114,7 +114,7 @@ def test_a_number_that_is_not_finite_on_one_process_stops_both(place):
     ranks, run = broken(place, rank_faults.poisoned_sample)
     assert ranks.codes() == [5, 5]
     (line,) = ranks.errors()
-    rows = BatchPlan(585, 64, seed=0).rows(0)[rank_faults.STEP - 1]
+    rows = BatchSchedule(585, 64, seed=0).rows(0)[rank_faults.STEP - 1]
     sample = int(rows[32 + 3])  # the fourth of the second half
     assert line == (
         f"error: step 6: process 1: loss nan (contrast), samples {sample}; nothing was updated, "

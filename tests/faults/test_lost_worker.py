@@ -16,7 +16,7 @@ from PIL import Image
 from ssl_lt.augment.views import WorkerCrop
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.loading.ordered import ordered_batches
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.worker_loader import WorkerLoader, fetch
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.files import FileTable
@@ -91,7 +91,7 @@ def files(photos):
 
 def loader(files, act, step, *, timeout_seconds=60):
     """Its worker acts at the second image of one step; also the rows of all steps."""
-    plan = BatchPlan(NUM_FILES, BATCH_SIZE, seed=5)
+    plan = BatchSchedule(NUM_FILES, BATCH_SIZE, seed=5)
     rows = plan.rows(0).tolist()
     workers = Workers(1, timeout_seconds)
     crop = Broken(act, rows[step][1])

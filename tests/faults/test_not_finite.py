@@ -15,7 +15,7 @@ from ssl_lt.core.types import StepOutput
 from ssl_lt.engine import fit as engine
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
-from ssl_lt.engine.finite import Part, not_finite
+from ssl_lt.engine.finite import MicroBatch, not_finite
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.pretrain.two_views import TwoViewTask
 from tests.engine.tiny import TinyLoader, TinyTask, plan
@@ -99,7 +99,7 @@ def test_an_overflow_of_the_norm_alone_is_said_as_such():
     model = nn.Linear(2, 2)
     for p in model.parameters():
         p.grad = torch.full_like(p, 3e38)
-    part = Part(torch.arange(7), StepOutput(torch.tensor(1.0), {}))
+    part = MicroBatch(torch.arange(7), StepOutput(torch.tensor(1.0), {}))
     said = str(not_finite(9, [part], model))
     assert "the norm of all gradients together is not finite" in said
     assert "of samples 0, 1, 2, 3, 4 and 2 more; " in said

@@ -7,6 +7,7 @@ from torch import nn
 
 from ssl_lt.core.random import draw_id, uniform
 from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.contrast_task import Contrast, ContrastTask
 from ssl_lt.finetune.tasks.weak_classes import WeakClasses
@@ -33,6 +34,24 @@ class Light:
         return -self(crops, keys)
 
 
+def no_features(network):
+    raise AssertionError("no features were asked for")
+
+
+def modules(**changed):
+    """The parts of a toy task; its own in place of those that are named."""
+    usual = {
+        "num_features": 8,
+        "view": Light(0.6),
+        "contrastive_view": Light(0.3),
+        "counts_per_class": COUNTS,
+        "trained": "all",
+        "train_features": no_features,
+        "seed": 3,
+    }
+    return FinetuneModules(**usual | changed)
+
+
 def task(loss, *, classifier="linear", weak_classes=None, **options):
     torch.manual_seed(0)
     entry = LOSSES[loss]
@@ -56,10 +75,8 @@ def task(loss, *, classifier="linear", weak_classes=None, **options):
         classification_weight=chosen.classification_weight,
         weak_classes=weak_classes,
     )
-    made = ContrastTask(
-        backbone, head, entry.build(COUNTS, chosen), Light(0.6), contrast=contrast, seed=3
-    )
-    return made.double()
+    parts = modules(backbone=backbone, classifier=head)
+    return ContrastTask(parts, entry.build(COUNTS, chosen), contrast).double()
 
 
 def weak(factor=0.5):

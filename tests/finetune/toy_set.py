@@ -30,7 +30,7 @@ class Loader(TinyLoader):
         return torch.bincount(self.labels)
 
     def features(self, network):
-        """What `Parts.train_features` gives, in evaluation mode."""
+        """What `FinetuneModules.train_features` gives, in evaluation mode."""
         images = self.images.double() / 255
         found = embed_batches(network, [Batch(images, self.labels, torch.arange(len(images)))])
         return found.features, found.labels

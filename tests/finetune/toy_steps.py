@@ -5,14 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.models.classifiers import linear_classifier
 from tests.finetune import toy
-
-
-def no_features(network):
-    raise AssertionError("no features were asked for")
 
 
 def parts():
@@ -24,17 +19,7 @@ def parts():
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
-    return Parts(
-        backbone=backbone,
-        num_features=8,
-        classifier=linear_classifier(8, toy.NUM_CLASSES),
-        view=toy.Light(0.6),
-        contrastive_view=toy.Light(0.3),
-        counts_per_class=toy.COUNTS,
-        trained="all",
-        train_features=no_features,
-        seed=3,
-    )
+    return toy.modules(backbone=backbone, classifier=linear_classifier(8, toy.NUM_CLASSES))
 
 
 def task(name, **options):

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.dataset import open_data
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.signals import Stopped
@@ -133,7 +133,7 @@ def test_interrupted_inside_an_epoch_and_resumed_is_the_same_bit_for_bit(tmp_pat
     config, accelerator = config_of(method, plugins), Accelerator(cpu=True, mixed_precision="no")
 
     def run(folder, task):
-        plan = BatchPlan(len(digits().train), config.fit.batch_size, config.run.seed)
+        plan = BatchSchedule(len(digits().train), config.fit.batch_size, config.run.seed)
         opened = OpenRun(folder.path, folder, digits(), accelerator)
         train(opened, training_of(opened, config, task, plan))
         return newest_checkpoint(folder.checkpoints)

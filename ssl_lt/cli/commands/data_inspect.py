@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
-from ssl_lt.core.disk.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
 from ssl_lt.data.curate.opened import OpenSource, describe_all, open_tables
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         {part: table.labels.numpy() for part, table in opened.parts.items()},
     )
     sheets = _sheets(found, opened)
-    with whole_folder(output) as folder:
+    with replace_dir_atomically(output) as folder:
         write_inspection(found, folder / _PAGE, sheets=sheets)
     console = Console()
     for table in summary_tables(found):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.checks import check_at_least
-from ssl_lt.core.disk.folders import new_folder
+from ssl_lt.core.disk.folders import create_dir_atomically
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.opened import describe_all, open_tables
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         seed=config.seed,
     )
     train, test = make_splits(plan, opened, describe_all(opened))
-    with new_folder(output) as folder:
+    with create_dir_atomically(output) as folder:
         write_split(folder / TRAIN, train)
         write_split(folder / TEST, test)
     Console().print(to_rich(_table(train, test, plan.test_part)))

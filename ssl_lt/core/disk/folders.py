@@ -13,7 +13,7 @@ from ssl_lt.core.errors import ConfigError, DiskError
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def create_dir_atomically(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` to fill with files; at the end it is `path`.
 
     Where the block raises, nothing of it stays.
@@ -45,8 +45,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """`new_folder` that takes the place of an older one; where the block raises, that one stays.
+def replace_dir_atomically(path: Path) -> Iterator[Path]:
+    """`create_dir_atomically` in the place of an older folder, which stays if the block raises.
 
     Args:
         path: made anew; an older one is replaced.
@@ -56,7 +56,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     older = path.with_name(f".{path.name}-{os.getpid()}-older")
     try:
-        with new_folder(path) as temporary:
+        with create_dir_atomically(path) as temporary:
             yield temporary
             if path.exists():
                 path.rename(older)

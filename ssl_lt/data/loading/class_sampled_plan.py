@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.random import draw_id, permutation, sample_keys, seed_of, uniform
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 
 # Epoch -> (C,) probability that a draw is of each class; None: every image comes once.
 ClassRates = Callable[[int], Tensor | None]
@@ -71,7 +71,7 @@ def _starts(counts: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassSampledPlan(BatchPlan):
+class ClassSampledPlan(BatchSchedule):
     """As many rows an epoch as the set has, drawn by class: a function of (seed, epoch, rates).
 
     Attributes:
@@ -84,7 +84,7 @@ class ClassSampledPlan(BatchPlan):
     rates: ClassRates
 
     def rows(self, epoch: int) -> Tensor:
-        """As `BatchPlan.rows`, of the rows that were drawn."""
+        """As `BatchSchedule.rows`, of the rows that were drawn."""
         drawn = self._drawn(epoch)
         return super().rows(epoch) if drawn is None else self.share(drawn[0])
 

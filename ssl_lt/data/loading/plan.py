@@ -16,7 +16,7 @@ from ssl_lt.data.tables.table import PixelTable
 
 
 @dataclass(frozen=True)
-class BatchPlan:
+class BatchSchedule:
     """Which rows are in which step: a function of (seed, epoch).
 
     The last, incomplete batch of an epoch is dropped: contrastive rows are gathered and must be as
@@ -79,7 +79,7 @@ class TrainLoader:
         device: where batches are made.
     """
 
-    def __init__(self, table: PixelTable, plan: BatchPlan, *, device: torch.device) -> None:
+    def __init__(self, table: PixelTable, plan: BatchSchedule, *, device: torch.device) -> None:
         assert plan.num_samples == len(table)
         self.plan = plan
         self.num_samples = plan.num_samples

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.core.random import draw_id, permutation, seed_of
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.tables.shards import ShardTable
 from ssl_lt.data.tables.table import ImageTable
@@ -29,7 +29,7 @@ def epoch_plan(
     *,
     batch_size: int,
     seed: int,
-) -> BatchPlan:
+) -> BatchSchedule:
     """Which of the rows trained on are in which step: near each other where they are in shards.
 
     Args:
@@ -40,10 +40,10 @@ def epoch_plan(
         seed: of the run.
 
     Raises:
-        ConfigError: as `BatchPlan` and `ShardPlan` say.
+        ConfigError: as `BatchSchedule` and `ShardPlan` say.
     """
     if not isinstance(full_train_set, ShardTable) or options.shard_window == 0:
-        return BatchPlan(len(rows), batch_size, seed)
+        return BatchSchedule(len(rows), batch_size, seed)
     return ShardPlan(
         len(rows),
         batch_size,
@@ -60,7 +60,7 @@ def _streams(batch_size: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class ShardPlan(BatchPlan):
+class ShardPlan(BatchSchedule):
     """What a shuffle buffer approximates, as a function of (seed, epoch): every row comes once.
 
     The shards, in an order drawn for the epoch, are one line of N rows, which is cut into S equal
@@ -95,7 +95,7 @@ class ShardPlan(BatchPlan):
             )
 
     def rows(self, epoch: int) -> Tensor:
-        """As `BatchPlan.rows`, in the order of the streams."""
+        """As `BatchSchedule.rows`, in the order of the streams."""
         length, part = self.num_samples // self.streams, self.batch_size // self.streams
         line = self._line(epoch)[: self.streams * length].view(self.streams, length)
         window = torch.arange(length) // max(1, self.window // self.streams)

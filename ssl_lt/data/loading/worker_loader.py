@@ -16,7 +16,7 @@ from ssl_lt.core.random import drawn_rows, row_and_draw
 from ssl_lt.core.types import Batch
 from ssl_lt.data.images.crops import Crop, crop_encoded
 from ssl_lt.data.images.decode import EncodedImage
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.to_device import Fetched, on_device
 from ssl_lt.data.loading.workers import Workers, is_lost_worker, lost_worker
 from ssl_lt.data.tables.table import ImageTable
@@ -88,7 +88,7 @@ def named_errors(table: ImageTable, row: int) -> Iterator[None]:
 class _PlannedKeys(Sampler[list[Key]]):
     """Keys of one epoch; lives in the main process, where the loader turns it to the next."""
 
-    def __init__(self, plan: BatchPlan) -> None:
+    def __init__(self, plan: BatchSchedule) -> None:
         self.plan = plan
         self.epoch = 0
         self.first_step = 0
@@ -116,7 +116,7 @@ class WorkerLoader:
         self,
         table: ImageTable,
         crop: Crop,
-        plan: BatchPlan,
+        plan: BatchSchedule,
         *,
         size: int,
         device: torch.device,

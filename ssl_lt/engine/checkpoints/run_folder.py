@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lt.core.disk.files import write_text_atomically
-from ssl_lt.core.disk.folders import new_folder
+from ssl_lt.core.disk.folders import create_dir_atomically
 from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.data.dataset import SplitFiles
 
@@ -128,7 +128,7 @@ def new_run_folder(path: Path) -> Iterator[RunFolder]:
     """
     check_is_new(path)
     try:
-        with new_folder(path) as temporary:
+        with create_dir_atomically(path) as temporary:
             yield RunFolder(temporary)
     except DiskError as error:
         raise DiskError(f"--run-dir: {error}") from error

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssl_lt.core.types import Batch, StepOutput
 from ssl_lt.finetune.experts.groups import image_shares, nested_groups
 from ssl_lt.finetune.experts.options import ExpertOptions
-from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.losses.complementary_experts import ComplementaryExpertsLoss
 from ssl_lt.losses.expert_diversity import DiverseExpertsLoss
 from ssl_lt.models.expert_classifiers import ComplementaryClassifiers, ExpertClassifiers
@@ -23,12 +23,9 @@ class ExpertTask(ClassifierTask):
     """One augmented view, logits of each expert, a loss of all of them a sample.
 
     Args:
-        backbone: (B, 3, S, S) -> (B, E * D), the features of the experts one after the other.
-        classifier: their heads, and how they become one prediction.
+        parts: its backbone gives (B, E * D), the features of the experts one after the other; its
+            classifier is their heads, and how they become one prediction.
         loss: (E, B, C) logits, (B,) labels -> (B,).
-        view: the augmentation.
-        trained: "all", or "classifier": the backbone keeps weights and running statistics.
-        seed: of the run.
     """
 
     classifier: ExpertClassifiers
@@ -39,9 +36,8 @@ class ExpertTask(ClassifierTask):
         expert_logits = self.classifier.per_expert(features).float()
         with torch.autocast(expert_logits.device.type, enabled=False):
             losses = self.loss(expert_logits, batch.labels)
-            found = self.classifier.combined(expert_logits.detach()).argmax(dim=1)
-        right = (found == batch.labels).float().mean()
-        return StepOutput(losses.mean(), {"train_accuracy": right}, losses.detach())
+            predictions = self.classifier.combined(expert_logits.detach()).argmax(dim=1)
+        return step_output(losses.mean(), losses, predictions == batch.labels)
 
 
 def expert_classifier(

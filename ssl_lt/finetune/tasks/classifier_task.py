@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.task import EpochAware, TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
+from ssl_lt.finetune.parts import FinetuneModules
 
 
 class ClassifierTask(TrainTask):
     """One augmented view, logits, a loss a sample.
 
     Args:
-        backbone: (B, 3, S, S) -> (B, D).
-        classifier: (B, D) -> (B, C).
+        parts: networks, view, what is trained, and the seed.
         loss: (logits, labels) -> (B,).
-        view: the augmentation.
-        trained: "all", or "classifier": the backbone keeps weights and running statistics.
-        seed: of the run.
     """
 
     epoch_number: Tensor
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        classifier: nn.Module,
-        loss: nn.Module,
-        view: View,
-        *,
-        trained: Literal["all", "classifier"],
-        seed: int,
-    ) -> None:
+    def __init__(self, parts: FinetuneModules, loss: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.classifier, self.loss, self.view = backbone, classifier, loss, view
-        self.trained, self.seed = trained, seed
-        self.backbone.requires_grad_(trained == "all")
+        self.backbone, self.classifier, self.loss = parts.backbone, parts.classifier, loss
+        self.view, self.trained, self.seed = parts.view, parts.trained, parts.seed
+        self.backbone.requires_grad_(self.trained == "all")
         self.register_buffer("epoch_number", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def train(self, mode: bool = True) -> ClassifierTask:  # noqa: FBT001, FBT002  (torch's own)
@@ -55,8 +41,7 @@ class ClassifierTask(TrainTask):
         logits = self.classifier(self.backbone(x)).float()
         with torch.autocast(logits.device.type, enabled=False):
             losses = self.loss(logits, batch.labels)
-        right = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return StepOutput(losses.mean(), {"train_accuracy": right}, losses.detach())
+        return step_output(losses.mean(), losses, logits.argmax(dim=1) == batch.labels)
 
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Tells the views, and the parts that ask for it, which epoch it is."""
@@ -73,3 +58,16 @@ class ClassifierTask(TrainTask):
             if batch.images.ndim == 5:
                 return view.after_crop(batch.images[:, number], keys)
             return view(batch.images, keys)
+
+
+def step_output(loss: Tensor, losses: Tensor, right: Tensor, **terms: Tensor) -> StepOutput:
+    """What a step gives the engine.
+
+    Args:
+        loss: scalar with gradient.
+        losses: (B,) of the samples.
+        right: (B,) bool, whether the prediction is the label.
+        **terms: parts of the loss to log beside the accuracy.
+    """
+    terms["train_accuracy"] = right.float().mean()
+    return StepOutput(loss, {k: v.detach() for k, v in terms.items()}, losses.detach())

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
-from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.parts import FinetuneModules
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.finetune.tasks.weak_classes import WeakClasses
 from ssl_lt.losses.feature_compression import compressed
 from ssl_lt.losses.labelled_rows import LabelledRows
@@ -45,7 +45,7 @@ class Contrast:
     weak_classes: WeakClasses | None = None
 
 
-def build_contrast(loss: nn.Module, parts: Parts, options: ContrastOptions) -> Contrast:
+def build_contrast(loss: nn.Module, parts: FinetuneModules, options: ContrastOptions) -> Contrast:
     """The view and the heads that go with a contrast.
 
     Args:
@@ -103,27 +103,15 @@ class ContrastTask(ClassifierTask):
     gradient. What is classified, evaluated and exported is `backbone` and `classifier`.
 
     Args:
-        backbone: (B, 3, S, S) -> (B, D).
-        classifier: (B, D) -> (B, C); its `weight` is (C, D), one row a class.
+        parts: networks, view 0, which is classified, and the seed; all of it is trained.
         loss: of the classification, (logits, labels) -> (B,).
-        view: of view 0, the one that is classified.
         contrast: everything else.
-        seed: of the run.
     """
 
     weights: Tensor
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        classifier: nn.Module,
-        loss: nn.Module,
-        view: View,
-        *,
-        contrast: Contrast,
-        seed: int,
-    ) -> None:
-        super().__init__(backbone, classifier, loss, view, trained="all", seed=seed)
+    def __init__(self, parts: FinetuneModules, loss: nn.Module, contrast: Contrast) -> None:
+        super().__init__(parts, loss)
         self.contrast_loss, self.contrast_view = contrast.loss, contrast.view
         self.head, self.prototype_head = contrast.head, contrast.prototype_head
         # A tensor, so that a compiled step need not be recompiled where they change.
@@ -148,13 +136,10 @@ class ContrastTask(ClassifierTask):
                 rows = compressed(rows, self.weak_classes.factors)
             contrast = self.contrast(rows, prototypes, batch.index).mean()
         loss = self.weights[0] * classification + self.weights[1] * contrast
-        right = logits.detach().argmax(dim=1) == batch.labels
+        right = logits.argmax(dim=1) == batch.labels
         if self.weak_classes is not None:
             self.weak_classes.observe(batch.labels, right)
-        terms = {"classification": classification, "contrast": contrast}
-        terms["train_accuracy"] = right.float().mean()
-        detached = {name: term.detach() for name, term in terms.items()}
-        return StepOutput(loss, detached, losses.detach())
+        return step_output(loss, losses, right, classification=classification, contrast=contrast)
 
     def contrast(self, rows: LabelledRows, prototypes: Tensor | None, index: Tensor) -> Tensor:
         """(2B,) losses of both views of the samples `index` (B,)."""

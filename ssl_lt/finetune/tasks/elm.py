@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from ssl_lt.core.checks import check_range
 from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Batch, StepOutput
-from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.parts import FinetuneModules
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.losses.embedding_margin import embedding_margin
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.losses.logit_adjustment import (
@@ -57,15 +57,8 @@ class ElmTask(ClassifierTask):
 
     log_frequency: Tensor
 
-    def __init__(self, parts: Parts, options: ElmOptions) -> None:
-        super().__init__(
-            parts.backbone,
-            parts.classifier,
-            LogitAdjustmentLoss(parts.counts_per_class, options),
-            parts.view,
-            trained=parts.trained,
-            seed=parts.seed,
-        )
+    def __init__(self, parts: FinetuneModules, options: ElmOptions) -> None:
+        super().__init__(parts, LogitAdjustmentLoss(parts.counts_per_class, options))
         self.weight, self.temperature = options.embedding_weight, options.temperature
         # Follows from the data, so it is not saved with the weights.
         log_frequency = options.embedding_tau * class_log_prior(parts.counts_per_class)
@@ -84,10 +77,5 @@ class ElmTask(ClassifierTask):
             rows = LabelledRows(z, labels, gather_rows(z), gather_rows(labels), own)
             embedding = embedding_margin(rows, self.log_frequency, temperature=self.temperature)
         embedding = embedding.mean()
-        right = (logits.detach().argmax(dim=1) == labels).float().mean()
-        terms = {"classification": classification, "embedding": embedding, "train_accuracy": right}
-        return StepOutput(
-            classification + self.weight * embedding,
-            {name: term.detach() for name, term in terms.items()},
-            losses.detach(),
-        )
+        loss, right = classification + self.weight * embedding, logits.argmax(dim=1) == labels
+        return step_output(loss, losses, right, classification=classification, embedding=embedding)

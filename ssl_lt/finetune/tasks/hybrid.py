@@ -21,7 +21,7 @@ from torch import nn
 from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
-from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.contrast_task import Contrast, ContrastTask
 from ssl_lt.losses.pairwise_margin import balanced_cross_entropy
 from ssl_lt.losses.prototypical_contrastive import PrototypicalContrastiveLoss
@@ -65,7 +65,7 @@ class HybridTask(ContrastTask):
         self.weights.copy_(self.weights.new_tensor([1 - a, a]))
 
 
-def hybrid_sc(parts: Parts, options: HybridOptions) -> HybridTask:
+def hybrid_sc(parts: FinetuneModules, options: HybridOptions) -> HybridTask:
     """Hybrid-SC: its contrast is the supervised one.
 
     Raises:
@@ -76,7 +76,7 @@ def hybrid_sc(parts: Parts, options: HybridOptions) -> HybridTask:
     return _hybrid(parts, options, contrast)
 
 
-def hybrid_psc(parts: Parts, options: HybridOptions) -> HybridTask:
+def hybrid_psc(parts: FinetuneModules, options: HybridOptions) -> HybridTask:
     """Hybrid-PSC: its contrast is with learned prototypes.
 
     Raises:
@@ -88,24 +88,18 @@ def hybrid_psc(parts: Parts, options: HybridOptions) -> HybridTask:
     return _hybrid(parts, options, contrast)
 
 
-def _hybrid(parts: Parts, options: HybridOptions, contrast_loss: nn.Module) -> HybridTask:
+def _hybrid(parts: FinetuneModules, options: HybridOptions, contrast_loss: nn.Module) -> HybridTask:
     """The step around a contrast."""
     assert parts.contrastive_view is not None
     head = contrast_head(
         parts.num_features, hidden_dim=options.hidden_dim, output_dim=options.output_dim
     )
-    return HybridTask(
-        parts.backbone,
-        parts.classifier,
-        balanced_cross_entropy(parts.counts_per_class),
-        parts.view,
-        contrast=Contrast(
-            contrast_loss,
-            parts.contrastive_view,
-            head,
-            prototype_head=None,
-            weight=1.0,
-            classification_weight=0.0,
-        ),
-        seed=parts.seed,
+    contrast = Contrast(
+        contrast_loss,
+        parts.contrastive_view,
+        head,
+        prototype_head=None,
+        weight=1.0,
+        classification_weight=0.0,
     )
+    return HybridTask(parts, balanced_cross_entropy(parts.counts_per_class), contrast)

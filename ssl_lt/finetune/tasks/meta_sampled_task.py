@@ -11,7 +11,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.types import Batch, Epoch, StepOutput
 from ssl_lt.finetune.balance.meta_sampler import MetaSampler, MetaSamplerOptions
-from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 
 
@@ -29,18 +29,16 @@ class MetaSampledTask(ClassifierTask):
     """
 
     def __init__(
-        self, parts: Parts, loss: nn.Module, options: MetaSamplerOptions, *, batch_size: int
+        self,
+        parts: FinetuneModules,
+        loss: nn.Module,
+        options: MetaSamplerOptions,
+        *,
+        batch_size: int,
     ) -> None:
         if parts.trained != "classifier":
             raise ConfigError("--sampler meta: needs --freeze-backbone, whose features it keeps")
-        super().__init__(
-            parts.backbone,
-            parts.classifier,
-            loss,
-            parts.view,
-            trained=parts.trained,
-            seed=parts.seed,
-        )
+        super().__init__(parts, loss)
         self.train_features = parts.train_features
         self.sampler = MetaSampler(
             parts.counts_per_class, options, batch_size=batch_size, seed=parts.seed

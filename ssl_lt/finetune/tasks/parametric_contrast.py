@@ -13,7 +13,6 @@ batch, so nothing is shuffled and N processes equal one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ from torch.nn import functional as F
 
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.processes.distributed import gather_rows, own_rows
-from ssl_lt.core.types import Batch, Epoch, StepOutput, View
-from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.core.types import Batch, Epoch, StepOutput
+from ssl_lt.finetune.parts import FinetuneModules
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.finetune.tasks.key_queue import KeyQueue
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.losses.parametric_contrastive import (
@@ -36,19 +35,6 @@ from ssl_lt.models.heads import contrast_head
 from ssl_lt.models.momentum_encoder import MomentumEncoder
 
 
-@dataclass(frozen=True)
-class MomentumKeys:
-    """Where PaCo's keys come from.
-
-    Attributes:
-        encoder: copy of backbone and head.
-        view: of its pictures.
-    """
-
-    encoder: MomentumEncoder
-    view: View
-
-
 class ParametricContrastTask(ClassifierTask):
     """Logits and queries of one view; keys of the batch and of a queue.
 
@@ -59,24 +45,22 @@ class ParametricContrastTask(ClassifierTask):
         loss: (logits, `LabelledRows`) -> (B,).
         head: (B, D) -> (B, P), projection of the features.
         queue: of keys (P,).
-        momentum_keys: PaCo's; None: queries are the keys, as in GPaCo.
+        key_encoder: PaCo's copy of backbone and head, which sees the contrastive view; None:
+            queries are the keys, as in GPaCo.
     """
 
     def __init__(
         self,
-        parts: Parts,
+        parts: FinetuneModules,
         loss: nn.Module,
         *,
         head: nn.Module,
         queue: KeyQueue,
-        momentum_keys: MomentumKeys | None,
+        key_encoder: MomentumEncoder | None,
     ) -> None:
-        super().__init__(
-            parts.backbone, parts.classifier, loss, parts.view, trained="all", seed=parts.seed
-        )
+        super().__init__(parts, loss)
         self.head, self.queue = head, queue
-        self.key_encoder = None if momentum_keys is None else momentum_keys.encoder
-        self.key_view = None if momentum_keys is None else momentum_keys.view
+        self.key_encoder, self.key_view = key_encoder, parts.contrastive_view
 
     def forward(self, batch: Batch) -> StepOutput:
         """View, logits, query; keys; mean loss."""
@@ -97,8 +81,7 @@ class ParametricContrastTask(ClassifierTask):
             )
             losses = self.loss(logits, rows)
         self.queue.push(keys[-1], labels)
-        right = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return StepOutput(losses.mean(), {"train_accuracy": right}, losses.detach())
+        return step_output(losses.mean(), losses, logits.argmax(dim=1) == batch.labels)
 
     def momentum_keys(self, batch: Batch) -> Tensor:
         """(B, P) unit vectors of view 1, from the key encoder after it has moved."""
@@ -119,25 +102,23 @@ class ParametricContrastTask(ClassifierTask):
         return (self.queue.memory,)
 
 
-def paco(parts: Parts, options: MomentumContrastiveOptions) -> ParametricContrastTask:
+def paco(parts: FinetuneModules, options: MomentumContrastiveOptions) -> ParametricContrastTask:
     """PaCo: its key encoder is a copy of backbone and head.
 
     Raises:
         ConfigError: a class without images.
     """
-    assert parts.contrastive_view is not None
     head = _head(parts, options)
-    encoder = MomentumEncoder(parts.backbone, head, momentum=options.key_momentum)
     return ParametricContrastTask(
         parts,
         ParametricContrastiveLoss(parts.counts_per_class, options, smoothing=0.0),
         head=head,
         queue=KeyQueue(options.queue_size, options.output_dim),
-        momentum_keys=MomentumKeys(encoder, parts.contrastive_view),
+        key_encoder=MomentumEncoder(parts.backbone, head, momentum=options.key_momentum),
     )
 
 
-def gpaco(parts: Parts, options: SmoothedContrastiveOptions) -> ParametricContrastTask:
+def gpaco(parts: FinetuneModules, options: SmoothedContrastiveOptions) -> ParametricContrastTask:
     """GPaCo: no second encoder, smoothed targets.
 
     Raises:
@@ -148,11 +129,11 @@ def gpaco(parts: Parts, options: SmoothedContrastiveOptions) -> ParametricContra
         ParametricContrastiveLoss(parts.counts_per_class, options, smoothing=options.smoothing),
         head=_head(parts, options),
         queue=KeyQueue(options.queue_size, options.output_dim),
-        momentum_keys=None,
+        key_encoder=None,
     )
 
 
-def _head(parts: Parts, options: ParametricContrastiveOptions) -> nn.Module:
+def _head(parts: FinetuneModules, options: ParametricContrastiveOptions) -> nn.Module:
     """Projection of the features."""
     hidden_dim = options.hidden_dim or parts.num_features
     return contrast_head(parts.num_features, hidden_dim=hidden_dim, output_dim=options.output_dim)

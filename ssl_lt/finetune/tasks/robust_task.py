@@ -11,8 +11,8 @@ from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.processes.distributed import gather_rows, mean_over_ranks, own_rows
 from ssl_lt.core.types import Batch, Epoch, StepOutput
-from ssl_lt.finetune.parts import Parts
-from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.finetune.parts import FinetuneModules
+from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.losses.distributional_robustness import (
     DistributionalRobustnessOptions,
     distributional_robustness,
@@ -42,11 +42,8 @@ class RobustTask(ClassifierTask):
     robust_class_weights: Tensor | None
     is_robust: Tensor
 
-    def __init__(self, parts: Parts, options: DistributionalRobustnessOptions) -> None:
-        loss = LogitAdjustmentLoss(parts.counts_per_class, options)
-        super().__init__(
-            parts.backbone, parts.classifier, loss, parts.view, trained="all", seed=parts.seed
-        )
+    def __init__(self, parts: FinetuneModules, options: DistributionalRobustnessOptions) -> None:
+        super().__init__(parts, LogitAdjustmentLoss(parts.counts_per_class, options))
         self.options, self.train_features = options, parts.train_features
         num_classes = len(parts.counts_per_class)
         self.radii = nn.Parameter(torch.full((num_classes,), options.radius))
@@ -87,11 +84,10 @@ class RobustTask(ClassifierTask):
             # Times 0 and not left out before its epoch: DDP waits for the gradient of the radii.
             robustness = self.is_robust * self.robustness(rows).mean()
         loss = classification + self.options.robust_weight * robustness
-        right = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        terms = {"classification": classification, "robustness": robustness}
-        terms["train_accuracy"] = right
-        detached = {name: term.detach() for name, term in terms.items()}
-        return StepOutput(loss, detached, losses.detach())
+        right = logits.argmax(dim=1) == batch.labels
+        return step_output(
+            loss, losses, right, classification=classification, robustness=robustness
+        )
 
     def robustness(self, rows: LabelledRows) -> Tensor:
         """(A,) losses of the anchors, of all ranks' rows."""

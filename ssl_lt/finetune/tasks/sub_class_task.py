@@ -13,7 +13,7 @@ from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.processes.distributed import from_first_rank, gather_rows
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.types import Epoch
-from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss
@@ -48,16 +48,10 @@ class SubClassTask(ContrastTask):
     sub_classes_per_class: Tensor
     parents: Tensor
 
-    def __init__(self, parts: Parts, options: SubClassContrastiveOptions) -> None:
+    def __init__(self, parts: FinetuneModules, options: SubClassContrastiveOptions) -> None:
         counts = parts.counts_per_class
-        super().__init__(
-            parts.backbone,
-            parts.classifier,
-            LogitAdjustmentLoss(counts, options),
-            parts.view,
-            contrast=build_contrast(SupervisedContrastiveLoss(counts, options), parts, options),
-            seed=parts.seed,
-        )
+        contrast = build_contrast(SupervisedContrastiveLoss(counts, options), parts, options)
+        super().__init__(parts, LogitAdjustmentLoss(counts, options), contrast)
         self.options, self.train_features = options, parts.train_features
         self.has_sub_classes = False
         per_class = sub_class_counts(counts, smallest=options.smallest_sub_class)

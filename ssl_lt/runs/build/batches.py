@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.shard_plan import epoch_plan
 from ssl_lt.engine.plan import FitOptions
 from ssl_lt.runs.config.run import RunOptions
 
 
-def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchPlan:
+def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchSchedule:
     """Which images are in which step.
 
     Raises:

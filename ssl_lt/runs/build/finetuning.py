@@ -14,13 +14,13 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.class_sampled_plan import ClassRates, ClassSampledPlan
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 from ssl_lt.evaluate.features.embed import accuracy_on, embed_dataset
 from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss
 from ssl_lt.finetune.experts.task import ExpertTask, expert_classifier, expert_loss
-from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
@@ -60,32 +60,16 @@ def build_task(
     build_loss = partial(_classification_loss, config)
     if entry.initial_bias is not None:
         set_biases(parts.classifier, entry.initial_bias(data.num_classes))
+    counts = parts.counts_per_class
     if isinstance(parts.classifier, ExpertClassifiers):
-        return ExpertTask(
-            parts.backbone,
-            parts.classifier,
-            expert_loss(build_loss, parts.counts_per_class, config.ensemble),
-            parts.view,
-            trained=parts.trained,
-            seed=parts.seed,
-        )
-    loss = build_loss(parts.counts_per_class)
+        return ExpertTask(parts, expert_loss(build_loss, counts, config.ensemble))
+    loss = build_loss(counts)
     if entry.contrast is not None:
-        return ContrastTask(
-            parts.backbone,
-            parts.classifier,
-            loss,
-            parts.view,
-            contrast=build_contrast(
-                entry.contrast(parts.counts_per_class, options), parts, options
-            ),
-            seed=parts.seed,
-        )
+        contrast = build_contrast(entry.contrast(counts, options), parts, options)
+        return ContrastTask(parts, loss, contrast)
     if config.sampling.sampler == "meta":
         return MetaSampledTask(parts, loss, config.meta, batch_size=config.fit.batch_size)
-    return ClassifierTask(
-        parts.backbone, parts.classifier, loss, parts.view, trained=parts.trained, seed=parts.seed
-    )
+    return ClassifierTask(parts, loss)
 
 
 def _check_combination(config: AnyFinetuneConfig) -> None:
@@ -119,7 +103,7 @@ def set_biases(classifier: nn.Module, value: float) -> None:
             nn.init.constant_(layer.bias, value)
 
 
-def build_parts(config: AnyFinetuneConfig, data: Data) -> Parts:
+def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
     """What the task is made of."""
     size, source = data.image_size, data.source
     counts_per_class = torch.tensor(data.split.counts_per_class)
@@ -141,7 +125,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> Parts:
         found = embed_dataset(network, data.train, data, precision=precision)
         return found.features, found.labels
 
-    return Parts(
+    return FinetuneModules(
         backbone=backbone,
         num_features=num_features,
         classifier=classifier,
@@ -157,8 +141,8 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> Parts:
 
 
 def sampled_plan(
-    plan: BatchPlan, task: ClassifierTask, config: AnyFinetuneConfig, data: Data
-) -> BatchPlan:
+    plan: BatchSchedule, task: ClassifierTask, config: AnyFinetuneConfig, data: Data
+) -> BatchSchedule:
     """The plan with the rows that `--sampler` draws.
 
     Raises:

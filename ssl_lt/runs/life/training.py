@@ -12,12 +12,12 @@ from accelerate import Accelerator
 from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import Data, open_data, train_loader
 from ssl_lt.data.images.crops import Crop
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.optim import LrScale, same_rate
-from ssl_lt.engine.plan import EndOfEpoch, Plan
+from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.models.export import export_backbone
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
@@ -64,7 +64,7 @@ class Training:
     config: TrainConfig
     data: Data
     task: TrainTask
-    batches: BatchPlan
+    batches: BatchSchedule
     crop: Crop
     end_of_epoch: Callable[[RunFolder], EndOfEpoch]
     evaluate: Callable[[], Sequence[Evaluation]]
@@ -118,7 +118,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         fit(
             training.task,
             train_loader(data, training.batches, training.crop, device=accelerator.device),
-            Plan(
+            FitSettings(
                 config.fit,
                 config.optim,
                 config.schedule,

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from ssl_lt.core.disk.folders import check_replaceable, whole_folder
+from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.errors import ConfigError, DiskError
 
 
 def test_an_older_folder_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "a" / "out"
     for name in ("first", "second"):
-        with whole_folder(target) as folder:
+        with replace_dir_atomically(target) as folder:
             (folder / name).write_text(name)
             assert not (target / name).exists()
         assert [path.name for path in target.iterdir()] == [name]
@@ -17,11 +17,11 @@ def test_an_older_folder_is_replaced_as_a_whole(tmp_path):
 
 
 def test_an_error_leaves_the_older_folder_and_nothing_else(tmp_path):
-    with whole_folder(tmp_path / "out") as folder:
+    with replace_dir_atomically(tmp_path / "out") as folder:
         (folder / "kept").touch()
 
     def stop():
-        with whole_folder(tmp_path / "out") as folder:
+        with replace_dir_atomically(tmp_path / "out") as folder:
             (folder / "half").touch()
             raise ValueError("stop")
 
@@ -34,7 +34,7 @@ def test_a_disk_error_names_the_folder(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(DiskError, match="file/out: cannot be written"),
-        whole_folder(tmp_path / "file" / "out"),
+        replace_dir_atomically(tmp_path / "file" / "out"),
     ):
         pass
 

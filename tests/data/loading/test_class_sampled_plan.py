@@ -14,7 +14,7 @@ from ssl_lt.core.types import Batch
 from ssl_lt.data.images.crops import crop_then_resize
 from ssl_lt.data.loading import plan as loaders
 from ssl_lt.data.loading.class_sampled_plan import ClassSampledPlan, drawn_classes, rows_of_classes
-from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
+from ssl_lt.data.loading.plan import BatchSchedule, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.files import FileTable
@@ -146,7 +146,7 @@ def test_an_epoch_is_a_function_of_seed_epoch_and_rates():
 
 def test_before_its_time_the_plan_is_the_plain_one_bit_for_bit():
     late = plan(lambda epoch: BALANCED if epoch >= 2 else None)
-    plain = BatchPlan(len(LABELS), 8, 1)
+    plain = BatchSchedule(len(LABELS), 8, 1)
     for epoch in (0, 1):
         assert torch.equal(late.rows(epoch), plain.rows(epoch))
         assert late.draws(epoch) is None is plain.draws(epoch)

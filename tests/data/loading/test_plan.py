@@ -5,7 +5,7 @@ import torch
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.random import permutation
 from ssl_lt.data.loading import plan as loaders
-from ssl_lt.data.loading.plan import BatchPlan, TrainLoader
+from ssl_lt.data.loading.plan import BatchSchedule, TrainLoader
 from ssl_lt.data.tables.table import PixelTable
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ def table():
 
 
 def make(table, batch_size=4, seed=1):
-    return TrainLoader(table, BatchPlan(len(table), batch_size, seed), device=CPU)
+    return TrainLoader(table, BatchSchedule(len(table), batch_size, seed), device=CPU)
 
 
 def test_a_batch_holds_the_rows_it_names(table):
@@ -77,12 +77,12 @@ def test_the_ranks_together_are_one_process(table, monkeypatch, ranks):
 
 def test_batches_that_cannot_be_made_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="--batch-size 24: the training set has only 23 images"):
-        BatchPlan(23, 24, 0)
+        BatchSchedule(23, 24, 0)
     with pytest.raises(ConfigError, match="--batch-size 0: must be 1 or more"):
-        BatchPlan(23, 0, 0)
+        BatchSchedule(23, 0, 0)
     monkeypatch.setattr(loaders, "world_size", lambda: 3)
     with pytest.raises(ConfigError, match="--batch-size 4: must be a multiple of the 3 processes"):
-        BatchPlan(23, 4, 0)
+        BatchSchedule(23, 4, 0)
 
 
 def test_the_table_is_not_copied_or_changed(table):

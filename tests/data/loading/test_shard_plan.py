@@ -11,7 +11,7 @@ import torch
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.loading import plan as loaders
 from ssl_lt.data.loading import shard_plan
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.shard_plan import ShardPlan, epoch_plan
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.remote.shards import ShardCache
@@ -120,7 +120,7 @@ def test_without_a_flag_the_streams_fit_the_batch(tmp_path, batch_size, streams)
 
     assert found().streams == streams
     assert torch.equal(found().shards, SHARDS[every_third])
-    assert type(found(shard_window=0)) is BatchPlan
+    assert type(found(shard_window=0)) is BatchSchedule
 
 
 def test_what_cannot_be_shared_is_refused(monkeypatch):
@@ -140,7 +140,7 @@ import numpy as np, torch
 from PIL import Image
 from ssl_lt.augment.views import ViewOptions, WorkerCrop
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.remote.shards import ShardCache
 from ssl_lt.data.loading.shard_plan import ShardPlan, epoch_plan

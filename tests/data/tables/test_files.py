@@ -22,7 +22,7 @@ from ssl_lt.data.images.crops import (
 from ssl_lt.data.loading import plan as loaders
 from ssl_lt.data.loading import worker_loader
 from ssl_lt.data.loading.ordered import ordered_batches
-from ssl_lt.data.loading.plan import BatchPlan
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.worker_loader import CutFiles, WorkerLoader
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.decode_once import decode_once
@@ -59,7 +59,7 @@ def files(tmp_path_factory):
 
 
 def make(table, num_workers=0, batch_size=4, crop=None):
-    plan = BatchPlan(len(table), batch_size, seed=5)
+    plan = BatchSchedule(len(table), batch_size, seed=5)
     crop = crop or TwoCorners()
     return WorkerLoader(table, crop, plan, size=8, device=CPU, workers=Workers(num_workers))
 
@@ -150,7 +150,7 @@ def test_workers_change_nothing_and_epochs_can_be_left_in_the_middle(files):
 
 
 def test_the_order_is_that_of_pixels_in_memory(files):
-    plan = BatchPlan(NUM_FILES, 4, seed=5)
+    plan = BatchSchedule(NUM_FILES, 4, seed=5)
     pixels = PixelTable(torch.zeros(NUM_FILES, 3, 1, 1, dtype=torch.uint8), files.labels)
     in_memory = loaders.TrainLoader(pixels, plan, device=CPU)
     for one, other in zip(make(files).epoch(2), in_memory.epoch(2), strict=True):

@@ -28,7 +28,7 @@ from ssl_lt.finetune.balance.meta_sampler import (
     moved_weights,
     straight_through,
 )
-from ssl_lt.finetune.parts import Parts
+from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
 from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
@@ -229,13 +229,13 @@ class Mean(nn.Module):
         return x.mean(dim=(2, 3)).double() * self.weight
 
 
-def task(trained="classifier", batch_size=8):
+def parts(trained="classifier"):
     torch.manual_seed(0)
 
     def train_features(network):
         return network(pixels() / 255).detach(), LABELS
 
-    parts = Parts(
+    return FinetuneModules(
         backbone=Mean(),
         num_features=3,
         classifier=nn.Linear(3, 4).double(),
@@ -246,8 +246,11 @@ def task(trained="classifier", batch_size=8):
         train_features=train_features,
         seed=5,
     )
+
+
+def task(trained="classifier", batch_size=8):
     options = MetaSamplerOptions(lr=0.1)
-    return MetaSampledTask(parts, balanced_softmax(), options, batch_size=batch_size)
+    return MetaSampledTask(parts(trained), balanced_softmax(), options, batch_size=batch_size)
 
 
 def test_the_step_is_the_classifiers_own():
@@ -255,9 +258,7 @@ def test_the_step_is_the_classifiers_own():
     whole = Batch(pixels()[:8], LABELS[:8], torch.arange(8))
     made.on_epoch_start(EPOCH)
     found = made(whole)
-    plain = ClassifierTask(
-        made.backbone, made.classifier, made.loss, made.view, trained="classifier", seed=5
-    )
+    plain = ClassifierTask(parts(), made.loss)
     torch.testing.assert_close(found.loss, plain(whole).loss)
     (memory,) = made.memories()
     assert memory.tables["steps"] == 1
@@ -310,10 +311,7 @@ def dies(made, last_step):
 
 
 def plain_task():
-    made = task()
-    return ClassifierTask(
-        made.backbone, made.classifier, made.loss, made.view, trained="classifier", seed=5
-    )
+    return ClassifierTask(parts(), balanced_softmax())
 
 
 @pytest.mark.parametrize("last_step", [3, 5, 7, 12])

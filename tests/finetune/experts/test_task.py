@@ -47,15 +47,8 @@ def task(kind, *, counts=toy.COUNTS, new_head=linear_classifier, task_class=Expe
         shared_gradient="first" if kind == "ace" else "all",
     )
     heads = [new_head(feature_dim(backbone) // 3, len(counts)) for _ in range(3)]
-    made = task_class(
-        backbone,
-        expert_classifier(heads, counts, options),
-        expert_loss(build_loss, counts, options),
-        toy.Light(0.6),
-        trained="all",
-        seed=3,
-    )
-    return made.double()
+    parts = toy.modules(backbone=backbone, classifier=expert_classifier(heads, counts, options))
+    return task_class(parts, expert_loss(build_loss, counts, options)).double()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,6 +16,7 @@ from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
 from ssl_lt.models.backbones import create_backbone, feature_dim
 from tests.engine.tiny import TinyLoader, plan
+from tests.finetune import toy
 
 STATISTICS = {"mean": [0.4] * 3, "std": [0.2] * 3}
 
@@ -26,7 +27,10 @@ def task(trained="all", view=None):
     loss = CrossEntropyLoss(torch.ones(4), CrossEntropyOptions())
     classifier = nn.Linear(feature_dim(backbone), 4)
     view = view or WeakView(**STATISTICS)
-    return ClassifierTask(backbone, classifier, loss, view, trained=trained, seed=5)
+    parts = toy.modules(
+        backbone=backbone, classifier=classifier, view=view, trained=trained, seed=5
+    )
+    return ClassifierTask(parts, loss)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.random import sample_keys
 from ssl_lt.core.types import Batch
-from ssl_lt.finetune.parts import Parts
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.finetune.tasks.elm import ElmOptions
 from ssl_lt.losses.embedding_margin import embedding_margin
@@ -29,17 +28,7 @@ def task(**options):
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
-    parts = Parts(
-        backbone=backbone,
-        num_features=8,
-        classifier=nn.Linear(8, toy.NUM_CLASSES),
-        view=toy.Light(0.6),
-        contrastive_view=None,
-        counts_per_class=toy.COUNTS,
-        trained="all",
-        train_features=None,
-        seed=3,
-    )
+    parts = toy.modules(backbone=backbone, classifier=nn.Linear(8, toy.NUM_CLASSES))
     return LOSSES["elm"].task(parts, ElmOptions(**options)).double()
 
 
