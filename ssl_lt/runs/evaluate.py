@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> None:
     data, test = run.data, run.test
     few_shots(config.protocols, data)  # what cannot be drawn is said before the work
     state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
-    network = load_network(run)
+    network = load_network(run.folder, run.config, data)
     found = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
         found = [*evaluate_trained(network.task, test, data, run.config)]

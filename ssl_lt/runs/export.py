@@ -40,7 +40,7 @@ from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.result import describe_data, stored_result
-from ssl_lt.runs.life.saved_run import network_of, run_config_of
+from ssl_lt.runs.life.saved_run import load_network, run_config_of
 
 _CARD = "README.md"
 _BATCH_SIZE = 8
@@ -108,7 +108,7 @@ def _parts(run: RunFolder, config: TrainConfig, data: Data) -> ExportModules:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    saved = network_of(run, config, data)
+    saved = load_network(run, config, data)
     backbone = copy.deepcopy(saved.backbone).cpu().eval()
     # A stage that trains the contrast alone leaves the classifier as it was drawn.
     if saved.task is None or effective_mapping(config).get("classification-weight") == 0:

@@ -66,7 +66,7 @@ def retrain(config: RetrainConfig) -> None:
         f"{len(run.test):,} test images",
         flush=True,
     )
-    cached, labels = _cache(run, load_network(run), config, costs)
+    cached, labels = _cache(run, load_network(run.folder, run.config, run.data), config, costs)
     if not state.is_main_process:
         return
     found = [_judged(name, cached, labels, run, config) for name in _possible(cached, config)]

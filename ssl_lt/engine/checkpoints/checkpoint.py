@@ -51,29 +51,13 @@ class Checkpoint:
     tensors: Mapping[str, Mapping[str, Tensor]]
 
 
-@dataclass(frozen=True)
-class _Written:
-    """A file as it was written."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class _Manifest:
-    """What is in a checkpoint folder."""
-
-    step: int
-    files: Mapping[str, _Written]
-
-
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes `folder/step-000123`, then removes all but the newest `keep` (at least 2).
 
     Raises:
         DiskError: the disk is full or may not be written; nothing half written stays.
     """
-    target = folder / f"step-{checkpoint.step:06d}"
+    target = _folder_of(folder, checkpoint.step)
     temporary = folder / f".tmp-{target.name}-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,9 +93,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: names the file that is missing, cut, changed, of a newer format or, with a
             digest that is right, not what it should hold.
     """
-    manifest = _verify(path)
+    step, files = _verify(path)
     tensors = {}
-    for name in manifest.files:
+    for name in files:
         file = path / name
         try:
             if name.endswith(".safetensors"):
@@ -120,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 state = dict(json.loads(file.read_text(encoding="utf-8")))
         except (*_UNREADABLE, SafetensorError) as error:
             raise CheckpointError(f"{file}: cannot be read: {error}") from error
-    return Checkpoint(step=manifest.step, state=state, tensors=tensors)
+    return Checkpoint(step=step, state=state, tensors=tensors)
 
 
 def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
@@ -142,6 +126,18 @@ def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
     if damaged:
         raise CheckpointError(f"no valid checkpoint: {damaged[0]}")
     return None
+
+
+def newest_weights(folder: Path) -> tuple[Path, int]:
+    """File with the weights of the newest valid checkpoint, and its step.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or every one is damaged.
+    """
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"{folder.parent}: has no checkpoint yet")
+    return _folder_of(folder, checkpoint.step) / "model.safetensors", checkpoint.step
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -182,6 +178,10 @@ def load_optimizer_state(
 def like_layout(tensor: Tensor, own: Tensor) -> Tensor:
     """The tensor in the memory format of `own`: sums over it keep their order."""
     return torch.empty_like(own, dtype=tensor.dtype).copy_(tensor)
+
+
+def _folder_of(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:06d}"
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -230,10 +230,10 @@ def _write_manifest(folder: Path, step: int) -> None:
     sync_path(folder)
 
 
-def _verify(path: Path) -> _Manifest:
-    """The manifest, after it and every file have been held against their digests."""
-    manifest = _read_manifest(path / _MANIFEST)
-    for name, written in manifest.files.items():
+def _verify(path: Path) -> tuple[int, list[str]]:
+    """Step and files, after the manifest and every file have been held against their digests."""
+    step, files = _read_manifest(path / _MANIFEST)
+    for name, (written_bytes, sha256) in files.items():
         file = path / name
         try:
             if Path(name).name != name or file.is_symlink():
@@ -241,35 +241,32 @@ def _verify(path: Path) -> _Manifest:
             if not file.is_file():
                 raise CheckpointError(f"{file}: missing")
             size = file.stat().st_size
-            if size != written.bytes:
-                raise CheckpointError(f"{file}: {size} bytes, {written.bytes} were written")
-            if file_sha256(file) != written.sha256:
+            if size != written_bytes:
+                raise CheckpointError(f"{file}: {size} bytes, {written_bytes} were written")
+            if file_sha256(file) != sha256:
                 raise CheckpointError(f"{file}: content has changed since it was written")
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
-    return manifest
+    return step, list(files)
 
 
-def _read_manifest(path: Path) -> _Manifest:
+def _read_manifest(path: Path) -> tuple[int, dict[str, tuple[int, str]]]:
+    """Step, and file name -> (bytes, SHA-256)."""
     try:
         plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(plain["format"])
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: format {version}, this reads up to {FORMAT_VERSION}")
-    if signed(plain) != plain:
-        raise CheckpointError(f"{path}: content has changed since it was written")
-    try:
-        files = {
-            name: _Written(int(entry["bytes"]), str(entry["sha256"]))
-            for name, entry in plain["files"].items()
-        }
-        manifest = _Manifest(step=int(plain["step"]), files=files)
+        if version > FORMAT_VERSION:
+            raise CheckpointError(f"{path}: format {version}, this reads up to {FORMAT_VERSION}")
+        if signed(plain) != plain:
+            raise CheckpointError(f"{path}: content has changed since it was written")
+        files = {n: (int(e["bytes"]), str(e["sha256"])) for n, e in plain["files"].items()}
+        step = int(plain["step"])
+    except CheckpointError:
+        raise
     except _UNREADABLE as error:
         raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
     if _STATE not in files:
         raise CheckpointError(f"{path}: lists no {_STATE}")
-    if _NAME.fullmatch(path.parent.name) and path.parent.name != f"step-{manifest.step:06d}":
-        raise CheckpointError(f"{path}: is of step {manifest.step}, not {path.parent.name}")
-    return manifest
+    if _NAME.fullmatch(path.parent.name) and path.parent != _folder_of(path.parent.parent, step):
+        raise CheckpointError(f"{path}: is of step {step}, not {path.parent.name}")
+    return step, files

@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.processes.distributed import gather_objects
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
 from ssl_lt.runs.config.stored import SERIES, read_config
 
@@ -78,8 +77,4 @@ def find_run(run: str) -> RunFolder:
 
 def shared_path(path: Path) -> Path:
     """The same path on every rank: rank 0's clock counts."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return path
-    box = [str(path)]
-    torch.distributed.broadcast_object_list(box)
-    return Path(box[0])
+    return gather_objects(path)[0]

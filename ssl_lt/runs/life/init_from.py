@@ -11,7 +11,7 @@ from torch import nn
 
 from ssl_lt.core.errors import CheckpointError, ConfigError
 from ssl_lt.data.options import DataOptions
-from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
+from ssl_lt.engine.checkpoints.checkpoint import newest_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
@@ -62,19 +62,6 @@ def find_source(init_from: str) -> InitSource:
     return InitSource(init_from, path, {}, f"from {path}")
 
 
-def checkpoint_weights(run: RunFolder) -> tuple[Path, int]:
-    """File with the weights of a run's newest valid checkpoint, and the step it was made at.
-
-    Raises:
-        CheckpointError: the run has none.
-    """
-    checkpoint = newest_checkpoint(run.checkpoints)
-    if checkpoint is None:
-        raise CheckpointError(f"{run.path}: has no checkpoint yet")
-    folder = run.checkpoints / f"step-{checkpoint.step:06d}"
-    return folder / "model.safetensors", checkpoint.step
-
-
 def load_weights(backbone: nn.Module, source: InitSource) -> WeightsReport | None:
     """Loads the backbone in place; None from scratch.
 
@@ -108,21 +95,21 @@ def load_classifier(classifier: nn.Module, source: InitSource) -> None:
     if source.weights is None or not (Path(source.name) / "config.yaml").is_file():
         raise ConfigError(f"--init-classifier: {source.name} is no fine-tuned run")
     start = "classifier."
-    found = {
+    saved = {
         name.removeprefix(start): tensor
         for name, tensor in load_file(source.weights).items()
         if name.startswith(start)
     }
-    own = classifier.state_dict()
-    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
+    target = classifier.state_dict()
+    if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in target.items()}:
         raise CheckpointError(
             f"--init-classifier: {source.name} has no classifier of the same kind and classes"
         )
-    classifier.load_state_dict(found)
+    classifier.load_state_dict(saved)
 
 
 def _of_run(run: RunFolder) -> InitSource:
-    weights, step = checkpoint_weights(run)
+    weights, step = newest_weights(run.checkpoints)
     taken = {flag.name for options in (DataOptions(), ModelOptions()) for flag in flags(options)}
     stored = read_config(run.config).values
     values = {name: value for name, value in stored.items() if name in taken}

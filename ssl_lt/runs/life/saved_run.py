@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -13,6 +14,7 @@ from torch import nn
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.dataset import Data, check_labels, open_data
 from ssl_lt.data.tables.table import ImageTable
+from ssl_lt.engine.checkpoints.checkpoint import newest_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import load_model_state
 from ssl_lt.evaluate.geometry.representation import Representation
@@ -22,15 +24,17 @@ from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.weights import load_backbone_weights
 from ssl_lt.report.pages.page import write_page
+from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.life.find import find_run
-from ssl_lt.runs.life.init_from import checkpoint_weights
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import save_result, stored_result
+
+Measured = TypeVar("Measured", Evaluation, Representation)
 
 
 @dataclass(frozen=True)
@@ -42,21 +46,18 @@ class SavedRun:
         config: it was started with; its data may have moved since.
         data: its training subset.
         test: what it is judged by.
-        evaluations: in its `results.json` so far; none of a run that is not finished.
-        representations: likewise.
+        stored: its `results.json` so far; None of a run that is not finished.
     """
 
     folder: RunFolder
     config: TrainConfig
     data: Data
     test: ImageTable
-    evaluations: tuple[Evaluation, ...]
-    representations: tuple[Representation, ...]
+    stored: RunResult | None
 
-    def others(self, found: Sequence[Evaluation]) -> list[Evaluation]:
+    def others(self, new: Sequence[Evaluation]) -> list[Evaluation]:
         """The evaluations so far whose names are not among the new ones."""
-        names = {evaluation.name for evaluation in found}
-        return [evaluation for evaluation in self.evaluations if evaluation.name not in names]
+        return _unnamed((self.stored.evaluations if self.stored else ()), new)
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,7 @@ def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: s
     test = data.test()
     if test is None:
         raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
-    evaluations, representations = (
-        ((), ()) if stored is None else (stored.evaluations, stored.representations)
-    )
-    return SavedRun(folder, config, data, test, evaluations, representations)
+    return SavedRun(folder, config, data, test, stored)
 
 
 def record(
@@ -111,17 +109,14 @@ def record(
         evaluations: all of them, in the order of the report.
         representations: the new ones; others that were stored are kept.
     """
-    names = {representation.name for representation in representations}
+    earlier = _unnamed((run.stored.representations if run.stored else ()), representations)
     result = save_result(
         run.folder,
         run.data,
         effective_mapping(run.config),
         verb=read_config(run.folder.config).verb,
         evaluations=evaluations,
-        representations=[
-            *representations,
-            *(r for r in run.representations if r.name not in names),
-        ],
+        representations=[*representations, *earlier],
     )
     page = run.folder.report / "index.html"
     pictures = read_pictures(run.folder.report, num_classes=len(result.data.class_names))
@@ -137,25 +132,18 @@ def record(
 
 def run_config_of(folder: RunFolder, *, data_root: str | None, num_workers: int) -> TrainConfig:
     """The configuration the run was started with; its data may have moved since."""
-    run_config = read_config(folder.config).config
-    options = replace(run_config.data, num_workers=num_workers)
-    if data_root is not None:
-        options = replace(options, data_root=data_root)
-    return replace(run_config, data=options)
+    config = read_config(folder.config).config
+    moved: dict[str, Any] = {} if data_root is None else {"data_root": data_root}
+    return replace(config, data=replace(config.data, num_workers=num_workers, **moved))
 
 
-def load_network(run: SavedRun) -> SavedNetwork:
-    """The networks as the newest valid checkpoint has them.
+def load_network(folder: RunFolder, config: TrainConfig, data: Data) -> SavedNetwork:
+    """The networks as the newest valid checkpoint has them; labels and a test split may lack.
 
     Raises:
         CheckpointError: there is none, or it does not fit the configuration.
     """
-    return network_of(run.folder, run.config, run.data)
-
-
-def network_of(folder: RunFolder, config: TrainConfig, data: Data) -> SavedNetwork:
-    """`load_network` for a run that need not have labels or a test split."""
-    weights, step = checkpoint_weights(folder)
+    weights, step = newest_weights(folder.checkpoints)
     if not folder.is_finished:
         join_processes().print(f"note: this run is not finished; taking it after step {step}")
     if isinstance(config, FinetuneConfig):
@@ -167,6 +155,12 @@ def network_of(folder: RunFolder, config: TrainConfig, data: Data) -> SavedNetwo
     backbone, _ = build_backbone(config.model, image_size=size, seed=seed)
     load_backbone_weights(backbone, weights)
     return SavedNetwork(backbone.to(device()), None)
+
+
+def _unnamed(stored: Sequence[Measured], new: Sequence[Measured]) -> list[Measured]:
+    """What is stored under names that none of the new ones has."""
+    names = {measured.name for measured in new}
+    return [measured for measured in stored if measured.name not in names]
 
 
 def device() -> torch.device:
