@@ -42,13 +42,13 @@ def save_onnx(network: nn.Module, path: Path, *, images: Tensor, output: str) ->
     Raises:
         ConfigError: the network has an operation that torch cannot write.
     """
-    said = io.StringIO()
+    printed = io.StringIO()
     logging.disable(logging.WARNING)
     try:
         with (
             warnings.catch_warnings(),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
             torch.inference_mode(mode=False),
             torch.no_grad(),
         ):
@@ -77,5 +77,5 @@ def run_onnx(path: Path, images: Tensor) -> Tensor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": images.numpy()})
-    return torch.from_numpy(found)
+    (output,) = session.run(None, {"images": images.numpy()})
+    return torch.from_numpy(output)

@@ -18,8 +18,6 @@ from torch.func import functional_call
 
 from ssl_lt.models.batch_norm import batch_norms
 
-_SAME_SIZE_INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
 
 def prunable_weights(backbone: nn.Module) -> dict[str, Tensor]:
     """Weights of every Conv2d, by parameter name; linear layers and norms are never pruned."""
@@ -28,24 +26,6 @@ def prunable_weights(backbone: nn.Module) -> dict[str, Tensor]:
         for name, layer in backbone.named_modules()
         if isinstance(layer, nn.Conv2d)
     }
-
-
-def order_statistic(magnitudes: Tensor, rank: int) -> Tensor:
-    """Scalar `sort(magnitudes)[rank]`, found without sorting them all.
-
-    The bits of non-negative floats are ordered as the floats are. So their upper 16 bits fill a
-    histogram, and only the one bin that holds the rank is sorted.
-
-    Args:
-        magnitudes: (P,) non-negative floats.
-        rank: 0 ... P-1.
-    """
-    size = magnitudes.element_size()
-    bins = magnitudes.view(_SAME_SIZE_INTEGER[size]) >> (8 * size - 16)
-    filled = torch.bincount(bins, minlength=1 << 15).cumsum(dim=0)
-    chosen = int(torch.searchsorted(filled, rank, right=True))
-    below = int(filled[chosen - 1]) if chosen else 0
-    return torch.sort(magnitudes[bins == chosen]).values[rank - below]
 
 
 @torch.no_grad()
@@ -66,7 +46,7 @@ def magnitude_mask(weights: Sequence[Tensor], *, prune_ratio: float) -> Tensor:
     magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
     total = magnitudes.numel()
     num_pruned = math.ceil(prune_ratio * total)
-    return magnitudes >= order_statistic(magnitudes, min(num_pruned, total - 1))
+    return magnitudes >= magnitudes.kthvalue(min(num_pruned, total - 1) + 1).values
 
 
 class PrunedTwin(nn.Module):

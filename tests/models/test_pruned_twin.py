@@ -9,7 +9,6 @@ from torch import nn
 from ssl_lt.models.pruned_twin import (
     PrunedTwin,
     magnitude_mask,
-    order_statistic,
     prunable_weights,
 )
 
@@ -21,18 +20,6 @@ def test_golden_masks(golden, ratio):
     mask = magnitude_mask([torch.tensor(d[f"w_{n}"]) for n in names], prune_ratio=ratio)
     want = np.concatenate([d[f"p{ratio}_mask_{n}"].ravel() for n in names])
     np.testing.assert_array_equal(mask, want.astype(bool))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_order_statistic_is_the_sorted_one(dtype):
-    g = torch.Generator().manual_seed(0)
-    values = torch.randn(4001, generator=g).abs().to(dtype)
-    values[::7] = 0.5
-    values[::11] = 0
-    ordered = values.sort().values
-    for rank in (0, 1, 500, 2000, 3998, 4000):
-        assert order_statistic(values, rank) == ordered[rank]
-    assert order_statistic(torch.zeros(5, dtype=dtype), 3) == 0
 
 
 def test_masks_keep_ties_and_never_everything_out():

@@ -17,7 +17,6 @@ import errno
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -83,12 +82,10 @@ def _acquire(lock: FileLock, folder: RunFolder) -> UserError | None:
 
 
 def _write_holder(descriptor: int) -> None:
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n{since}\n".encode(), 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
 
 def _holder(folder: RunFolder) -> str:
     """As the holder wrote it: "process 123 on HOST"."""
-    lines = folder.lock.read_text(errors="replace").splitlines()
-    return lines[0] if lines else "another process"
+    return folder.lock.read_text(errors="replace") or "another process"

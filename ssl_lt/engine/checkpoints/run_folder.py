@@ -16,31 +16,50 @@ from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.data.dataset import SplitFiles
 
 
+class _In:
+    """A path inside a run folder, by the name of its attribute."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, owner: type[RunFolder]) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of a run; see DESIGN of the folder in the README."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration, as YAML."""
-        return self.path / "config.yaml"
-
-    @property
-    def split(self) -> Path:
-        """The training subset: indices and their digest."""
-        return self.path / "split.json"
-
-    @property
-    def bad_images(self) -> Path:
-        """Images that could not be read and were left out; with --bad-images skip alone."""
-        return self.path / "bad_images.csv"
-
-    @property
-    def test_split(self) -> Path:
-        """The rows to test on, where --test-split gave any."""
-        return self.path / "test_split.json"
+    config = _In("config.yaml")
+    """The resolved configuration, as YAML."""
+    split = _In("split.json")
+    """The training subset: indices and their digest."""
+    bad_images = _In("bad_images.csv")
+    """Images that could not be read and were left out; with --bad-images skip alone."""
+    test_split = _In("test_split.json")
+    """The rows to test on, where --test-split gave any."""
+    metrics = _In("metrics.jsonl")
+    """One JSON line per logged step; the same for a resumed run and one left alone."""
+    timing = _In("timing.jsonl")
+    """One JSON line per epoch with seconds and images/s: what differs from run to run."""
+    lock = _In("lock")
+    """Held by the process that trains; the file stays, and says nothing by being there."""
+    checkpoints = _In("checkpoints")
+    """Whole training states."""
+    exported = _In("exported")
+    """The backbone alone, for plain timm."""
+    results = _In("results.json")
+    """Measured accuracies, curves and configuration."""
+    report = _In("report")
+    """The page."""
+    scores = _In("scores")
+    """Per-sample scores of the plug-ins, one file an epoch."""
+    tail = _In("tail")
+    """Samples that look rare, to label first."""
+    exported_model = _In("exported-model")
+    """The network for others: with its classifier, a card and, if asked for, ONNX."""
 
     @property
     def split_files(self) -> SplitFiles:
@@ -48,59 +67,9 @@ class RunFolder:
         return SplitFiles(self.split, self.test_split, self.bad_images)
 
     @property
-    def metrics(self) -> Path:
-        """One JSON line per logged step; the same for a resumed run and one left alone."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def timing(self) -> Path:
-        """One JSON line per epoch with seconds and images/s: what differs from run to run."""
-        return self.path / "timing.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains; the file stays, and says nothing by being there."""
-        return self.path / "lock"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Whole training states."""
-        return self.path / "checkpoints"
-
-    @property
-    def exported(self) -> Path:
-        """The backbone alone, for plain timm."""
-        return self.path / "exported"
-
-    @property
     def is_finished(self) -> bool:
         """Trained to the end: the backbone is written last."""
         return self.exported.is_dir()
-
-    @property
-    def results(self) -> Path:
-        """Measured accuracies, curves and configuration."""
-        return self.path / "results.json"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.path / "report"
-
-    @property
-    def scores(self) -> Path:
-        """Per-sample scores of the plug-ins, one file an epoch."""
-        return self.path / "scores"
-
-    @property
-    def tail(self) -> Path:
-        """Samples that look rare, to label first."""
-        return self.path / "tail"
-
-    @property
-    def exported_model(self) -> Path:
-        """The network for others: with its classifier, a card and, if asked for, ONNX."""
-        return self.path / "exported-model"
 
 
 def check_is_new(path: Path) -> None:
@@ -190,7 +159,7 @@ def trim_lines(path: Path, *, last_step: int) -> None:
 
 def remove_leftovers(folder: RunFolder, *, warn: Callable[[str], None]) -> None:
     """Removes what a killed run was writing: none of it is ever read. Says so in one line."""
-    found = [
+    leftovers = [
         path
         for place, pattern in (
             (folder.path, ".metrics.jsonl.*"),
@@ -202,11 +171,11 @@ def remove_leftovers(folder: RunFolder, *, warn: Callable[[str], None]) -> None:
         )
         for path in sorted(place.glob(pattern))
     ]
-    for path in found:
+    for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    if found:
-        names = ", ".join(str(path.relative_to(folder.path)) for path in found)
+    if leftovers:
+        names = ", ".join(str(path.relative_to(folder.path)) for path in leftovers)
         warn(f"warning: {folder.path}: removed what a killed run left unfinished: {names}")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_lt.core.kmeans import cluster_means
+
 Normalisation = Literal["un", "l2n", "cl2n"]
 Similarity = Literal["l2", "cos"]
 
@@ -41,10 +43,7 @@ def nearest_mean_logits(
         (M, C); minus infinity for a class without training images.
     """
     counts = torch.bincount(labels, minlength=num_classes)
-    # By class, so that rows are added up in a fixed order on every device.
-    by_class = features[torch.argsort(labels, stable=True)]
-    sums = torch.segment_reduce(by_class, "sum", lengths=counts)
-    means = sums / counts.clamp(min=1)[:, None]
+    means = cluster_means(features, labels, num_classes)
     if normalisation == "cl2n":
         centre = features.mean(dim=0)
         queries, means = queries - centre, means - centre
