@@ -29,7 +29,7 @@ def kmeans(points: Tensor, k: int, *, seed: int, iterations: int) -> Tensor:
         there are fewer than k different points.
 
     Raises:
-        ConfigError: fewer points than clusters, or no cluster or iteration at all.
+        ConfigError: fewer points than clusters, or no cluster at all.
         NumericError: a point is not finite.
     """
     from sklearn.cluster import KMeans
@@ -38,8 +38,6 @@ def kmeans(points: Tensor, k: int, *, seed: int, iterations: int) -> Tensor:
 
     if not 1 <= k <= len(points):
         raise ConfigError(f"k: {k} clusters of {len(points)} points, must be 1 ... {len(points)}")
-    if iterations < 1:
-        raise ConfigError(f"iterations: {iterations}, must be at least 1")
     if not bool(points.isfinite().all()):
         raise NumericError("k-means: a feature is not finite")
     fit = KMeans(k, n_init=_STARTS, max_iter=iterations, tol=0.0, random_state=seed % (1 << 32))

@@ -100,11 +100,6 @@ def test_fewer_points_than_clusters(k):
         run(torch.randn(3, 2), k)
 
 
-def test_no_iteration():
-    with pytest.raises(ConfigError, match="iterations: 0"):
-        run(torch.randn(3, 2), 2, iterations=0)
-
-
 def test_narrow_blobs_far_from_the_origin():
     points, labels = blobs(spread=0.05)
     assignment = run((1000 + 0.01 * points).float(), 7)
