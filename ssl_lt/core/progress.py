@@ -1,4 +1,4 @@
-"""How far a long loop before or after training has come."""
+"""How far a long loop has come: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,40 @@ T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
 
 
+class ProgressBar(Progress):
+    """A bar on stderr, where that is a terminal of rank 0; a context.
+
+    Args:
+        label: what is done, as in "training".
+        total: steps that there are.
+        first_step: steps that are done already.
+        transient: nothing of the bar stays.
+    """
+
+    def __init__(
+        self, label: str, total: int, *, first_step: int = 0, transient: bool = False
+    ) -> None:
+        super().__init__(
+            TextColumn(label),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, quiet=rank() > 0),
+            transient=transient,
+            disable=rank() > 0 or not sys.stderr.isatty(),
+        )
+        self._bar = self.add_task(label, total=total, completed=first_step, note="")
+
+    def show(self, step: int, note: str = "") -> None:
+        """So many steps are done; the note stands beside the bar."""
+        self.update(self._bar, completed=step, note=note)
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar; without one, too."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def track(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     """The items, while stderr says how many of them are done: rank 0's, for all do the same.
 
@@ -25,26 +59,11 @@ def track(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
         total: how many there will be.
         label: what is done, as in "looking at training images".
     """
-    if rank() > 0:
-        yield from items
-        return
-    if not sys.stderr.isatty():
-        yield from _in_lines(items, total=total, label=label)
-        return
-    columns = (
-        TextColumn(label),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total)
-
-
-def _in_lines(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
-    said = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            print(f"{label}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+    with ProgressBar(label, total, transient=True) as bar:
+        last_line = time.monotonic()
+        for done, item in enumerate(items, start=1):
+            yield item
+            bar.show(done)
+            if bar.disable and time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                bar.say(f"{label}: {done:,} of {total:,}")

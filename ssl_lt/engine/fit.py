@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from ssl_lt.core.errors import DiskError
 from ssl_lt.core.processes.distributed import all_true, rank, world_size
+from ssl_lt.core.progress import ProgressBar
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, Epoch, Loader
@@ -24,7 +25,6 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
 from ssl_lt.engine.finite import MicroBatch, check_weights, mean_of, not_finite
 from ssl_lt.engine.logs.metrics import MetricsLog
-from ssl_lt.engine.logs.progress_bar import ProgressBar
 from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.plan import EndOfEpoch, FitSettings
@@ -107,10 +107,9 @@ class _Training:
 
     def run(self, end_of_epoch: EndOfEpoch) -> None:
         """All epochs that are still to do."""
-        is_main = self.accelerator.is_main_process
         with (
             StopRequest() as stop,
-            ProgressBar(self.total_steps, first_step=self.step, is_main=is_main) as bar,
+            ProgressBar("training", self.total_steps, first_step=self.step) as bar,
         ):
             try:
                 self._catch_up(end_of_epoch)
@@ -153,7 +152,8 @@ class _Training:
                 self.task.on_epoch_end(epoch)
             if self._line_is_due():
                 line = self._write_line(epoch)
-            bar.advance(self.step, line.get("loss"), images_per_second)
+            loss = f"loss {line['loss']:.4f}" if "loss" in line else ""
+            bar.show(self.step, note=f"{loss}  {images_per_second:.0f} images/s")
             if not self._epoch_ends():  # the epoch's own end saves and may stop, below
                 self._save_if_due()
                 self._stop_if_asked(stop)

@@ -1,1 +1,1 @@
-"""metrics.jsonl, timing.jsonl and the progress bar."""
+"""metrics.jsonl and timing.jsonl, for the loop alone."""
