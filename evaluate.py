@@ -1,6 +1,6 @@
 """`python evaluate.py`: see --help."""
 
-from ssl_lt.cli.main import run_verb
+from ssl_lt.cli.main import run_command
 
 if __name__ == "__main__":
-    run_verb("evaluate")
+    run_command("evaluate")

@@ -1,6 +1,6 @@
 """`python pretrain.py`: see --help."""
 
-from ssl_lt.cli.main import run_verb
+from ssl_lt.cli.main import run_command
 
 if __name__ == "__main__":
-    run_verb("pretrain")
+    run_command("pretrain")

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_lt.cli.main import run_verb
+from ssl_lt.cli.main import run_command
 
 # A narrow network on the digits: an epoch takes a second.
 TINY = shlex.split(
@@ -39,7 +39,7 @@ def call(verb: str, *words: str | Path) -> Outcome:
     AcceleratorState._reset_state(True)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            run_verb(verb, [str(word) for word in words])
+            run_command(verb, [str(word) for word in words])
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:

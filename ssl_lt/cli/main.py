@@ -48,15 +48,15 @@ _DATA_COMMANDS = ("inspect", "split", "pack")
 
 def main() -> None:
     """Runs the command named by the first word."""
-    verb, *words = sys.argv[1:] or ["--help"]
-    run_verb(verb, words)
+    command, *words = sys.argv[1:] or ["--help"]
+    run_command(command, words)
 
 
-def run_verb(verb: str, words: list[str] | None = None) -> None:
+def run_command(command: str, words: list[str] | None = None) -> None:
     """Runs one command and exits with its code: one line on stderr for what a user can mend."""
     words = sys.argv[1:] if words is None else words
     try:
-        code = _command(verb, words)
+        code = _run(command, words)
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
             print(f"{stopped}; --resume goes on from there", file=sys.stderr)
@@ -73,25 +73,25 @@ def run_verb(verb: str, words: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _command(verb: str, words: list[str]) -> int:
+def _run(command: str, words: list[str]) -> int:
     """Finds the command and runs it.
 
     Raises:
         ConfigError: there is no such command.
     """
-    if verb in ("--help", "-h"):
+    if command in ("--help", "-h"):
         print(_USAGE, end="")
         return 0
-    if verb == "data":
+    if command == "data":
         if not words or words[0] in ("--help", "-h"):
             print(_DATA_USAGE, end="")
             return 0
-        verb, *words = words
-        module = f"data_{_known(verb, _DATA_COMMANDS, of='ssl-lt data')}"
+        command, *words = words
+        module = f"data_{_known(command, _DATA_COMMANDS, of='ssl-lt data')}"
     else:
-        module = _known(verb, _COMMANDS, of="ssl-lt")
-    run: Callable[[list[str]], int] = importlib.import_module(f"ssl_lt.cli.commands.{module}").main
-    return run(words)
+        module = _known(command, _COMMANDS, of="ssl-lt")
+    main: Callable[[list[str]], int] = importlib.import_module(f"ssl_lt.cli.commands.{module}").main
+    return main(words)
 
 
 def _known(name: str, commands: Sequence[str], *, of: str) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from ssl_lt.cli.main import run_verb
+from ssl_lt.cli.main import run_command
 from tests.faults import rank_faults
 
 if __name__ == "__main__":
@@ -14,4 +14,4 @@ if __name__ == "__main__":
     Path(f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     if os.environ["RANK"] == "1":
         getattr(rank_faults, fault)()
-    run_verb(verb, words)
+    run_command(verb, words)

@@ -26,9 +26,9 @@ def _call(folder: str, log: str, function: Callable[..., None], args: tuple[Any,
 
 
 def _verb(verb: str, words: list[str]) -> None:
-    from ssl_lt.cli.main import run_verb
+    from ssl_lt.cli.main import run_command
 
-    run_verb(verb, words)
+    run_command(verb, words)
 
 
 def _run(folder: str, verb: str, words: list[str], log: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lt.cli.main import run_verb
+from ssl_lt.cli.main import run_command
 from ssl_lt.data.loading.shard_plan import ShardPlan
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
@@ -36,7 +36,7 @@ def train(words: list[str], seen: str) -> None:
         return forward(self, batch)
 
     TwoViewTask.forward = noted
-    run_verb("pretrain", words)
+    run_command("pretrain", words)
 
 
 @pytest.fixture(scope="module")

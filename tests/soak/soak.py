@@ -34,7 +34,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_lt.cli.main import run_verb
+from ssl_lt.cli.main import run_command
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.soak.compare import differences, newest_step, number_of_lines
 from tests.soak.tally import Tally, table
@@ -104,7 +104,7 @@ def _exit_code(place: Path, words: list[str]) -> int:
     os.chdir(place)
     sys.stdout = sys.stderr = (place / "soak.log").open("a", buffering=1)
     try:
-        run_verb("pretrain", words)
+        run_command("pretrain", words)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception:  # what a process would print before it ends
