@@ -1,1 +1,4 @@
-"""The typed configuration and the commands."""
+"""Words and YAML files into the typed configuration, and how a command ends.
+
+Others import `main`.
+"""

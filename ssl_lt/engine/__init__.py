@@ -1,1 +1,4 @@
-"""The one training loop, and what survives it."""
+"""The one training loop, and what survives it.
+
+Others import `fit`, `optim`, `out_of_memory`, `plan`, `schedule` and `signals`.
+"""

@@ -1,1 +1,4 @@
-"""Training with labels."""
+"""Training with labels.
+
+Others import `learning_rates`, `parts` and `registry`.
+"""

@@ -1,1 +1,4 @@
-"""From words and YAML to the typed configuration."""
+"""From words and YAML to the typed configuration.
+
+Others import `command_line`.
+"""

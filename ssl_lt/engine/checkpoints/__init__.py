@@ -1,1 +1,4 @@
-"""Run folders, their lock, and training states that are whole or invisible."""
+"""Run folders, their lock, and training states that are whole or invisible.
+
+Others import `checkpoint`, `lock`, `run_folder` and `state`.
+"""

@@ -1,1 +1,4 @@
-"""metrics.jsonl and timing.jsonl, for the loop alone."""
+"""metrics.jsonl and timing.jsonl, for the loop.
+
+Others import `metrics`.
+"""

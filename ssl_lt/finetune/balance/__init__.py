@@ -1,1 +1,4 @@
-"""Class-balanced sampling and class weights."""
+"""Class-balanced sampling and class weights.
+
+Others import `class_rates`, `meta_sampler` and `reweighting`.
+"""

@@ -1,1 +1,4 @@
-"""From a configuration to networks and tasks."""
+"""From a configuration to networks and tasks.
+
+Others import `batches`, `experts`, `finetuning` and `pretraining`.
+"""
