@@ -52,24 +52,24 @@ def evaluate(config: EvaluateConfig) -> None:
     few_shots(config.protocols, data)  # what cannot be drawn is said before the work
     state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
     network = load_network(run.folder, run.config, data)
-    found = []
+    evaluations = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
-        found = [*evaluate_trained(network.task, test, data, run.config)]
+        evaluations = [*evaluate_trained(network.task, test, data, run.config)]
     features = _features(network.backbone, data, test, config)
-    found += _representation(network.backbone, features, data, config)
+    evaluations += _representation(network.backbone, features, data, config)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]
     if config.random_init:
         untrained = _untrained(run.config, data).to(device())
         seen = _features(untrained, data, test, config)
         initial = _representation(untrained, seen, data, config)
-        found += [replace(e, name=f"random init: {e.name}") for e in initial]
+        evaluations += [replace(e, name=f"random init: {e.name}") for e in initial]
         initially = _measured("random init: backbone", untrained, seen.queries, data, config)
         # Before training most features look alike: no news.
         measured.append(replace(initially, warnings=()))
     if state.is_main_process:
         bank, queries = features.bank, features.queries
         write_pictures(run.folder.report, data, bank, queries, map_images=config.map_images)
-        record(run, [*found, *run.others(found)], measured)
+        record(run, [*evaluations, *run.others(evaluations)], measured)
 
 
 def _untrained(config: TrainConfig, data: Data) -> nn.Module:
@@ -116,9 +116,9 @@ def _representation(
 ) -> list[Evaluation]:
     """KNN against the long-tailed training set, linear probes on it and on the whole one."""
     options = config.protocols
-    found = knn_evaluations(seen, data, options)
+    evaluations = knn_evaluations(seen, data, options)
     whole = seen.bank
     if needs_whole(options) and len(data.readable) != len(data.train):
         table, size = data.decoded(data.readable), config.batch_size
         whole = embed_dataset(backbone, table, data, precision="auto", batch_size=size)
-    return [*found, *probe_evaluations(seen, whole, data, options)]
+    return [*evaluations, *probe_evaluations(seen, whole, data, options)]

@@ -100,10 +100,10 @@ def evaluate_trained(
     task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
 ) -> tuple[Evaluation, ...]:
     """All that a trained network has to say of the test split."""
-    found = evaluate_classifier(task, test, data, config)
+    evaluation = evaluate_classifier(task, test, data, config)
     if isinstance(task, ExpertTask) and config.ensemble.experts == "ride":
-        return found, evaluate_routed(task, test, data, config)
-    return (found,)
+        return evaluation, evaluate_routed(task, test, data, config)
+    return (evaluation,)
 
 
 def evaluate_classifier(
@@ -112,12 +112,12 @@ def evaluate_classifier(
     """The network's own predictions on the test split, or on what is watched while it trains."""
     network = nn.Sequential(task.backbone, task.classifier)
     precision = config.fit.mixed_precision
-    found = embed_dataset(network, test, data, precision=precision)
-    predictions, confidence = softmax_answers(found.features)
+    logits = embed_dataset(network, test, data, precision=precision)
+    predictions, confidence = softmax_answers(logits.features)
     return evaluate_predictions(
         "classifier",
         predictions.numpy(),
-        found.labels.numpy(),
+        logits.labels.numpy(),
         data,
         note=f"loss {config.loss}, last epoch",
         confidence=confidence.numpy(),

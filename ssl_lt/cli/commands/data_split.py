@@ -110,6 +110,6 @@ def _flags(config: SplitConfig, output: Path) -> str:
     """With which the other commands use the files."""
     given, default = to_mapping(config), to_mapping(SourceOptions())
     names = [name for name in default if given[name] != default[name]]
-    said = [f"--{name}={given[name]}" for name in names if name not in ("data", "download")]
+    options = [f"--{name}={given[name]}" for name in names if name not in ("data", "download")]
     files = ["--split", str(output / TRAIN), "--test-split", str(output / TEST)]
-    return shlex.join(["--data", config.data, *said, *files])
+    return shlex.join(["--data", config.data, *options, *files])

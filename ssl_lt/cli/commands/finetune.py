@@ -72,13 +72,13 @@ def read_resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:
     `--init-from auto` was resolved to a path when the run started; that path is in config.yaml.
     """
     stored = stored_finetuning(run.config)
-    asked: AnyFinetuneConfig = read_config(
+    config: AnyFinetuneConfig = read_config(
         kind_of(stored.loss),
         words,
         default=stored,
         elsewhere=owners_of_other_losses(stored.loss),
     )
-    if asked.init_from == "auto":
-        asked = replace(asked, init_from=stored.init_from)
-    check_resumed(run, stored, asked)
-    return asked
+    if config.init_from == "auto":
+        config = replace(config, init_from=stored.init_from)
+    check_resumed(run, stored, config)
+    return config

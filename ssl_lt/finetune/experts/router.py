@@ -84,11 +84,11 @@ class ExpertRouter(nn.Module):
         """(E - 1, B) logits of asking the next, of (B, E * D) features and (E, B, C) logits."""
         largest = running_means(expert_logits).topk(self.num_logits, dim=2).values
         parts = features.chunk(len(expert_logits), dim=1)
-        said = []
+        gate_logits = []
         for hidden, gate, x, logits in zip(self.hidden, self.gates, parts, largest, strict=False):
             seen = torch.cat([F.relu(hidden(F.normalize(x, dim=1))), logits], dim=1)
-            said.append(gate(seen)[:, 0])
-        return torch.stack(said)
+            gate_logits.append(gate(seen)[:, 0])
+        return torch.stack(gate_logits)
 
 
 def routed(expert_logits: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,8 +141,8 @@ def train_router(
         with torch.no_grad():
             logits = classifier.per_expert(features[rows])
             wanted = worth_asking(logits, labels[rows]).to(logits.dtype)
-        asked = router(features[rows], logits)
-        return F.binary_cross_entropy_with_logits(asked, wanted, pos_weight=positive_weight)
+        gates = router(features[rows], logits)
+        return F.binary_cross_entropy_with_logits(gates, wanted, pos_weight=positive_weight)
 
     batches = (balanced_rows(labels, options.batch_size, generator) for _ in range(steps))
     take_steps(optimizer, loss, zip(cosine_rates(options.lr, steps), batches, strict=True))

@@ -122,8 +122,8 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
     precision = config.fit.mixed_precision
 
     def train_features(network: nn.Module) -> tuple[Tensor, Tensor]:
-        found = embed_dataset(network, data.train, data, precision=precision)
-        return found.features, found.labels
+        train = embed_dataset(network, data.train, data, precision=precision)
+        return train.features, train.labels
 
     return FinetuneModules(
         backbone=backbone,

@@ -107,6 +107,6 @@ def _is_lost_contact(error: Exception) -> bool:
 def _lost_contact(error: Exception) -> LostContactError:
     from ssl_lt.core.processes.distributed import rank
 
-    said = " ".join(str(error).split())
-    lost = "gave no answer within --dist-timeout" if "imed out" in said else "has ended"
-    return LostContactError(f"process {rank()} waited for another one, which {lost}: {said}")
+    reason = " ".join(str(error).split())
+    lost = "gave no answer within --dist-timeout" if "imed out" in reason else "has ended"
+    return LostContactError(f"process {rank()} waited for another one, which {lost}: {reason}")
