@@ -7,9 +7,9 @@ import re
 import pytest
 import timm
 import torch
-import yaml
 
 from ssl_lt.report.records.results import read_results
+from ssl_lt.runs.config.yaml_file import read_yaml, write_yaml
 from tests.toolbox import TINY, refuses, succeed
 
 SMALL = [*TINY, "--imbalance-factor", "100", "--eval-every", "0"]
@@ -80,11 +80,11 @@ def test_experts_take_from_a_plain_run_what_they_share(place):
 def test_a_run_from_before_there_were_experts_is_judged(place, monkeypatch):
     monkeypatch.chdir(place)
     file = place / "plain" / "config.yaml"
-    values = yaml.safe_load(file.read_text())
+    values = read_yaml(file)
     ours = {k for k in values if "expert" in k or k.startswith(("diversity", "class-temperature"))}
     assert {"experts", "num-experts"} <= ours
     kept = {k: v for k, v in values.items() if k not in ours and k != "interference-weight"}
-    file.write_text(yaml.safe_dump(kept))
+    file.write_text(write_yaml(kept))
     before = evaluations(place / "plain")
     succeed("evaluate", "--run", "plain", "--probe-on", "long-tail")
     assert evaluations(place / "plain")["classifier"] == before["classifier"]

@@ -14,7 +14,7 @@ from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.cross_entropy import cross_entropy
 from tests.losses.logits import batch
 
-PLAIN = [name for name, entry in LOSSES.items() if entry.contrast is None]
+PLAIN = [name for name, entry in LOSSES.items() if entry.is_classification]
 COUNTS = torch.tensor([70, 20, 6, 2])
 EVEN = torch.full((4,), 25)
 
