@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,10 +45,6 @@ class FileTable(ImageTable):
         rows = track(range(len(self)), total=len(self), label="looking up files")
         found.update(np.array([self._size(row) for row in rows], dtype="<i8").tobytes())
         return found.hexdigest()
-
-    def take(self, rows: NDArray[np.int64]) -> FileTable:
-        """See `ImageTable`."""
-        return FileTable(self.root, self.names[rows], self.labels[torch.from_numpy(rows)])
 
     def name(self, row: int) -> str:
         """Relative to `root`; bytes that are no text are escaped."""

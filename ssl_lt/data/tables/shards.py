@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,17 +42,6 @@ class ShardTable(ImageTable):
     def fingerprint(self) -> str:
         """Covers labels, keys and sizes, not where shards lie or what they are called."""
         return digest(self.labels, self.ids.astype("<i8").tobytes())
-
-    def take(self, rows: NDArray[np.int64]) -> ShardTable:
-        """See `ImageTable`."""
-        return replace(
-            self,
-            shards=self.shards[rows],
-            offsets=self.offsets[rows],
-            sizes=self.sizes[rows],
-            ids=self.ids[rows],
-            labels=self.labels[torch.from_numpy(rows)],
-        )
 
     def name(self, row: int) -> str:
         """See `ImageTable`: shard and member."""

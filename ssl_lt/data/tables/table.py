@@ -21,7 +21,8 @@ from ssl_lt.data.images.decode import EncodedImage, read_bytes
 class ImageTable(ABC):
     """N images with their labels.
 
-    Every kind of table is a frozen dataclass. Tables must be picklable, because each loader worker
+    Every kind of table is a frozen dataclass, whose arrays and tensors have one entry an image.
+    Tables must be picklable, because each loader worker
     holds a copy.
 
     Attributes:
@@ -50,9 +51,14 @@ class ImageTable(ABC):
         """
         return hashlib.sha256(self.fingerprint().encode()).hexdigest()
 
-    @abstractmethod
     def take(self, rows: NDArray[np.int64]) -> ImageTable:
         """The table of these rows, in this order. Only `ParquetTable` decodes the images here."""
+        kept = {
+            name: value[torch.from_numpy(rows) if isinstance(value, Tensor) else rows]
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | np.ndarray)
+        }
+        return replace(cast(Any, self), **kept)
 
     @abstractmethod
     def name(self, row: int) -> str:
@@ -111,11 +117,6 @@ class PixelTable(ImageTable):
         found = hashlib.sha256(self.fingerprint().encode())
         found.update(self.pixels.contiguous().numpy().data)
         return found.hexdigest()
-
-    def take(self, rows: NDArray[np.int64]) -> PixelTable:
-        """See `ImageTable`."""
-        index = torch.from_numpy(rows)
-        return PixelTable(self.pixels[index], self.labels[index])
 
     def name(self, row: int) -> str:
         """See `ImageTable`."""
