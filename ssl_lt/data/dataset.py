@@ -94,7 +94,7 @@ class Data:
         Raises:
             DataError: a file is not there; names it.
         """
-        table = self.source.validation()
+        table = self.source.validation
         if table is None:
             return self.train_sha256
         both = f"{self.train_sha256} {table.content_sha256()}"
@@ -124,7 +124,7 @@ class Data:
 
     @cached_property
     def _validation(self) -> ImageTable | None:
-        table = self.source.validation()
+        table = self.source.validation
         if table is None:
             return None
         return self.decoded(readable(table, self.bad_images, part="validation"))
@@ -167,13 +167,13 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
         # A file that says what to test on leaves nothing to hold out.
         opened = open_source if options.test_split is None else open_complete
         source = opened(options.data, options)
-        full_train_set = source.train()
+        full_train_set = source.train
     chosen, listed = options, None
     if stored is not None:
         if stored.test.is_file():
             options = replace(options, test_split=stored.test)
         chosen, listed = replace(options, split=stored.train), stored.bad_images
-    bad = bad_images(source, full_train_set, options, listed=listed)
+    bad = bad_images(source, options, listed=listed)
     split = readable_split(
         choose_split(chosen, source, full_train_set), source, full_train_set, bad
     )
@@ -205,7 +205,7 @@ def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable 
     """
     if not share:
         return data, data.validation()
-    if data.source.validation() is not None:
+    if data.source.validation is not None:
         own = f"--val-data {data.options.val_data}"
         if data.options.val_data is None:
             own = f"{data.source.name} has validation images, which"

@@ -15,8 +15,9 @@ from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.disk.folders import new_folder
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
-from ssl_lt.data.curate.opened import describe_all, open_tables
+from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.sources.registry import open_complete
 from ssl_lt.data.splits.make import make_splits, plan_splits
 from ssl_lt.data.splits.split import Split, write_split
 from ssl_lt.report.tables.table import COUNT, Table, number_columns, text_columns, to_rich
@@ -69,19 +70,19 @@ def main(arguments: Sequence[str]) -> int:
     config = read_simple(arguments, SplitConfig(), usage=_USAGE, positional=("--data",))
     if config is None:
         return 0
-    opened = open_tables(config)
-    output = config.output or Path("splits") / opened.file_name
+    source = open_complete(config.data, config)
+    output = config.output or Path("splits") / source.file_name
     if output.exists():
         raise ConfigError(f"--output: {output} exists and is never overwritten")
     plan = plan_splits(
-        opened,
+        source,
         test_from=config.test_from,
         test_per_class=config.test_per_class,
         imbalance=config.imbalance,
         imbalance_factor=config.imbalance_factor,
         seed=config.seed,
     )
-    train, test = make_splits(plan, opened, describe_all(opened))
+    train, test = make_splits(plan, source, describe_all(source))
     with new_folder(output) as folder:
         write_split(folder / TRAIN, train)
         write_split(folder / TEST, test)

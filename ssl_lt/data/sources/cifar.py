@@ -13,6 +13,7 @@ import torch
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.parquet import open_parquet
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
@@ -52,45 +53,12 @@ CIFAR100 = Cifar(
 )
 
 
-@dataclass(frozen=True)
-class CifarSource:
-    """50,000 training and 10,000 test images of 32 x 32 pixels, all classes of equal size.
-
-    The two layouts hold the same images in different orders: a seed chooses other images in each,
-    and a split file made from one is refused by the other.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    cifar: Cifar
-    folder: Path
-    image_size: int | None = 32
-    # The factor most papers report.
-    imbalance_factor: float | None = 100.0
-
-    def train(self) -> ImageTable:
-        """50,000 rows."""
-        return self._read("train")
-
-    def test(self) -> ImageTable | None:
-        """10,000 rows."""
-        return self._read("test")
-
-    def validation(self) -> None:
-        """None of its own."""
-
-    def _read(self, part: str) -> ImageTable:
-        if self.folder.name == self.cifar.python_folder:
-            loaded = _torchvision(self.cifar, self.folder.parent, part)
-            pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
-            return PixelTable(pixels, torch.tensor(loaded.targets))
-        return _parquet(self.cifar, self.folder, part)[0]
-
-
-def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
+def open_cifar(cifar: Cifar, options: SourceOptions) -> Source:
     """Finds the data under `--data-root`, or downloads it there.
+
+    50,000 training and 10,000 test images of 32 x 32 pixels, all classes of equal size. The two
+    layouts hold the same images in different orders: a seed chooses other images in each, and a
+    split file made from one is refused by the other.
 
     Raises:
         DataError: nothing was found (says what was looked for) or a file is damaged.
@@ -105,11 +73,18 @@ def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
             f"train-*.parquet and test-*.parquet, there or in {cifar.name}/: "
             "give --data-root FOLDER or --download"
         )
-    if folder.name == cifar.python_folder:
-        names = tuple(_torchvision(cifar, folder.parent, "test").classes)
-    else:
-        names = _parquet(cifar, folder, "test")[1]
-    return CifarSource(cifar.name, names, cifar.mean, cifar.std, cifar, folder)
+    read = _torchvision if folder.name == cifar.python_folder else _parquet
+    test, names = read(cifar, folder, "test")
+    return Source(
+        cifar.name,
+        names,
+        train=read(cifar, folder, "train")[0],
+        test=test,
+        mean=cifar.mean,
+        std=cifar.std,
+        image_size=32,
+        imbalance_factor=100.0,  # the factor most papers report
+    )
 
 
 def _find(cifar: Cifar, root: Path) -> Path | None:
@@ -132,19 +107,21 @@ def _class_of(cifar: Cifar) -> Any:
     return datasets.CIFAR10 if cifar is CIFAR10 else datasets.CIFAR100
 
 
-def _torchvision(cifar: Cifar, root: Path, part: str) -> Any:
-    """Torchvision's data set, which unpickles a file only after its MD5 was found right."""
+def _torchvision(cifar: Cifar, folder: Path, part: str) -> tuple[ImageTable, tuple[str, ...]]:
+    """Torchvision unpickles a file only after its MD5 was found right."""
     dataset = _class_of(cifar)
     try:
-        return dataset(root, train=part == "train")
+        loaded = dataset(folder.parent, train=part == "train")
     except RuntimeError as error:
         meta = (dataset.meta["filename"], dataset.meta["md5"])
         for name, want in [*dataset.train_list, *dataset.test_list, meta]:
-            path = root / cifar.python_folder / name
+            path = folder / name
             found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no file"
             if found != want:
                 raise DataError(f"{path}: MD5 {found}, expected {want}") from error
         raise
+    pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
+    return PixelTable(pixels, torch.tensor(loaded.targets)), tuple(loaded.classes)
 
 
 def _download(cifar: Cifar, root: Path) -> Path:

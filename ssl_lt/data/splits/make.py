@@ -10,8 +10,8 @@ import numpy as np
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.curate.inspection import ImageStats
-from ssl_lt.data.curate.opened import OpenSource
 from ssl_lt.data.long_tail import make_long_tailed
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, trainable
 from ssl_lt.data.splits.split import Recipe, Split, Withheld
 from ssl_lt.data.splits.train_split import make_split, resolve_imbalance
@@ -37,7 +37,7 @@ class SplitPlan:
 
 
 def plan_splits(
-    opened: OpenSource,
+    source: Source,
     *,
     test_from: Literal["auto", "train", "test"],
     test_per_class: int | None,
@@ -48,7 +48,7 @@ def plan_splits(
     """What will be drawn from where; settled before every image is decoded.
 
     Args:
-        opened: the source.
+        source: with labels; no test set is held out of its training images.
         test_from: part that the test images are drawn from; "auto": the test set if there is one.
         test_per_class: see `SplitPlan`.
         imbalance: as `--imbalance`.
@@ -58,14 +58,13 @@ def plan_splits(
     Raises:
         ConfigError: no labels, no test set where one is asked for, a flag that is missing.
     """
-    source = opened.source
     if not source.class_names:
         raise ConfigError(f"--data: {source.name} has no labels, and data split needs them")
-    if test_from == "test" and opened.test is None:
+    if test_from == "test" and source.test is None:
         raise ConfigError(f"--test-from test: {source.name} has no test set")
     part: str = test_from
     if part == "auto":
-        part = "train" if opened.test is None else "test"
+        part = "train" if source.test is None else "test"
     if part == "train" and test_per_class is None:
         raise ConfigError(
             "--test-per-class: say how many training images of each class to keep for testing"
@@ -75,13 +74,13 @@ def plan_splits(
 
 
 def make_splits(
-    plan: SplitPlan, opened: OpenSource, stats: Mapping[str, Sequence[ImageStats]]
+    plan: SplitPlan, source: Source, stats: Mapping[str, Sequence[ImageStats]]
 ) -> tuple[Split, Split]:
     """Draws the test images first; copies of them are then left out of the training images.
 
     Args:
         plan: of `plan_splits`.
-        opened: the source.
+        source: with labels; no test set is held out of its training images.
         stats: of `describe_all`.
 
     Returns:
@@ -91,9 +90,9 @@ def make_splits(
         DataError: a class has too few images; names it and the source.
         ConfigError: a factor that leaves a class without images.
     """
-    source, names = opened.source, opened.source.class_names
+    names = source.class_names
     contents = dict(zip(stats, number_contents(list(stats.values())), strict=True))
-    test_table, train_contents = opened.parts[plan.test_part], contents["train"]
+    test_table, train_contents = source.parts[plan.test_part], contents["train"]
     try:
         test_rows = balanced_test(
             test_table.labels.numpy(),
@@ -104,7 +103,7 @@ def make_splits(
         )
         test_contents = contents[plan.test_part][test_rows]
         labels = trainable(
-            opened.train.labels.numpy(), train_contents, tested=test_contents, class_names=names
+            source.train.labels.numpy(), train_contents, tested=test_contents, class_names=names
         )
     except DataError as error:
         raise DataError(f"{source.name}: {error}") from error
@@ -118,7 +117,7 @@ def make_splits(
             seed=plan.seed,
         )
     recipe = Recipe(plan.profile, plan.imbalance_factor, plan.seed)
-    train = make_split(source, opened.train, recipe, rows)
+    train = make_split(source, source.train, recipe, rows)
     withheld = np.flatnonzero(np.isin(train_contents, test_contents) | (train_contents < 0))
     test = make_split(source, test_table, Recipe("balanced", None, plan.seed), test_rows)
-    return train, replace(test, withheld=Withheld(opened.train.fingerprint(), withheld))
+    return train, replace(test, withheld=Withheld(source.train.fingerprint(), withheld))

@@ -47,7 +47,7 @@ def choose_test(
     Args:
         path: of the file, or None.
         source: of the data.
-        full_train_set: `source.train()`.
+        full_train_set: `source.train`.
         split: what is trained on.
         bad: images that cannot be read.
 
@@ -55,7 +55,7 @@ def choose_test(
         DataError: the file is damaged, belongs to other data, or names images that are trained
             on.
     """
-    test = source.test()
+    test = source.test
     if path is None:
         table = None if test is None else readable(test, bad, part="test")
         return Tested(table, "" if table is None else table.fingerprint(), _NO_ROWS)

@@ -24,7 +24,7 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
     Args:
         options: the flags.
         source: of the data.
-        table: `source.train()`.
+        table: `source.train`.
 
     Returns:
         The split; nothing is decoded.

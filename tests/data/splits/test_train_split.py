@@ -8,7 +8,7 @@ from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.long_tail import exponential_counts, subsample
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.digits import open_digits
-from ssl_lt.data.sources.source import TableSource
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.split import write_split
 from ssl_lt.data.splits.train_split import choose_split
 from ssl_lt.data.tables.files import FileTable
@@ -17,13 +17,13 @@ from ssl_lt.data.tables.table import PixelTable
 
 @pytest.fixture(scope="module")
 def digits():
-    return open_digits(), open_digits().train()
+    return open_digits(), open_digits().train
 
 
 def folder(tmp_path, labels, class_names):
     names = np.array([f"{row}.png".encode() for row in range(len(labels))])
     table = FileTable(tmp_path, names, torch.tensor(labels))
-    return TableSource("folder:x", class_names, table, None), table
+    return Source("folder:x", class_names, table, None), table
 
 
 def test_digits_are_long_tailed_by_themselves(digits):
