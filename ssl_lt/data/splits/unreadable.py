@@ -23,6 +23,7 @@ from ssl_lt.data.curate.describe import describe_table
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.split import Split
+from ssl_lt.data.splits.train_split import rows_per_class
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
@@ -101,15 +102,12 @@ def readable(
     return table.take(np.setdiff1d(np.arange(len(table)), rows)) if rows else table
 
 
-def readable_split(
-    split: Split, source: Source, full_train_set: ImageTable, bad: Sequence[BadImage]
-) -> Split:
+def readable_split(split: Split, source: Source, bad: Sequence[BadImage]) -> Split:
     """The split without bad rows, and its classes counted anew.
 
     Args:
         split: as chosen.
         source: of the data.
-        full_train_set: `source.train`.
         bad: see `find_bad_images`.
 
     Raises:
@@ -118,11 +116,7 @@ def readable_split(
     if not bad:
         return split
     indices = split.indices[~np.isin(split.indices, _rows(bad, "train"))]
-    counts = split.counts_per_class
-    if counts:
-        counts = tuple(
-            np.bincount(full_train_set.labels.numpy()[indices], minlength=len(counts)).tolist()
-        )
+    counts = rows_per_class(source, source.train, indices)
     empty = [c for c, count in zip(source.class_names, counts, strict=False) if count == 0]
     if len(indices) == 0 or empty:
         what = f"class {empty[0]!r}" if empty else "the training set"

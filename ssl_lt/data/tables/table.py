@@ -58,7 +58,7 @@ class ImageTable(ABC):
             for name, value in vars(self).items()
             if isinstance(value, Tensor | np.ndarray)
         }
-        return replace(cast(Any, self), **kept)
+        return cast(ImageTable, replace(cast(Any, self), **kept))
 
     @abstractmethod
     def name(self, row: int) -> str:

@@ -124,7 +124,7 @@ def test_a_file_of_other_data_is_refused(photos):
     refuses("finetune", photos, words, DATA, "d/train.json: is no test split")
     source = open_digits()
     trained = read_split(Path("d/train.json"))
-    tested = choose_test(Path("d/test.json"), source, source.train, trained, ())
+    tested = choose_test(Path("d/test.json"), source, trained, ())
     assert len(tested.table) == 300
     assert tested.withheld.size == 0
 
