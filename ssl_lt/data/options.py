@@ -12,6 +12,9 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
 from ssl_lt.data.loading.workers import Workers
 
+# Of class sizes.
+Profile = Literal["exponential", "step", "pareto", "none"]
+
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -74,9 +77,7 @@ class SourceOptions:
 class DataOptions(SourceOptions):
     """Which data, and how much of it."""
 
-    imbalance: Literal["exponential", "step", "pareto", "none"] = option(
-        "exponential", group="data"
-    )
+    imbalance: Profile = option("exponential", group="data")
     """Profile of the class sizes that the training set is reduced to (none = use every image)."""
 
     imbalance_factor: float | None = option(None, group="data")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.long_tail import make_long_tailed
-from ssl_lt.data.options import DataOptions
+from ssl_lt.data.options import DataOptions, Profile
 from ssl_lt.data.sources.registry import Source
 from ssl_lt.data.splits.split import Recipe, Split, check_rows, read_index_list, read_split
 from ssl_lt.data.tables.table import ImageTable
@@ -57,8 +57,8 @@ def choose_split(options: DataOptions, source: Source) -> Split:
 
 
 def resolve_imbalance(
-    profile: str, imbalance_factor: float | None, source: Source
-) -> tuple[str, float | None]:
+    profile: Profile, imbalance_factor: float | None, source: Source
+) -> tuple[Profile, float | None]:
     """The profile and the factor that flags mean for a source; "none" and None: take every image.
 
     Raises:

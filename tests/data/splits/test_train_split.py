@@ -92,7 +92,7 @@ def test_a_split_file_comes_before_the_recipe(digits, tmp_path):
 def test_a_split_of_other_data_is_refused(digits, tmp_path):
     source, table = digits
     path = tmp_path / "split.json"
-    write_split(path, choose_split(DataOptions(), source, table))
+    write_split(path, choose_split(DataOptions(), source))
     fewer = table.take(np.arange(len(table) - 1))
     turned = table.take(np.arange(len(table))[::-1].copy())
     for other in (fewer, turned):
@@ -101,9 +101,9 @@ def test_a_split_of_other_data_is_refused(digits, tmp_path):
 
 
 def test_counts_that_disagree_name_the_class(digits, tmp_path):
-    source, table = digits
+    source, _ = digits
     path = tmp_path / "split.json"
-    write_split(path, choose_split(DataOptions(), source, table))
+    write_split(path, choose_split(DataOptions(), source))
     fields = json.loads(path.read_text())
     fields["counts_per_class"][3] += 1
     fields["counts_per_class"][4] -= 1
