@@ -73,17 +73,9 @@ class Data:
         withheld = self._tested.withheld.tolist()
         return readable(self.source.train, self.bad_images, part="train", withheld=withheld)
 
-    def test(self) -> ImageTable | None:
-        """The test split, decoded if it fits in memory; the first call takes the time."""
-        return self._test
-
-    def validation(self) -> ImageTable | None:
-        """The validation set, decoded if it fits in memory; None where there is none."""
-        return self._validation
-
     def monitor_set(self) -> ImageTable | None:
         """What is evaluated between epochs: the validation set, or else the test split."""
-        return self._test if self._validation is None else self._validation
+        return self.test if self.validation is None else self.validation
 
     @cached_property
     def sha256(self) -> str:
@@ -117,11 +109,13 @@ class Data:
         return choose_test(path, self.source, self.split, self.bad_images)
 
     @cached_property
-    def _test(self) -> ImageTable | None:
+    def test(self) -> ImageTable | None:
+        """The test split, decoded if it fits in memory; the first use takes the time."""
         return None if self._tested.table is None else self.decoded(self._tested.table)
 
     @cached_property
-    def _validation(self) -> ImageTable | None:
+    def validation(self) -> ImageTable | None:
+        """The validation set, decoded if it fits in memory; None where there is none."""
         table = self.source.validation
         if table is None:
             return None
@@ -199,7 +193,7 @@ def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable 
         ConfigError: there are, and a share is to be held out too; or as `hold_out` says.
     """
     if not share:
-        return data, data.validation()
+        return data, data.validation
     if data.source.validation is not None:
         own = f"--val-data {data.options.val_data}"
         if data.options.val_data is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def _sent_ahead(fetched: Iterable[Fetched], *, device: torch.device) -> Iterator
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
     """The same items, each handed out once the one after it is there."""
-    return (item for item, _ in pairwise(chain(items, (None,))))
+    return (item for item, _ in pairwise(chain[Any](items, (None,))))
 
 
 def _no_error(item: Item | DataError) -> Item:

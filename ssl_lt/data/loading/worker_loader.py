@@ -136,7 +136,6 @@ class WorkerLoader:
         workers: Workers,
     ) -> None:
         assert plan.num_samples == len(table)
-        self.num_samples = plan.num_samples
         self.batch_size = plan.batch_size
         self.steps_per_epoch = plan.steps_per_epoch
         self.device = device

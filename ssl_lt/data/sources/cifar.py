@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -112,13 +113,10 @@ def _torchvision(cifar: Cifar, folder: Path, part: str) -> tuple[ImageTable, tup
     dataset = _class_of(cifar)
     try:
         loaded = dataset(folder.parent, train=part == "train")
-    except RuntimeError as error:
+    except RuntimeError:
         meta = (dataset.meta["filename"], dataset.meta["md5"])
         for name, want in [*dataset.train_list, *dataset.test_list, meta]:
-            path = folder / name
-            found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-            if found != want:
-                raise DataError(f"{path}: MD5 {found}, expected {want}") from error
+            _check_md5(folder / name, want)
         raise
     pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
     return PixelTable(pixels, torch.tensor(loaded.targets)), tuple(loaded.classes)
@@ -139,19 +137,15 @@ def _download(cifar: Cifar, root: Path) -> Path:
             if not archive.is_file():
                 download_url(kind.url, unfinished, kind.filename)
                 archive = Path(unfinished) / kind.filename
-            _unpack(archive, Path(unfinished), md5=kind.tgz_md5)
+            _check_md5(archive, kind.tgz_md5)
+            shutil.unpack_archive(archive, unfinished, filter="data")
             return (Path(unfinished) / cifar.python_folder).rename(root / cifar.python_folder)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, tarfile.TarError) as error:
         raise DataError(f"{cifar.name}: download into {root} failed: {error}") from error
 
 
-def _unpack(archive: Path, folder: Path, *, md5: str) -> None:
-    """Raises DataError for another archive than the published one; nothing leaves the folder."""
-    found = hashlib.md5(archive.read_bytes()).hexdigest()  # 160 MB
-    if found != md5:
-        raise DataError(f"{archive}: MD5 {found}, expected {md5}")
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.TarError as error:
-        raise DataError(f"{archive}: cannot be unpacked: {error}") from error
+def _check_md5(path: Path, want: str) -> None:
+    """Raises DataError for another file than the published one, or none."""
+    found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if found != want:
+        raise DataError(f"{path}: MD5 {found}, expected {want}")

@@ -68,15 +68,14 @@ def open_wds(argument: str, options: SourceOptions) -> Source:
     known = _class_names(files[0])
     class_names, table = _table(name, trained, cache, suffixes, known)
     source = Source(name, class_names, table)
-    held: list[ShardTable | None] = []
-    for part in others:
+
+    def held(part: tuple[ShardFile, ...]) -> ShardTable | None:
         if not part or not class_names:
-            held.append(None)
-            continue
-        names, held_table = _table(name, part, cache, suffixes, known)
-        where = f"{name}, {part[0].name}"
-        held.append(align_labels(source, held_table, names, name=where))
-    test, validation = held
+            return None
+        names, table = _table(name, part, cache, suffixes, known)
+        return align_labels(source, table, names, name=f"{name}, {part[0].name}")
+
+    test, validation = map(held, others)
     return replace(source, test=test, validation=validation)
 
 

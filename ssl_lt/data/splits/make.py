@@ -12,7 +12,7 @@ from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.inspection import ImageStats
-from ssl_lt.data.long_tail import make_long_tailed
+from ssl_lt.data.long_tail import check_imbalance_factor, make_long_tailed
 from ssl_lt.data.options import Profile, SourceOptions
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, trainable
@@ -41,8 +41,7 @@ class SplitOptions(SourceOptions):
     def __post_init__(self) -> None:
         """Raises ConfigError for a value out of range."""
         super().__post_init__()
-        if self.imbalance_factor is not None and not 1 <= self.imbalance_factor < float("inf"):
-            raise ConfigError(f"--imbalance-factor {self.imbalance_factor:g}: must be 1 or more")
+        check_imbalance_factor(self.imbalance_factor)
         check_at_least(self, {"test_per_class": 1})
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed}: must be in 0 ... 2^32 - 1")

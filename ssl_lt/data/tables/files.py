@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_lt.core.errors import DataError
 from ssl_lt.core.progress import track
+from ssl_lt.data.images.decode import reading
 from ssl_lt.data.tables.table import ImageTable, digest_of_files
 
 
@@ -61,8 +61,5 @@ class FileTable(ImageTable):
 
     def _size(self, row: int) -> int:
         path = self.path(row)
-        try:
+        with reading(path):
             return path.stat().st_size
-        except OSError as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            raise DataError(f"{path}: {reason}") from error

@@ -58,20 +58,17 @@ class ShardTable(ImageTable):
         Raises:
             DataError: the shard is gone, cannot be fetched, or was cut since it was indexed.
         """
+        shard: ShardFile = self.files[self.shards[row]]
         size = int(self.sizes[row])
         try:
             blob = self._read(row, start=0, size=size)
         except OSError as error:
-            raise DataError(f"{self._url(row)}: cannot be read: {error.strerror}") from error
+            raise DataError(f"{shard.url}: cannot be read: {error.strerror}") from error
         if len(blob) < size:
-            raise DataError(f"{self._url(row)}: is cut off: has no byte {self.offsets[row] + size}")
+            raise DataError(f"{shard.url}: is cut off: has no byte {self.offsets[row] + size}")
         return blob
 
     def _read(self, row: int, *, start: int, size: int) -> bytes:
         file = open_shard(self.files[self.shards[row]], self.cache)
         # At a place of its own: threads and forked workers share the file.
         return os.pread(file.fileno(), size, int(self.offsets[row]) + start)
-
-    def _url(self, row: int) -> str:
-        shard: ShardFile = self.files[self.shards[row]]
-        return shard.url
