@@ -62,11 +62,6 @@ def image_suffix(blob: bytes, *, name: str) -> str:
     return _SUFFIX_OF.get(kind, kind.lower())
 
 
-def decode_image(blob: bytes, *, name: str) -> Image.Image:
-    """Decodes what an image file holds; see `EncodedImage`."""
-    return EncodedImage(blob, name=name).decode()
-
-
 class EncodedImage:
     """An image file of which the size is known; the pixels of a JPEG are not decoded yet.
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.images.decode import decode_image
-from ssl_lt.data.tables.table import ImageTable, PixelTable, digest
+from ssl_lt.data.images.decode import EncodedImage
+from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,6 @@ class ParquetTable(ImageTable):
     side: int
     takes_pixels: ClassVar[bool] = True
 
-    def fingerprint(self) -> str:
-        """Covers the labels."""
-        return digest(self.labels)
-
     def content_sha256(self) -> str:
         """The fingerprint: more would take as long as decoding every image."""
         return self.fingerprint()
@@ -54,26 +50,19 @@ class ParquetTable(ImageTable):
         """
         pixels = torch.empty((len(rows), 3, self.side, self.side), dtype=torch.uint8)
         for place, row in enumerate(rows.tolist()):
-            pixels[place] = self._decode(row)
+            # By Pillow: torchvision's decoder takes a third of the time, and the process with it
+            # where a PNG has no pixels (segmentation fault in 0.29.1).
+            name = f"{self.images[row][0]}: row {row} of the set"
+            image = EncodedImage(self.encoded(row), name=name).decode()
+            if image.size != (self.side, self.side):
+                size = f"{image.width} x {image.height}"
+                raise DataError(f"{name}: is {size} pixels, expected {self.side} x {self.side}")
+            pixels[place] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         return PixelTable(pixels, self.labels[torch.from_numpy(rows)])
-
-    def name(self, row: int) -> str:
-        """See `ImageTable`."""
-        return f"row {row}"
 
     def encoded(self, row: int) -> bytes:
         """See `ImageTable`; empty where the row has no image."""
         return self.images[row][1].as_py() or b""
-
-    def _decode(self, row: int) -> Tensor:
-        # By Pillow: torchvision's decoder takes a third of the time, and the process with it where
-        # a PNG has no pixels (segmentation fault in 0.29.1).
-        name = f"{self.images[row][0]}: row {row} of the set"
-        image = decode_image(self.encoded(row), name=name)
-        if image.size != (self.side, self.side):
-            size = f"{image.width} x {image.height}"
-            raise DataError(f"{name}: is {size} pixels, expected {self.side} x {self.side}")
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def open_parquet(

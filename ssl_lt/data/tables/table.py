@@ -36,9 +36,12 @@ class ImageTable(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
-    @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 that changes when images are added, removed or reordered; decodes nothing."""
+        """SHA-256 that changes when images are added, removed or reordered; decodes nothing.
+
+        Each table says what it covers; by default that is the labels.
+        """
+        return digest(self.labels)
 
     def content_sha256(self) -> str:
         """SHA-256 of the images and labels in their order, as far as it is cheap to know them.
@@ -60,9 +63,9 @@ class ImageTable(ABC):
         }
         return cast(ImageTable, replace(cast(Any, self), **kept))
 
-    @abstractmethod
     def name(self, row: int) -> str:
         """What people find an image by: its file, relative to the root of the table, or its row."""
+        return f"row {row}"
 
     @abstractmethod
     def encoded(self, row: int) -> bytes | Path:
@@ -108,19 +111,11 @@ class PixelTable(ImageTable):
     labels: Tensor
     takes_pixels: ClassVar[bool] = True
 
-    def fingerprint(self) -> str:
-        """Covers the labels."""
-        return digest(self.labels)
-
     def content_sha256(self) -> str:
         """Covers the labels and every pixel."""
         found = hashlib.sha256(self.fingerprint().encode())
         found.update(self.pixels.contiguous().numpy().data)
         return found.hexdigest()
-
-    def name(self, row: int) -> str:
-        """See `ImageTable`."""
-        return f"row {row}"
 
     def encoded(self, row: int) -> bytes:
         """A PNG."""
