@@ -37,16 +37,14 @@ class Data:
 
     Attributes:
         source: what was opened.
-        full_train_set: its training set before the split; pixels may not be decoded yet.
         split: the rows that are trained on.
         train: those rows; in memory, or files where they do not fit.
         image_size: side in pixels of what a network sees.
         options: what it was opened with.
-        bad_images: left out of `split` and of the test set, but still in `full_train_set`.
+        bad_images: left out of `split` and of the test set, but still in `source.train`.
     """
 
     source: Source
-    full_train_set: ImageTable
     split: Split
     train: ImageTable
     image_size: int
@@ -71,21 +69,13 @@ class Data:
 
     @property
     def readable(self) -> ImageTable:
-        """`full_train_set` without the images that cannot be read, or are tested on."""
+        """`source.train` without the images that cannot be read, or are tested on."""
         withheld = self._tested.withheld.tolist()
-        return readable(self.full_train_set, self.bad_images, part="train", withheld=withheld)
-
-    def test(self) -> ImageTable | None:
-        """The test split, decoded if it fits in memory; the first call takes the time."""
-        return self._test
-
-    def validation(self) -> ImageTable | None:
-        """The validation set, decoded if it fits in memory; None where there is none."""
-        return self._validation
+        return readable(self.source.train, self.bad_images, part="train", withheld=withheld)
 
     def monitor_set(self) -> ImageTable | None:
         """What is evaluated between epochs: the validation set, or else the test split."""
-        return self._test if self._validation is None else self._validation
+        return self.test if self.validation is None else self.validation
 
     @cached_property
     def sha256(self) -> str:
@@ -94,7 +84,7 @@ class Data:
         Raises:
             DataError: a file is not there; names it.
         """
-        table = self.source.validation()
+        table = self.source.validation
         if table is None:
             return self.train_sha256
         both = f"{self.train_sha256} {table.content_sha256()}"
@@ -103,10 +93,10 @@ class Data:
     @cached_property
     def train_sha256(self) -> str:
         """Of the training images, see `ImageTable.content_sha256`."""
-        if self.full_train_set.takes_pixels:
+        if self.source.train.takes_pixels:
             return self.train.content_sha256()
         # As they are stored: what is decoded and resized depends on the version of Pillow.
-        return self.full_train_set.take(self.split.indices).content_sha256()
+        return self.source.train.take(self.split.indices).content_sha256()
 
     @property
     def test_sha256(self) -> str:
@@ -116,15 +106,17 @@ class Data:
     @cached_property
     def _tested(self) -> Tested:
         path = self.options.test_split
-        return choose_test(path, self.source, self.full_train_set, self.split, self.bad_images)
+        return choose_test(path, self.source, self.split, self.bad_images)
 
     @cached_property
-    def _test(self) -> ImageTable | None:
+    def test(self) -> ImageTable | None:
+        """The test split, decoded if it fits in memory; the first use takes the time."""
         return None if self._tested.table is None else self.decoded(self._tested.table)
 
     @cached_property
-    def _validation(self) -> ImageTable | None:
-        table = self.source.validation()
+    def validation(self) -> ImageTable | None:
+        """The validation set, decoded if it fits in memory; None where there is none."""
+        table = self.source.validation
         if table is None:
             return None
         return self.decoded(readable(table, self.bad_images, part="validation"))
@@ -167,16 +159,13 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
         # A file that says what to test on leaves nothing to hold out.
         opened = open_source if options.test_split is None else open_complete
         source = opened(options.data, options)
-        full_train_set = source.train()
     chosen, listed = options, None
     if stored is not None:
         if stored.test.is_file():
             options = replace(options, test_split=stored.test)
         chosen, listed = replace(options, split=stored.train), stored.bad_images
-    bad = bad_images(source, full_train_set, options, listed=listed)
-    split = readable_split(
-        choose_split(chosen, source, full_train_set), source, full_train_set, bad
-    )
+    bad = bad_images(source, options, listed=listed)
+    split = readable_split(choose_split(chosen, source), source, bad)
     check_ranks_agree(
         {
             "rows of --data": split.num_rows,
@@ -185,12 +174,12 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
         }
     )
     if options.test_split is not None:  # refused before minutes are spent on decoding
-        choose_test(options.test_split, source, full_train_set, split, bad)
+        choose_test(options.test_split, source, split, bad)
     image_size = source.image_size or options.image_size
     train = decode_once(
-        full_train_set.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
+        source.train.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
     )
-    return Data(source, full_train_set, split, train, image_size, options, bad)
+    return Data(source, split, train, image_size, options, bad)
 
 
 def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable | None]:
@@ -204,8 +193,8 @@ def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable 
         ConfigError: there are, and a share is to be held out too; or as `hold_out` says.
     """
     if not share:
-        return data, data.validation()
-    if data.source.validation() is not None:
+        return data, data.validation
+    if data.source.validation is not None:
         own = f"--val-data {data.options.val_data}"
         if data.options.val_data is None:
             own = f"{data.source.name} has validation images, which"

@@ -14,6 +14,12 @@ from ssl_lt.core.groups import Groups
 _PARETO_ALPHA = 6.0
 
 
+def check_imbalance_factor(factor: float | None) -> None:
+    """Raises ConfigError for a factor below 1 or without end; None is one that was not given."""
+    if factor is not None and not 1 <= factor < math.inf:
+        raise ConfigError(f"--imbalance-factor {factor:g}: must be 1 or more")
+
+
 def exponential_counts(num_classes: int, *, largest: int, imbalance_factor: float) -> list[int]:
     """n_i = int(n_max * IF^(-i / (C - 1))), class 0 the largest (Cao et al. 2019, LDAM).
 
@@ -26,9 +32,9 @@ def exponential_counts(num_classes: int, *, largest: int, imbalance_factor: floa
         C counts, truncated and not rounded, as the released splits have them.
 
     Raises:
-        ConfigError: a factor below 1, or one that leaves a class empty.
+        ConfigError: a factor that leaves a class empty.
     """
-    ratio = 1.0 / _checked(imbalance_factor)
+    ratio = 1.0 / imbalance_factor
     counts = [int(largest * ratio ** (i / max(num_classes - 1.0, 1.0))) for i in range(num_classes)]
     return _without_empty(counts, imbalance_factor)
 
@@ -39,7 +45,7 @@ def step_counts(num_classes: int, *, largest: int, imbalance_factor: float) -> l
     With an odd number of classes the larger half is the small classes. Arguments, result and
     errors as in `exponential_counts`.
     """
-    few = int(largest * (1.0 / _checked(imbalance_factor)))
+    few = int(largest * (1.0 / imbalance_factor))
     num_large = num_classes // 2
     return _without_empty(
         [largest] * num_large + [few] * (num_classes - num_large), imbalance_factor
@@ -54,7 +60,7 @@ def pareto_counts(num_classes: int, *, largest: int, imbalance_factor: float) ->
     349 / 488 / 163 many / medium / few classes (385 / 479 / 136). Arguments, result and errors as
     in `exponential_counts`.
     """
-    smallest = largest / _checked(imbalance_factor)
+    smallest = largest / imbalance_factor
     u = (np.arange(num_classes)[::-1] + 0.5) / num_classes
     x = (1.0 - u) ** (-1.0 / _PARETO_ALPHA) - 1.0
     position = (x - x[-1]) / (x[0] - x[-1]) if num_classes > 1 else np.ones(1)
@@ -146,12 +152,6 @@ def groups_by_thirds(counts_per_class: NDArray[np.int64]) -> Groups:
 
 def _classes(numbers: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(np.sort(numbers).tolist())
-
-
-def _checked(imbalance_factor: float) -> float:
-    if not (math.isfinite(imbalance_factor) and imbalance_factor >= 1):
-        raise ConfigError(f"--imbalance-factor {imbalance_factor:g}: must be 1 or more")
-    return float(imbalance_factor)
 
 
 def _without_empty(counts: list[int], imbalance_factor: float) -> list[int]:

@@ -11,6 +11,10 @@ from ssl_lt.core.disk.urls import check_no_secret, local_path
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
 from ssl_lt.data.loading.workers import Workers
+from ssl_lt.data.long_tail import check_imbalance_factor
+
+# Of class sizes.
+Profile = Literal["exponential", "step", "pareto", "none"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,7 @@ class SourceOptions:
 class DataOptions(SourceOptions):
     """Which data, and how much of it."""
 
-    imbalance: Literal["exponential", "step", "pareto", "none"] = option(
-        "exponential", group="data"
-    )
+    imbalance: Profile = option("exponential", group="data")
     """Profile of the class sizes that the training set is reduced to (none = use every image)."""
 
     imbalance_factor: float | None = option(None, group="data")
@@ -130,9 +132,7 @@ class DataOptions(SourceOptions):
     def __post_init__(self) -> None:
         """Raises ConfigError for a value no source could use."""
         super().__post_init__()
-        factor = self.imbalance_factor
-        if factor is not None and not 1 <= factor < float("inf"):
-            raise ConfigError(f"--imbalance-factor {factor:g}: must be 1 or more")
+        check_imbalance_factor(self.imbalance_factor)
         if not 0 <= self.split_seed < 2**32:
             raise ConfigError(f"--split-seed {self.split_seed}: must be in 0 ... 2^32 - 1")
         check_at_least(

@@ -74,7 +74,7 @@ def map_of(queries: Features, *, most: int) -> FeatureMap | None:
 
 def neighbours_of(data: Data, bank: Features, queries: Features) -> NeighbourStrips:
     """Three test images of each group, each with its five nearest training images."""
-    test = data.test()
+    test = data.test
     assert test is not None
     rows = _chosen(data, queries.labels.numpy())
     asked = queries.take(torch.from_numpy(rows))

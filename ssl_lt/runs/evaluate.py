@@ -91,7 +91,7 @@ def _features(
     get = partial(
         embed_dataset, backbone, precision="auto", batch_size=config.batch_size, data=data
     )
-    bank, own = get(table=data.train), data.validation()
+    bank, own = get(table=data.train), data.validation
     return EvalFeatures(bank, get(table=test), None if own is None else get(table=own))
 
 

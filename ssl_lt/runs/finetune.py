@@ -69,7 +69,7 @@ def finetune_opened(
         if config.init_classifier:
             load_classifier(task.classifier, source)
         run.accelerator.print(source.note + (f": {report}" if report else ""))
-    test = data.test()  # decodes it: a damaged image is found before the run begins
+    test = data.test  # decodes it: a damaged image is found before the run begins
     training = Training(
         "finetune",
         config,

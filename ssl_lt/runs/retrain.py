@@ -106,7 +106,7 @@ def _cache(
         NumericError: a feature is not finite.
     """
     backbone = network.backbone.to(memory_format=torch.channels_last)
-    own = run.data.validation()
+    own = run.data.validation
     tables = [run.data.train, run.test, *([] if own is None else [own])]
     train, test, *validation = (
         embed_dataset(backbone, table, run.data, precision="auto", batch_size=config.batch_size)

@@ -76,8 +76,7 @@ def data(num_classes):
     names = tuple(str(number) for number in range(num_classes))
     grey, table = (0.5, 0.5, 0.5), PixelTable(pixels, labels)
     return Data(
-        source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32),
-        full_train_set=table,
+        source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32, train=table),
         split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
         train=table,
         image_size=32,

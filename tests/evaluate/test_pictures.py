@@ -26,7 +26,7 @@ def digits():
         one_hot = torch.nn.functional.one_hot(table.labels, 10).float()
         return Features(one_hot + noise, table.labels, torch.arange(len(table)))
 
-    return data, features(data.train), features(data.test())
+    return data, features(data.train), features(data.test)
 
 
 def test_pictures_are_of_the_images_they_name(digits, tmp_path):
@@ -53,9 +53,7 @@ def test_pictures_are_of_the_images_they_name(digits, tmp_path):
         values = [image.similarity for image in strip.nearest]
         assert values == sorted(values, reverse=True)
     # The picture shown is the nearest row of the training set.
-    query = next(
-        i for i, image in enumerate(data.test().pixels) if same(image, strips[0].query.png)
-    )
+    query = next(i for i, image in enumerate(data.test.pixels) if same(image, strips[0].query.png))
     cosines = torch.nn.functional.cosine_similarity(bank.features, queries.features[query][None])
     assert same(data.train.pixels[int(cosines.argmax())], strips[0].nearest[0].png)
 

@@ -175,7 +175,7 @@ def test_a_decompression_bomb_is_named_and_never_decoded(tmp_path, place, side):
     tracemalloc.start()
     if place == "folder":
         (tmp_path / "bomb.png").write_bytes(bomb_png(side))
-        table = open_source(f"folder:{tmp_path}", SourceOptions()).train()
+        table = open_source(f"folder:{tmp_path}", SourceOptions()).train
         with pytest.raises(DataError, match=r"bomb\.png: .*pixels"):
             table.read(0)
     else:
@@ -202,7 +202,7 @@ def test_a_text_in_an_image_that_would_fill_the_memory(tmp_path):
     comment = PngInfo()
     comment.add_text("k", "x" * 70_000_000, zip=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=comment)
-    table = open_source(f"folder:{tmp_path}", SourceOptions()).train()
+    table = open_source(f"folder:{tmp_path}", SourceOptions()).train
     with pytest.raises(DataError, match=r"a\.png: cannot be decoded: Decompressed data too large"):
         table.read(0)
 

@@ -67,7 +67,7 @@ def test_stopped_in_the_middle_of_a_shard_no_sample_is_lost_or_doubled(place, mo
     assert_same_run(place / "stopped", place / "alone")
 
     source = open_source("wds:packed", SourceOptions(shard_cache=place / "cache"))
-    table = source.train()
+    table = source.train
     assert len(found) == 2 * (len(table) // 32)
     for epoch in (found[:46], found[46:]):
         rows = np.concatenate(epoch)
@@ -88,7 +88,7 @@ def test_killed_it_goes_on_from_the_checkpoint_in_the_shard(place, monkeypatch):
     again = Child(place, train, ["--resume", "killed"], "resumed.txt")
     assert again.wait() == 0, again.said
     resumed = read_order(place / "resumed.txt")
-    table = open_source("wds:packed", SourceOptions(shard_cache=place / "cache")).train()
+    table = open_source("wds:packed", SourceOptions(shard_cache=place / "cache")).train
     shards = torch.from_numpy(table.shards).long()
     plan = ShardPlan(len(table), 32, 0, shards=shards, streams=4, window=64)
     wanted = [step for epoch in range(2) for step in plan.rows(epoch).tolist()]

@@ -11,10 +11,11 @@ from rich.console import Console
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.options import option
+from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
-from ssl_lt.data.curate.opened import OpenSource, describe_all, open_tables
 from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.sources.registry import Source, open_complete
 from ssl_lt.report.pages.inspection import Sheet, write_inspection
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.inspection import how_many, summary_tables, warnings, where
@@ -44,16 +45,16 @@ def main(arguments: Sequence[str]) -> int:
     config = read_simple(arguments, InspectConfig(), usage=_USAGE, positional=("--data",))
     if config is None:
         return 0
-    opened = open_tables(config)
-    output = config.output or Path("inspections") / opened.file_name
+    source = open_complete(config.data, config)
+    output = config.output or Path("inspections") / source.file_name
     check_replaceable(output, marker=_NUMBERS, flag="--output")
     found = inspection(
-        opened.source.name,
-        opened.source.class_names,
-        describe_all(opened),
-        {part: table.labels.numpy() for part, table in opened.parts.items()},
+        source.name,
+        source.class_names,
+        describe_all(source),
+        {part: table.labels.numpy() for part, table in source.parts.items()},
     )
-    sheets = _sheets(found, opened)
+    sheets = _sheets(found, source)
     with replace_dir_atomically(output) as folder:
         write_inspection(found, folder / _PAGE, sheets=sheets)
     console = Console()
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _sheets(found: Inspection, opened: OpenSource) -> list[Sheet]:
+def _sheets(found: Inspection, source: Source) -> list[Sheet]:
     """The first pictures of what is not as it should be."""
     kinds: list[tuple[str, list[tuple[Entry, ...]]]] = [
         ("Trained on and tested on", [copies.images for copies in found.leaks]),
@@ -82,16 +83,16 @@ def _sheets(found: Inspection, opened: OpenSource) -> list[Sheet]:
         (
             heading,
             how_many(images, shown=_MOST_PICTURES),
-            tuple(_tile(entries, found, opened) for entries in images[:_MOST_PICTURES]),
+            tuple(_tile(entries, found, source) for entries in images[:_MOST_PICTURES]),
         )
         for heading, images in kinds
         if images
     ]
 
 
-def _tile(entries: Sequence[Entry], found: Inspection, opened: OpenSource) -> Tile:
+def _tile(entries: Sequence[Entry], found: Inspection, source: Source) -> Tile:
     """One picture and where it stands; of many places the first three."""
     first = entries[0]
-    pixels = thumbnail(opened.parts[first.part].read(first.row))
+    pixels = thumbnail(source.parts[first.part].read(first.row))
     lines = [where(entry, found) for entry in entries[:3]]
     return Tile(pixels, first.name, (*lines, *(["..."] if len(entries) > 3 else [])))

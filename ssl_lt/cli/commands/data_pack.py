@@ -10,10 +10,10 @@ from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
-from ssl_lt.data.curate.opened import open_tables
 from ssl_lt.data.curate.pack import digest, open_output, pack, plan_shards
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.remote.tar_index import INDEX
+from ssl_lt.data.sources.registry import open_complete
 
 _USAGE = "ssl-lt data pack SOURCE OUT [OPTIONS]"
 
@@ -46,18 +46,18 @@ def main(arguments: Sequence[str]) -> int:
     output = config.output
     if output is None:
         raise ConfigError("--output: no folder given; ssl-lt data pack SOURCE OUT")
-    opened = open_tables(config)
+    source = open_complete(config.data, config)
     layout = plan_shards(
-        opened.parts,
-        source=opened.source.name,
-        class_names=opened.source.class_names,
+        source.parts,
+        source=source.name,
+        class_names=source.class_names,
         size=config.images_per_shard,
     )
     finished = open_output(output, layout)
     if finished:
         total = len(layout.shards)
         print(f"{len(finished)} of {total} shards are finished and unharmed", flush=True)
-    done = pack(opened.parts, layout, output, finished)
+    done = pack(source.parts, layout, output, finished)
     size = sum(shard.bytes for shard in done.values()) / 2**20
     images = sum(shard.samples for shard in done.values())
     print(f"{images:,} images in {len(done)} shards, {size:,.1f} MiB, SHA-256 {digest(done)}")

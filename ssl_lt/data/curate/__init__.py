@@ -1,1 +1,4 @@
-"""Looking at a data set before training: inspection, packing."""
+"""Looking at a data set before training: inspection, packing.
+
+Others import `describe`, `inspection` and `pack`.
+"""

@@ -13,10 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.progress import track
 from ssl_lt.data.curate.inspection import ImageStats
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.table import ImageTable
 
+_PARTS = {"train": "training", "test": "test", "validation": "validation"}
 _CHUNK = 256  # images that threads are given at a time
+
+
+def describe_all(source: Source) -> dict[str, list[ImageStats]]:
+    """Part -> what each of its images is like; the user sees how far it is."""
+    found = {}
+    for part, table in source.parts.items():
+        label = f"looking at {_PARTS[part]} images"
+        found[part] = list(track(describe_table(table), total=len(table), label=label))
+    return found
 
 
 def describe_table(table: ImageTable, rows: Iterable[int] | None = None) -> Iterator[ImageStats]:

@@ -70,22 +70,8 @@ class DuplicateGroup:
     images: tuple[Entry, ...]
 
     @property
-    def is_conflict(self) -> bool:
-        """The same image under different labels."""
-        return len({image.label for image in self.images if image.label >= 0}) > 1
-
-    @property
-    def is_leak(self) -> bool:
-        """It is trained on and tested on."""
-        return {"train", "test"} <= self._parts
-
-    @property
-    def contaminates_validation(self) -> bool:
-        """It is in the validation set, and in another."""
-        return "validation" in self._parts and len(self._parts) > 1
-
-    @property
-    def _parts(self) -> set[str]:
+    def parts(self) -> set[str]:
+        """Parts that have one of them."""
         return {image.part for image in self.images}
 
     def within(self, part: str) -> int:
@@ -156,17 +142,25 @@ class Inspection:
     @property
     def conflicts(self) -> tuple[DuplicateGroup, ...]:
         """The same image under different labels."""
-        return tuple(copies for copies in self.copies if copies.is_conflict)
+        return tuple(
+            copies
+            for copies in self.copies
+            if len({image.label for image in copies.images if image.label >= 0}) > 1
+        )
 
     @property
     def leaks(self) -> tuple[DuplicateGroup, ...]:
         """Images both trained on and tested on."""
-        return tuple(copies for copies in self.copies if copies.is_leak)
+        return tuple(copies for copies in self.copies if {"train", "test"} <= copies.parts)
 
     @property
     def contaminated_validation(self) -> tuple[DuplicateGroup, ...]:
         """Images of the validation set that are trained or tested on."""
-        return tuple(copies for copies in self.copies if copies.contaminates_validation)
+        return tuple(
+            copies
+            for copies in self.copies
+            if "validation" in copies.parts and len(copies.parts) > 1
+        )
 
     def duplicates(self, part: str) -> tuple[DuplicateGroup, ...]:
         """Images that one part has more than once."""

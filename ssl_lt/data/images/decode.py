@@ -25,6 +25,16 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _SWAPPED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Names a file in a DataError where it is not there or cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise DataError(f"{path}: {reason}") from error
+
+
 def read_bytes(stored: bytes | Path) -> bytes:
     """What an image file holds, given that or its path.
 
@@ -33,11 +43,8 @@ def read_bytes(stored: bytes | Path) -> bytes:
     """
     if isinstance(stored, bytes):
         return stored
-    try:
+    with reading(stored):
         return stored.read_bytes()
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise DataError(f"{stored}: {reason}") from error
 
 
 def image_suffix(blob: bytes, *, name: str) -> str:
@@ -53,11 +60,6 @@ def image_suffix(blob: bytes, *, name: str) -> str:
     except Exception as error:
         raise DataError(f"{name}: {'not an image' if blob else 'empty file'}") from error
     return _SUFFIX_OF.get(kind, kind.lower())
-
-
-def decode_image(blob: bytes, *, name: str) -> Image.Image:
-    """Decodes what an image file holds; see `EncodedImage`."""
-    return EncodedImage(blob, name=name).decode()
 
 
 class EncodedImage:

@@ -5,36 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch.utils.data import Dataset
+from torch import Tensor
 
-from ssl_lt.core.errors import DataError
 from ssl_lt.core.types import Batch
 from ssl_lt.data.images.crops import CENTRE_FRACTION, centre, centre_square
-from ssl_lt.data.loading.to_device import Fetched, on_device
-from ssl_lt.data.loading.worker_loader import Key, fetch, file_loader, named_errors
+from ssl_lt.data.loading.to_device import on_device
+from ssl_lt.data.loading.worker_loader import DecodedFiles, Key, fetch, file_loader, named_errors
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
-class CentreFiles(Dataset[Fetched]):
-    """Decodes the rows of (epoch, row) keys and keeps their middle, the same in every epoch."""
+class CentreFiles(DecodedFiles):
+    """The middle of each image, (1, 3, S, S), the same in every epoch."""
 
-    def __init__(self, table: ImageTable, *, size: int) -> None:
-        self.table = table
-        self.size = size
-
-    def __getitems__(self, keys: list[Key]) -> Fetched:
-        """Images (B, 1, 3, S, S), labels and rows (B,); an error is handed back, not raised."""
-        rows = torch.tensor([row for _, row in keys])
-        try:
-            images = torch.stack([self._middle(row) for row in rows.tolist()])
-        except DataError as error:
-            return error
-        return images[:, None], self.table.labels[rows], rows
-
-    def _middle(self, row: int) -> torch.Tensor:
-        with named_errors(self.table, row):
-            return centre_square(self.table.read(row), size=self.size, fraction=CENTRE_FRACTION)
+    def views(self, keys: list[Key], rows: list[int]) -> Iterator[Tensor]:
+        """See `DecodedFiles`."""
+        for row in rows:
+            with named_errors(self.table, row):
+                image = self.table.read(row)
+                yield centre_square(image, size=self.size, fraction=CENTRE_FRACTION)[None]
 
 
 def ordered_batches(

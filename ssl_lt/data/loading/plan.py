@@ -82,7 +82,6 @@ class TrainLoader:
     def __init__(self, table: PixelTable, plan: BatchSchedule, *, device: torch.device) -> None:
         assert plan.num_samples == len(table)
         self.plan = plan
-        self.num_samples = plan.num_samples
         self.batch_size = plan.batch_size
         self.steps_per_epoch = plan.steps_per_epoch
         self.pixels = table.pixels.to(device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from itertools import chain, pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -57,12 +58,7 @@ def _sent_ahead(fetched: Iterable[Fetched], *, device: torch.device) -> Iterator
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
     """The same items, each handed out once the one after it is there."""
-    held: list[Item] = []
-    for item in items:
-        held.append(item)
-        if len(held) == 2:
-            yield held.pop(0)
-    yield from held
+    return (item for item, _ in pairwise(chain[Any](items, (None,))))
 
 
 def _no_error(item: Item | DataError) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -29,12 +30,11 @@ _OPEN_PIXELS = 1 << 22
 Key = tuple[int, int]
 
 
-class CutFiles(Dataset[Fetched]):
-    """Decodes and crops the rows of (epoch, drawn row) keys; see `drawn_rows`, `crop_encoded`."""
+class DecodedFiles(Dataset[Fetched], ABC):
+    """Batches of S x S views of the images of (epoch, drawn row) keys; see `drawn_rows`."""
 
-    def __init__(self, table: ImageTable, crop: Crop, *, size: int) -> None:
+    def __init__(self, table: ImageTable, *, size: int) -> None:
         self.table = table
-        self.crop = crop
         self.size = size
 
     def __getitems__(self, keys: list[Key]) -> Fetched:
@@ -42,36 +42,49 @@ class CutFiles(Dataset[Fetched]):
 
         An error is handed back and not raised: torch would wrap it in the worker's traceback.
         """
+        drawn = torch.tensor([row for _, row in keys])
+        index, _ = row_and_draw(drawn)
         try:
-            drawn = torch.tensor([row for _, row in keys])
-            index, _ = row_and_draw(drawn)
-            views = [view for some in self._opened(keys, index) for view in self._cut(*some)]
+            views = torch.stack(list(self.views(keys, index.tolist())))
         except DataError as error:
             return error
-        return torch.stack(views), self.table.labels[index], drawn
+        return views, self.table.labels[index], drawn
 
-    def _opened(
-        self, keys: list[Key], index: Tensor
-    ) -> Iterator[tuple[list[Key], list[int], list[EncodedImage]]]:
-        """Keys, rows and images, few enough at a time to be held together."""
-        rows, images, first, pixels = index.tolist(), list[EncodedImage](), 0, 0
+    @abstractmethod
+    def views(self, keys: list[Key], rows: list[int]) -> Iterator[Tensor]:
+        """(V, 3, S, S) uint8 of each image, given its key and its row.
+
+        Raises:
+            DataError: an image that cannot be read; names it.
+        """
+
+
+class CutFiles(DecodedFiles):
+    """V crops of each image; see `crop_encoded`."""
+
+    def __init__(self, table: ImageTable, crop: Crop, *, size: int) -> None:
+        super().__init__(table, size=size)
+        self.crop = crop
+
+    def views(self, keys: list[Key], rows: list[int]) -> Iterator[Tensor]:
+        """See `DecodedFiles`; boxes are drawn for many images together, in less time."""
+        images, first, pixels = list[EncodedImage](), 0, 0
         for end, row in enumerate(rows, start=1):
             with named_errors(self.table, row):
                 images.append(self.table.open(row))
             pixels += images[-1].height * images[-1].width
             if pixels > _OPEN_PIXELS or end == len(rows):
-                yield keys[first:end], rows[first:end], images
+                yield from self._cut(keys[first:end], rows[first:end], images)
                 images, first, pixels = [], end, 0
 
-    def _cut(self, keys: list[Key], rows: list[int], images: list[EncodedImage]) -> list[Tensor]:
-        """(V, 3, S, S) of each image; their boxes are drawn together, in a fraction of the time."""
+    def _cut(
+        self, keys: list[Key], rows: list[int], images: list[EncodedImage]
+    ) -> Iterator[Tensor]:
         sizes = [(image.height, image.width) for image in images]
         boxes = self.crop.boxes(keys[0][0], [drawn for _, drawn in keys], sizes)
-        views = []
         for row, image, own in zip(rows, images, boxes, strict=True):
             with named_errors(self.table, row):
-                views.append(crop_encoded(image, own, size=self.size))
-        return views
+                yield crop_encoded(image, own, size=self.size)
 
 
 @contextmanager
@@ -123,7 +136,6 @@ class WorkerLoader:
         workers: Workers,
     ) -> None:
         assert plan.num_samples == len(table)
-        self.num_samples = plan.num_samples
         self.batch_size = plan.batch_size
         self.steps_per_epoch = plan.steps_per_epoch
         self.device = device

@@ -1,1 +1,4 @@
-"""Tar shards, here or in an object store."""
+"""Tar shards, here or in an object store.
+
+Others import `shards` and `tar_index`.
+"""

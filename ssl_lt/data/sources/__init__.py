@@ -1,1 +1,4 @@
-"""Data sets by name: one file a source, one registry."""
+"""Data sets by name: one file a source, one registry.
+
+Others import `registry` and `source`.
+"""

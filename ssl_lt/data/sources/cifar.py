@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.parquet import open_parquet
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
@@ -52,45 +54,12 @@ CIFAR100 = Cifar(
 )
 
 
-@dataclass(frozen=True)
-class CifarSource:
-    """50,000 training and 10,000 test images of 32 x 32 pixels, all classes of equal size.
-
-    The two layouts hold the same images in different orders: a seed chooses other images in each,
-    and a split file made from one is refused by the other.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    cifar: Cifar
-    folder: Path
-    image_size: int | None = 32
-    # The factor most papers report.
-    imbalance_factor: float | None = 100.0
-
-    def train(self) -> ImageTable:
-        """50,000 rows."""
-        return self._read("train")
-
-    def test(self) -> ImageTable | None:
-        """10,000 rows."""
-        return self._read("test")
-
-    def validation(self) -> None:
-        """None of its own."""
-
-    def _read(self, part: str) -> ImageTable:
-        if self.folder.name == self.cifar.python_folder:
-            loaded = _torchvision(self.cifar, self.folder.parent, part)
-            pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
-            return PixelTable(pixels, torch.tensor(loaded.targets))
-        return _parquet(self.cifar, self.folder, part)[0]
-
-
-def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
+def open_cifar(cifar: Cifar, options: SourceOptions) -> Source:
     """Finds the data under `--data-root`, or downloads it there.
+
+    50,000 training and 10,000 test images of 32 x 32 pixels, all classes of equal size. The two
+    layouts hold the same images in different orders: a seed chooses other images in each, and a
+    split file made from one is refused by the other.
 
     Raises:
         DataError: nothing was found (says what was looked for) or a file is damaged.
@@ -105,11 +74,18 @@ def open_cifar(cifar: Cifar, options: SourceOptions) -> CifarSource:
             f"train-*.parquet and test-*.parquet, there or in {cifar.name}/: "
             "give --data-root FOLDER or --download"
         )
-    if folder.name == cifar.python_folder:
-        names = tuple(_torchvision(cifar, folder.parent, "test").classes)
-    else:
-        names = _parquet(cifar, folder, "test")[1]
-    return CifarSource(cifar.name, names, cifar.mean, cifar.std, cifar, folder)
+    read = _torchvision if folder.name == cifar.python_folder else _parquet
+    test, names = read(cifar, folder, "test")
+    return Source(
+        cifar.name,
+        names,
+        train=read(cifar, folder, "train")[0],
+        test=test,
+        mean=cifar.mean,
+        std=cifar.std,
+        image_size=32,
+        imbalance_factor=100.0,  # the factor most papers report
+    )
 
 
 def _find(cifar: Cifar, root: Path) -> Path | None:
@@ -132,19 +108,18 @@ def _class_of(cifar: Cifar) -> Any:
     return datasets.CIFAR10 if cifar is CIFAR10 else datasets.CIFAR100
 
 
-def _torchvision(cifar: Cifar, root: Path, part: str) -> Any:
-    """Torchvision's data set, which unpickles a file only after its MD5 was found right."""
+def _torchvision(cifar: Cifar, folder: Path, part: str) -> tuple[ImageTable, tuple[str, ...]]:
+    """Torchvision unpickles a file only after its MD5 was found right."""
     dataset = _class_of(cifar)
     try:
-        return dataset(root, train=part == "train")
-    except RuntimeError as error:
+        loaded = dataset(folder.parent, train=part == "train")
+    except RuntimeError:
         meta = (dataset.meta["filename"], dataset.meta["md5"])
         for name, want in [*dataset.train_list, *dataset.test_list, meta]:
-            path = root / cifar.python_folder / name
-            found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-            if found != want:
-                raise DataError(f"{path}: MD5 {found}, expected {want}") from error
+            _check_md5(folder / name, want)
         raise
+    pixels = torch.from_numpy(loaded.data).permute(0, 3, 1, 2).contiguous()
+    return PixelTable(pixels, torch.tensor(loaded.targets)), tuple(loaded.classes)
 
 
 def _download(cifar: Cifar, root: Path) -> Path:
@@ -162,19 +137,15 @@ def _download(cifar: Cifar, root: Path) -> Path:
             if not archive.is_file():
                 download_url(kind.url, unfinished, kind.filename)
                 archive = Path(unfinished) / kind.filename
-            _unpack(archive, Path(unfinished), md5=kind.tgz_md5)
+            _check_md5(archive, kind.tgz_md5)
+            shutil.unpack_archive(archive, unfinished, filter="data")
             return (Path(unfinished) / cifar.python_folder).rename(root / cifar.python_folder)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, tarfile.TarError) as error:
         raise DataError(f"{cifar.name}: download into {root} failed: {error}") from error
 
 
-def _unpack(archive: Path, folder: Path, *, md5: str) -> None:
-    """Raises DataError for another archive than the published one; nothing leaves the folder."""
-    found = hashlib.md5(archive.read_bytes()).hexdigest()  # 160 MB
-    if found != md5:
-        raise DataError(f"{archive}: MD5 {found}, expected {md5}")
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.TarError as error:
-        raise DataError(f"{archive}: cannot be unpacked: {error}") from error
+def _check_md5(path: Path, want: str) -> None:
+    """Raises DataError for another file than the published one, or none."""
+    found = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if found != want:
+        raise DataError(f"{path}: MD5 {found}, expected {want}")

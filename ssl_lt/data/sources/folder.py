@@ -13,11 +13,11 @@ from ssl_lt.core.disk.urls import local_path
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.images.decode import SUFFIXES
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.source import TableSource, align_labels, eval_splits
+from ssl_lt.data.sources.source import Source, align_labels, eval_splits
 from ssl_lt.data.tables.files import FileTable
 
 
-def open_folder(argument: str, options: SourceOptions) -> TableSource:
+def open_folder(argument: str, options: SourceOptions) -> Source:
     """Lists the images of a folder.
 
     Layouts: `train/` with `test/` or `val/`, or both; or class sub-folders; or images without
@@ -40,12 +40,12 @@ def open_folder(argument: str, options: SourceOptions) -> TableSource:
     test, validation = eval_splits(parts & {"test", "val"})
     # Alone, `train` is a part; beside others that are no test part, it is a class of vehicles.
     if "train" not in parts or not (test or len(parts) == 1):
-        return TableSource(name, *_list(root))
-    source = TableSource(name, *_list(root / "train"))
+        return Source(name, *_list(root))
+    source = Source(name, *_list(root / "train"))
     return replace(
         source,
-        test_table=_part(source, root, test),
-        validation_table=_part(source, root, validation),
+        test=_part(source, root, test),
+        validation=_part(source, root, validation),
     )
 
 
@@ -70,7 +70,7 @@ def _list(root: Path) -> tuple[tuple[str, ...], FileTable]:
     return tuple(classes), _table(root, names, labels)
 
 
-def _part(source: TableSource, root: Path, name: str | None) -> FileTable | None:
+def _part(source: Source, root: Path, name: str | None) -> FileTable | None:
     """The test or validation part; None where there is none, or nothing has labels."""
     if name is None:
         return None

@@ -16,7 +16,7 @@ from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import image_column, label_column
 from ssl_lt.data.sources.source import (
     EVAL_SPLIT_NAMES,
-    TableSource,
+    Source,
     align_labels,
     eval_splits,
     number_classes,
@@ -27,7 +27,7 @@ _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _ROWS_AT_ONCE = 10_000
 
 
-def open_hf(argument: str, options: SourceOptions) -> TableSource:
+def open_hf(argument: str, options: SourceOptions) -> Source:
     """Opens a data set by its name on the hub, or by a path.
 
     A path is a folder made by `save_to_disk`, a parquet or Arrow file, or a folder of such files
@@ -51,7 +51,7 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
     if "train" not in parts and len(parts) > 1:
         raise DataError(f"{name}: has no part named train, only {', '.join(parts)}")
     class_names, table = _table(f"{name}, {train_part}", parts[train_part], options)
-    source = TableSource(name, class_names, table)
+    source = Source(name, class_names, table)
     held = {}
     for part in EVAL_SPLIT_NAMES:
         if class_names and part in parts and part != train_part:
@@ -60,7 +60,7 @@ def open_hf(argument: str, options: SourceOptions) -> TableSource:
             if names:
                 held[part] = align_labels(source, held_table, names, name=where)
     test, validation = (None if part is None else held[part] for part in eval_splits(held))
-    return replace(source, test_table=test, validation_table=validation)
+    return replace(source, test=test, validation=validation)
 
 
 def _load(name: str, argument: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ssl_lt.core.disk.urls import local_path, without_secret
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import image_column, label_column
-from ssl_lt.data.sources.source import TableSource, number_classes
+from ssl_lt.data.sources.source import Source, number_classes
 from ssl_lt.data.tables.files import FileTable
 
 _SEPARATORS = (",", ";", "\t")
@@ -42,7 +42,7 @@ class Listed:
     label: str | None
 
 
-def open_csv(argument: str, options: SourceOptions) -> TableSource:
+def open_csv(argument: str, options: SourceOptions) -> Source:
     """Lists the images that a CSV names.
 
     The first line names the columns; commas, semicolons or tabs separate them, whichever is the
@@ -78,10 +78,10 @@ def open_csv(argument: str, options: SourceOptions) -> TableSource:
             )
         found.append(Listed(line, row[images].strip(), label))
     class_names, numbers = number_classes([image.label for image in found])
-    return TableSource(name, class_names, _table(name, argument, found, numbers, options))
+    return Source(name, class_names, _table(name, argument, found, numbers, options))
 
 
-def open_list(argument: str, options: SourceOptions) -> TableSource:
+def open_list(argument: str, options: SourceOptions) -> Source:
     """Lists the images of a text file, as ImageNet-LT, Places-LT and iNaturalist publish them.
 
     A line is a path and a label from 0 on, or a path alone: then all are without labels. Paths are
@@ -114,7 +114,7 @@ def open_list(argument: str, options: SourceOptions) -> TableSource:
     labels = torch.tensor([-1 if image.label is None else int(image.label) for image in images])
     table = _table(name, argument, images, labels, options)
     num_classes = int(labels.max()) + 1
-    return TableSource(name, tuple(str(label) for label in range(num_classes)), table)
+    return Source(name, tuple(str(label) for label in range(num_classes)), table)
 
 
 def _read_text(place: str, *, name: str) -> str:

@@ -18,7 +18,6 @@ from ssl_lt.data.sources.hub import open_hf
 from ssl_lt.data.sources.listed import open_csv, open_list
 from ssl_lt.data.sources.source import (
     Source,
-    TableSource,
     align_labels,
     check_every_class,
     with_held_out,
@@ -58,8 +57,7 @@ def open_source(name: str, options: SourceOptions) -> Source:
     Raises:
         ConfigError, DataError: as `open_complete` says.
     """
-    source = open_complete(name, options)
-    return with_held_out(source) if isinstance(source, TableSource) else source
+    return with_held_out(open_complete(name, options))
 
 
 def open_complete(name: str, options: SourceOptions) -> Source:
@@ -76,16 +74,16 @@ def open_complete(name: str, options: SourceOptions) -> Source:
         DataError: the data is not there or is damaged; says what was looked for.
     """
     source = _open(name, options, flag="--data")
-    if isinstance(source, TableSource):
+    if name.partition(":")[0] in _WITH_ARGUMENT:  # your own images
         if options.label_column == NO_LABELS:
             source = without_labels(source)
         source = check_every_class(source)
     if options.test_data is not None:
         tests = _part_of_other(source, "--test-data", options.test_data, options)
-        source = replace(_as_tables(source), test_table=tests)
+        source = replace(source, test=tests)
     if options.val_data is not None:
         images = _part_of_other(source, "--val-data", options.val_data, options)
-        source = replace(_as_tables(source), validation_table=images)
+        source = replace(source, validation=images)
     return source
 
 
@@ -107,29 +105,12 @@ def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
     return SOURCES[key](argument, options)
 
 
-def _as_tables(source: Source) -> TableSource:
-    """The same, with tables that can be replaced."""
-    if isinstance(source, TableSource):
-        return source
-    return TableSource(
-        source.name,
-        source.class_names,
-        source.train(),
-        source.test(),
-        source.validation(),
-        mean=source.mean,
-        std=source.std,
-        image_size=source.image_size,
-        imbalance_factor=source.imbalance_factor,
-    )
-
-
 def _part_of_other(source: Source, flag: str, name: str, options: SourceOptions) -> ImageTable:
     """The test or validation images of another source, or else all that it holds."""
     other = _open(name, options, flag=flag)
-    table = other.validation() if flag == "--val-data" else None
-    table = other.test() if table is None else table
-    table = other.train() if table is None else table
+    table = other.validation if flag == "--val-data" else None
+    table = other.test if table is None else table
+    table = other.train if table is None else table
     return align_labels(source, table, other.class_names, name=f"{flag} {other.name}")
 
 

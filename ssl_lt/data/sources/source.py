@@ -1,11 +1,11 @@
-"""What a source is, and one that is made of tables: people's own images."""
+"""What a source is, and how its labels and its parts are told."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,69 +24,43 @@ _HELD_OUT_SEED = 0
 Table = TypeVar("Table", bound=ImageTable)
 
 
-class Source(Protocol):
-    """A data set as published, before any split."""
-
-    @property
-    def name(self) -> str:
-        """As given on the command line."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """(C,) names by label; empty when there are no labels."""
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Of each channel, in 0 ... 1."""
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Of each channel, in 0 ... 1."""
-
-    @property
-    def image_size(self) -> int | None:
-        """Side of the images in pixels; None: files of any size, the user chooses."""
-
-    @property
-    def imbalance_factor(self) -> float | None:
-        """Default of `--imbalance-factor`; None: the training set is used as it is."""
-
-    def train(self) -> ImageTable:
-        """The whole training set; labels are read, pixels are not decoded yet where possible."""
-
-    def test(self) -> ImageTable | None:
-        """The test set, or None where there is none."""
-
-    def validation(self) -> ImageTable | None:
-        """The validation set, or None where the data has none of its own."""
-
-
 @dataclass(frozen=True)
-class TableSource:
-    """A source whose tables are listed when it is opened."""
+class Source:
+    """A data set as published, before any split.
+
+    Attributes:
+        name: as given on the command line.
+        class_names: (C,) names by label; empty when there are no labels.
+        train: the whole training set; pixels are not decoded yet where possible.
+        test: the test set; None where there is none, or no labels.
+        validation: the validation set; None where the data has none of its own.
+        mean: of each channel, in 0 ... 1.
+        std: of each channel, in 0 ... 1.
+        image_size: side of the images in pixels; None: files of any size, the user chooses.
+        imbalance_factor: default of `--imbalance-factor`; None: the training set is used as it is.
+    """
 
     name: str
     class_names: tuple[str, ...]
-    train_table: ImageTable
-    test_table: ImageTable | None = None
-    validation_table: ImageTable | None = None
+    train: ImageTable
+    test: ImageTable | None = None
+    validation: ImageTable | None = None
     # ImageNet's: what weights from elsewhere were trained with, and close to any photographs'.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     image_size: int | None = None
     imbalance_factor: float | None = None
 
-    def train(self) -> ImageTable:
-        """Images to learn from."""
-        return self.train_table
+    @property
+    def parts(self) -> dict[str, ImageTable]:
+        """Images under "train" and, where there are any, "test" and "validation"."""
+        parts = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: table for name, table in parts.items() if table is not None}
 
-    def test(self) -> ImageTable | None:
-        """Images to test on; None where there are no labels."""
-        return self.test_table
-
-    def validation(self) -> ImageTable | None:
-        """The validation set; None where the data has none of its own."""
-        return self.validation_table
+    @property
+    def file_name(self) -> str:
+        """The name, fit for a folder."""
+        return re.sub(r"[^A-Za-z0-9._]+", "-", self.name).strip("-.")
 
 
 def eval_splits(names: Collection[str]) -> tuple[str | None, str | None]:
@@ -113,24 +87,22 @@ def number_classes(labels: Sequence[str | int | None]) -> tuple[tuple[str, ...],
     return class_names, torch.tensor([number_of.get(text, -1) for text in texts])
 
 
-def without_labels(source: TableSource) -> TableSource:
+def without_labels(source: Source) -> Source:
     """The same training images, all unlabelled, without a test or a validation set."""
-    table = source.train_table
+    table = source.train
     unknown = table.with_labels(torch.full_like(table.labels, -1))
-    return replace(
-        source, class_names=(), train_table=unknown, test_table=None, validation_table=None
-    )
+    return replace(source, class_names=(), train=unknown, test=None, validation=None)
 
 
-def with_held_out(source: TableSource) -> TableSource:
+def with_held_out(source: Source) -> Source:
     """Splits off a test set where there is none, class by class; without labels, nothing changes.
 
     A fifth of each class, at least one image where a class has two; always the same ones, so that
     runs with different splits are tested on the same images.
     """
-    if source.test_table is not None or not source.class_names:
+    if source.test is not None or not source.class_names:
         return source
-    table = source.train_table
+    table = source.train
     labels = table.labels.numpy()
     sizes = np.bincount(labels, minlength=len(source.class_names))
     counts = [max(1, int(_HELD_OUT * size)) if size > 1 else 0 for size in sizes]
@@ -138,7 +110,7 @@ def with_held_out(source: TableSource) -> TableSource:
         return source
     test_rows = np.sort(subsample(labels, counts, seed=_HELD_OUT_SEED))
     train_rows = np.setdiff1d(np.arange(len(table)), test_rows)
-    return replace(source, train_table=table.take(train_rows), test_table=table.take(test_rows))
+    return replace(source, train=table.take(train_rows), test=table.take(test_rows))
 
 
 def align_labels(
@@ -170,13 +142,13 @@ def align_labels(
     return table.with_labels(number[table.labels])
 
 
-def check_every_class(source: TableSource) -> TableSource:
+def check_every_class(source: Source) -> Source:
     """The source itself.
 
     Raises:
         DataError: a class without training images.
     """
-    labels = source.train_table.labels.numpy()
+    labels = source.train.labels.numpy()
     counts = np.bincount(labels[labels >= 0], minlength=len(source.class_names))
     empty = np.flatnonzero(counts == 0)
     if source.class_names and len(empty):

@@ -36,7 +36,7 @@ from ssl_lt.data.remote.tar_index import (
 from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.source import (
     EVAL_SPLIT_NAMES,
-    TableSource,
+    Source,
     align_labels,
     eval_splits,
     number_classes,
@@ -44,7 +44,7 @@ from ssl_lt.data.sources.source import (
 from ssl_lt.data.tables.shards import ShardTable
 
 
-def open_wds(argument: str, options: SourceOptions) -> TableSource:
+def open_wds(argument: str, options: SourceOptions) -> Source:
     """Lists the images of shards; see `find_shards` for how they are named.
 
     Where the names of some shards begin with `train`, those that begin with `test`, `validation` or
@@ -67,17 +67,16 @@ def open_wds(argument: str, options: SourceOptions) -> TableSource:
     trained, *others = _parts(files)
     known = _class_names(files[0])
     class_names, table = _table(name, trained, cache, suffixes, known)
-    source = TableSource(name, class_names, table)
-    held: list[ShardTable | None] = []
-    for part in others:
+    source = Source(name, class_names, table)
+
+    def held(part: tuple[ShardFile, ...]) -> ShardTable | None:
         if not part or not class_names:
-            held.append(None)
-            continue
-        names, held_table = _table(name, part, cache, suffixes, known)
-        where = f"{name}, {part[0].name}"
-        held.append(align_labels(source, held_table, names, name=where))
-    test, validation = held
-    return replace(source, test_table=test, validation_table=validation)
+            return None
+        names, table = _table(name, part, cache, suffixes, known)
+        return align_labels(source, table, names, name=f"{name}, {part[0].name}")
+
+    test, validation = map(held, others)
+    return replace(source, test=test, validation=validation)
 
 
 def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:

@@ -8,80 +8,80 @@ from typing import Literal
 
 import numpy as np
 
+from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.options import option
 from ssl_lt.data.curate.inspection import ImageStats
-from ssl_lt.data.curate.opened import OpenSource
-from ssl_lt.data.long_tail import make_long_tailed
+from ssl_lt.data.long_tail import check_imbalance_factor, make_long_tailed
+from ssl_lt.data.options import Profile, SourceOptions
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, trainable
 from ssl_lt.data.splits.split import Recipe, Split, Withheld
 from ssl_lt.data.splits.train_split import make_split, resolve_imbalance
 
 
 @dataclass(frozen=True)
-class SplitPlan:
-    """How the two splits are drawn.
+class SplitOptions(SourceOptions):
+    """How the two splits are drawn."""
 
-    Attributes:
-        test_part: "train" or "test": the part that the test images are drawn from.
-        test_per_class: test images of each class; None: as many as the smallest class has.
-        profile: of the training images, see `resolve_imbalance`.
-        imbalance_factor: of the training images; None: all that the test split leaves.
-        seed: which images are drawn.
-    """
+    imbalance: Profile = option("exponential", group="splits")
+    """Profile of the class sizes that the training images are reduced to (none = use all that the
+    test split leaves)."""
+    imbalance_factor: float | None = option(None, group="splits")
+    """Images of the largest class divided by those of the smallest. Default: the source's own;
+    otherwise the training images are used as they are."""
+    test_per_class: int | None = option(None, group="splits")
+    """Number of test images of each class. Default: as many as the smallest class of the test set
+    has."""
+    test_from: Literal["auto", "train", "test"] = option("auto", group="splits")
+    """Part that the test images are drawn from (auto = the test set if there is one)."""
+    seed: int = option(0, group="splits")
+    """Seed that chooses which images are drawn."""
 
-    test_part: str
-    test_per_class: int | None
-    profile: str
-    imbalance_factor: float | None
-    seed: int
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value out of range."""
+        super().__post_init__()
+        check_imbalance_factor(self.imbalance_factor)
+        check_at_least(self, {"test_per_class": 1})
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed {self.seed}: must be in 0 ... 2^32 - 1")
 
 
-def plan_splits(
-    opened: OpenSource,
-    *,
-    test_from: Literal["auto", "train", "test"],
-    test_per_class: int | None,
-    imbalance: str,
-    imbalance_factor: float | None,
-    seed: int,
-) -> SplitPlan:
-    """What will be drawn from where; settled before every image is decoded.
+def resolve(options: SplitOptions, source: Source) -> SplitOptions:
+    """The same with the part, profile and factor that they mean for a source.
+
+    Settled before every image is decoded.
 
     Args:
-        opened: the source.
-        test_from: part that the test images are drawn from; "auto": the test set if there is one.
-        test_per_class: see `SplitPlan`.
-        imbalance: as `--imbalance`.
-        imbalance_factor: as `--imbalance-factor`.
-        seed: which images are drawn.
+        options: as given.
+        source: no test set is held out of its training images.
 
     Raises:
         ConfigError: no labels, no test set where one is asked for, a flag that is missing.
     """
-    source = opened.source
     if not source.class_names:
         raise ConfigError(f"--data: {source.name} has no labels, and data split needs them")
-    if test_from == "test" and opened.test is None:
+    part = options.test_from
+    if part == "test" and source.test is None:
         raise ConfigError(f"--test-from test: {source.name} has no test set")
-    part: str = test_from
     if part == "auto":
-        part = "train" if opened.test is None else "test"
-    if part == "train" and test_per_class is None:
+        part = "train" if source.test is None else "test"
+    if part == "train" and options.test_per_class is None:
         raise ConfigError(
             "--test-per-class: say how many training images of each class to keep for testing"
         )
-    profile, factor = resolve_imbalance(imbalance, imbalance_factor, source)
-    return SplitPlan(part, test_per_class, profile, factor, seed)
+    profile, factor = resolve_imbalance(options.imbalance, options.imbalance_factor, source)
+    return replace(options, test_from=part, imbalance=profile, imbalance_factor=factor)
 
 
 def make_splits(
-    plan: SplitPlan, opened: OpenSource, stats: Mapping[str, Sequence[ImageStats]]
+    options: SplitOptions, source: Source, stats: Mapping[str, Sequence[ImageStats]]
 ) -> tuple[Split, Split]:
     """Draws the test images first; copies of them are then left out of the training images.
 
     Args:
-        plan: of `plan_splits`.
-        opened: the source.
+        options: of `resolve`.
+        source: as there.
         stats: of `describe_all`.
 
     Returns:
@@ -91,34 +91,34 @@ def make_splits(
         DataError: a class has too few images; names it and the source.
         ConfigError: a factor that leaves a class without images.
     """
-    source, names = opened.source, opened.source.class_names
+    names = source.class_names
     contents = dict(zip(stats, number_contents(list(stats.values())), strict=True))
-    test_table, train_contents = opened.parts[plan.test_part], contents["train"]
+    test_table, train_contents = source.parts[options.test_from], contents["train"]
     try:
         test_rows = balanced_test(
             test_table.labels.numpy(),
-            contents[plan.test_part],
+            contents[options.test_from],
             class_names=names,
-            per_class=plan.test_per_class,
-            seed=plan.seed,
+            per_class=options.test_per_class,
+            seed=options.seed,
         )
-        test_contents = contents[plan.test_part][test_rows]
+        test_contents = contents[options.test_from][test_rows]
         labels = trainable(
-            opened.train.labels.numpy(), train_contents, tested=test_contents, class_names=names
+            source.train.labels.numpy(), train_contents, tested=test_contents, class_names=names
         )
     except DataError as error:
         raise DataError(f"{source.name}: {error}") from error
     rows = np.flatnonzero(labels >= 0)
-    if plan.imbalance_factor is not None:
+    if options.imbalance_factor is not None:
         rows = make_long_tailed(
             labels,
             num_classes=len(names),
-            profile=plan.profile,
-            imbalance_factor=plan.imbalance_factor,
-            seed=plan.seed,
+            profile=options.imbalance,
+            imbalance_factor=options.imbalance_factor,
+            seed=options.seed,
         )
-    recipe = Recipe(plan.profile, plan.imbalance_factor, plan.seed)
-    train = make_split(source, opened.train, recipe, rows)
+    recipe = Recipe(options.imbalance, options.imbalance_factor, options.seed)
+    train = make_split(source, source.train, recipe, rows)
     withheld = np.flatnonzero(np.isin(train_contents, test_contents) | (train_contents < 0))
-    test = make_split(source, test_table, Recipe("balanced", None, plan.seed), test_rows)
-    return train, replace(test, withheld=Withheld(opened.train.fingerprint(), withheld))
+    test = make_split(source, test_table, Recipe("balanced", None, options.seed), test_rows)
+    return train, replace(test, withheld=Withheld(source.train.fingerprint(), withheld))

@@ -36,7 +36,6 @@ class Tested:
 def choose_test(
     path: Path | None,
     source: Source,
-    full_train_set: ImageTable,
     split: Split,
     bad: Sequence[BadImage],
 ) -> Tested:
@@ -47,7 +46,6 @@ def choose_test(
     Args:
         path: of the file, or None.
         source: of the data.
-        full_train_set: `source.train()`.
         split: what is trained on.
         bad: images that cannot be read.
 
@@ -55,24 +53,22 @@ def choose_test(
         DataError: the file is damaged, belongs to other data, or names images that are trained
             on.
     """
-    test = source.test()
+    test = source.test
     if path is None:
         table = None if test is None else readable(test, bad, part="test")
         return Tested(table, "" if table is None else table.fingerprint(), _NO_ROWS)
     chosen = read_split(path)
-    for table in (full_train_set, test):
-        if table is not None and _is_of(chosen, table):
-            withheld = _withheld(path, chosen, full_train_set, split)
+    for table in (source.train, test):
+        if table is None or len(table) != chosen.num_rows:
+            continue
+        if table.fingerprint() == chosen.data_sha256:
+            withheld = _withheld(path, chosen, source.train, split)
             # The fingerprint of pixels covers their labels, which balanced splits have in common.
             return Tested(table.take(chosen.indices), chosen.whole_sha256, withheld)
     raise DataError(
         f"{path}: was made from {chosen.source} with {chosen.num_rows} rows; neither the training "
         f"set nor the test set here ({source.name}) has these rows, labels and order"
     )
-
-
-def _is_of(chosen: Split, table: ImageTable) -> bool:
-    return chosen.num_rows == len(table) and chosen.data_sha256 == table.fingerprint()
 
 
 def _withheld(

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.long_tail import make_long_tailed
-from ssl_lt.data.options import DataOptions
+from ssl_lt.data.options import DataOptions, Profile
 from ssl_lt.data.sources.registry import Source
 from ssl_lt.data.splits.split import Recipe, Split, check_rows, read_index_list, read_split
 from ssl_lt.data.tables.table import ImageTable
 
 
-def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Split:
+def choose_split(options: DataOptions, source: Source) -> Split:
     """The rows to train on.
 
     A file (`--split`) comes before a profile. A profile is applied with the factor of the flag, or
@@ -24,7 +24,6 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
     Args:
         options: the flags.
         source: of the data.
-        table: `source.train()`.
 
     Returns:
         The split; nothing is decoded.
@@ -34,7 +33,12 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
         DataError: a file that is damaged or belongs to other data.
     """
     if options.split is not None:
-        return _from_file(options.split, source, table)
+        split = _from_file(options.split, source)
+        for name, count in zip(source.class_names, split.counts_per_class, strict=False):
+            if count == 0:
+                raise DataError(f"{options.split}: has no row of class {name}")
+        return split
+    table = source.train
     profile, factor = resolve_imbalance(options.imbalance, options.imbalance_factor, source)
     recipe = Recipe(profile, factor, options.split_seed)
     if factor is None:
@@ -53,8 +57,8 @@ def choose_split(options: DataOptions, source: Source, table: ImageTable) -> Spl
 
 
 def resolve_imbalance(
-    profile: str, imbalance_factor: float | None, source: Source
-) -> tuple[str, float | None]:
+    profile: Profile, imbalance_factor: float | None, source: Source
+) -> tuple[Profile, float | None]:
     """The profile and the factor that flags mean for a source; "none" and None: take every image.
 
     Raises:
@@ -68,21 +72,20 @@ def resolve_imbalance(
     return profile, factor
 
 
-def _from_file(path: Path, source: Source, table: ImageTable) -> Split:
+def _from_file(path: Path, source: Source) -> Split:
     """Reads a split or a list of rows and holds it against the data."""
+    table = source.train
     if path.suffix != ".json":
         rows = read_index_list(path)
         check_rows(path, rows, num_rows=len(table))
-        return _without_empty_class(
-            path, source, make_split(source, table, Recipe("list", None, 0), rows)
-        )
+        return make_split(source, table, Recipe("list", None, 0), rows)
     split = read_split(path)
     if split.num_rows != len(table) or split.data_sha256 != table.fingerprint():
         raise DataError(
             f"{path}: was made from {split.source} with {split.num_rows} rows; the data here "
             f"({source.name}, {len(table)} rows) has other rows, labels or another order"
         )
-    counts = _counts(source, table, split.indices)
+    counts = rows_per_class(source, table, split.indices)
     # A file that was edited by hand: the digest covers the indices alone.
     for name, want, found in zip(source.class_names, split.counts_per_class, counts, strict=False):
         if want != found:
@@ -91,7 +94,7 @@ def _from_file(path: Path, source: Source, table: ImageTable) -> Split:
         raise DataError(
             f"{path}: has {len(split.counts_per_class)} classes, {source.name} has {len(counts)}"
         )
-    return _without_empty_class(path, source, split)
+    return split
 
 
 def make_split(source: Source, table: ImageTable, recipe: Recipe, rows: NDArray[np.int64]) -> Split:
@@ -101,20 +104,14 @@ def make_split(source: Source, table: ImageTable, recipe: Recipe, rows: NDArray[
         recipe=recipe,
         num_rows=len(table),
         data_sha256=table.fingerprint(),
-        counts_per_class=_counts(source, table, rows),
+        counts_per_class=rows_per_class(source, table, rows),
         indices=rows,
     )
 
 
-def _counts(source: Source, table: ImageTable, rows: NDArray[np.int64]) -> tuple[int, ...]:
+def rows_per_class(source: Source, table: ImageTable, rows: NDArray[np.int64]) -> tuple[int, ...]:
+    """(C,) how many of some rows are of each class; empty where labels are unknown."""
     labels = table.labels.numpy()[rows]
-    if not source.class_names or labels.min() < 0:
+    if not source.class_names or (labels < 0).any():
         return ()
     return tuple(np.bincount(labels, minlength=len(source.class_names)).tolist())
-
-
-def _without_empty_class(path: Path, source: Source, split: Split) -> Split:
-    for name, count in zip(source.class_names, split.counts_per_class, strict=False):
-        if count == 0:
-            raise DataError(f"{path}: has no row of class {name}")
-    return split

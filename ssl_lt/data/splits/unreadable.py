@@ -23,6 +23,7 @@ from ssl_lt.data.curate.describe import describe_table
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.split import Split
+from ssl_lt.data.splits.train_split import rows_per_class
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 
 
@@ -44,13 +45,12 @@ class BadImage:
 
 
 def bad_images(
-    source: Source, full_train_set: ImageTable, options: DataOptions, *, listed: Path | None
+    source: Source, options: DataOptions, *, listed: Path | None
 ) -> tuple[BadImage, ...]:
     """Which images to leave out; none where the policy is to stop at the first.
 
     Args:
         source: of the data.
-        full_train_set: `source.train()`.
         options: the policy.
         listed: where a run that goes on, or is evaluated, has listed them; None for a new run.
 
@@ -61,26 +61,21 @@ def bad_images(
         return ()
     if listed is not None and listed.is_file():
         return read_bad_images(listed)
-    tables = {"train": full_train_set, "test": source.test(), "validation": source.validation()}
-    parts = [(part, table) for part, table in tables.items() if table is not None]
-    return find_bad_images(source.name, parts, limit=options.max_bad_images)
+    return find_bad_images(source, limit=options.max_bad_images)
 
 
-def find_bad_images(
-    source: str, tables: Sequence[tuple[str, ImageTable]], *, limit: int
-) -> tuple[BadImage, ...]:
+def find_bad_images(source: Source, *, limit: int) -> tuple[BadImage, ...]:
     """Decodes every image once; the processes share the work and all get the same answer.
 
     Args:
-        source: its name, for errors.
-        tables: (part, rows); pixels in memory are skipped.
+        source: of the data; pixels in memory are skipped.
         limit: images that may be bad.
 
     Raises:
         DataError: more are; names the first.
     """
     own = []
-    for part, table in tables:
+    for part, table in source.parts.items():
         if isinstance(table, PixelTable):
             continue
         rows = range(rank(), len(table), world_size())
@@ -89,12 +84,12 @@ def find_bad_images(
                 own.append(BadImage(part, row, image.name, image.problem))
             if len(own) > limit:
                 break
-    order = [part for part, _ in tables]
+    order = list(source.parts)
     found = sorted(chain(*gather_objects(own)), key=lambda bad: (order.index(bad.part), bad.row))
     if len(found) > limit:
         raise DataError(
-            f"{source}: more than {limit} images cannot be read (--max-bad-images), the first is "
-            f"{found[0].part} image {found[0].name}: {found[0].reason}"
+            f"{source.name}: more than {limit} images cannot be read (--max-bad-images), the first "
+            f"is {found[0].part} image {found[0].name}: {found[0].reason}"
         )
     return tuple(found)
 
@@ -107,15 +102,12 @@ def readable(
     return table.take(np.setdiff1d(np.arange(len(table)), rows)) if rows else table
 
 
-def readable_split(
-    split: Split, source: Source, full_train_set: ImageTable, bad: Sequence[BadImage]
-) -> Split:
+def readable_split(split: Split, source: Source, bad: Sequence[BadImage]) -> Split:
     """The split without bad rows, and its classes counted anew.
 
     Args:
         split: as chosen.
         source: of the data.
-        full_train_set: `source.train()`.
         bad: see `find_bad_images`.
 
     Raises:
@@ -124,11 +116,7 @@ def readable_split(
     if not bad:
         return split
     indices = split.indices[~np.isin(split.indices, _rows(bad, "train"))]
-    counts = split.counts_per_class
-    if counts:
-        counts = tuple(
-            np.bincount(full_train_set.labels.numpy()[indices], minlength=len(counts)).tolist()
-        )
+    counts = rows_per_class(source, source.train, indices)
     empty = [c for c, count in zip(source.class_names, counts, strict=False) if count == 0]
     if len(indices) == 0 or empty:
         what = f"class {empty[0]!r}" if empty else "the training set"

@@ -1,1 +1,4 @@
-"""Tables of images: one protocol for pixels in memory, files, parquet and shards."""
+"""Tables of images: one class for pixels in memory, files, parquet and shards.
+
+Others import `decode_once`, `files`, `hub`, `parquet`, `shards` and `table`.
+"""

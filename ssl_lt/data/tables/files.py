@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_lt.core.errors import DataError
 from ssl_lt.core.progress import track
+from ssl_lt.data.images.decode import reading
 from ssl_lt.data.tables.table import ImageTable, digest_of_files
 
 
@@ -47,10 +46,6 @@ class FileTable(ImageTable):
         found.update(np.array([self._size(row) for row in rows], dtype="<i8").tobytes())
         return found.hexdigest()
 
-    def take(self, rows: NDArray[np.int64]) -> FileTable:
-        """See `ImageTable`."""
-        return FileTable(self.root, self.names[rows], self.labels[torch.from_numpy(rows)])
-
     def name(self, row: int) -> str:
         """Relative to `root`; bytes that are no text are escaped."""
         text: str = self.names[row].decode("utf-8", "backslashreplace")
@@ -66,8 +61,5 @@ class FileTable(ImageTable):
 
     def _size(self, row: int) -> int:
         path = self.path(row)
-        try:
+        with reading(path):
             return path.stat().st_size
-        except OSError as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            raise DataError(f"{path}: {reason}") from error

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,11 +35,6 @@ class HubTable(ImageTable):
     def fingerprint(self) -> str:
         """Covers labels, file names and sizes."""
         return digest_of_files(self.labels, self.names)
-
-    def take(self, rows: NDArray[np.int64]) -> HubTable:
-        """See `ImageTable`."""
-        labels = self.labels[torch.from_numpy(rows)]
-        return HubTable(self.source, self.images, self.rows[rows], self.names[rows], labels)
 
     def name(self, row: int) -> str:
         """See `ImageTable`."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,17 +43,6 @@ class ShardTable(ImageTable):
         """Covers labels, keys and sizes, not where shards lie or what they are called."""
         return digest(self.labels, self.ids.astype("<i8").tobytes())
 
-    def take(self, rows: NDArray[np.int64]) -> ShardTable:
-        """See `ImageTable`."""
-        return replace(
-            self,
-            shards=self.shards[rows],
-            offsets=self.offsets[rows],
-            sizes=self.sizes[rows],
-            ids=self.ids[rows],
-            labels=self.labels[torch.from_numpy(rows)],
-        )
-
     def name(self, row: int) -> str:
         """See `ImageTable`: shard and member."""
         shard: ShardFile = self.files[self.shards[row]]
@@ -70,20 +58,17 @@ class ShardTable(ImageTable):
         Raises:
             DataError: the shard is gone, cannot be fetched, or was cut since it was indexed.
         """
+        shard: ShardFile = self.files[self.shards[row]]
         size = int(self.sizes[row])
         try:
             blob = self._read(row, start=0, size=size)
         except OSError as error:
-            raise DataError(f"{self._url(row)}: cannot be read: {error.strerror}") from error
+            raise DataError(f"{shard.url}: cannot be read: {error.strerror}") from error
         if len(blob) < size:
-            raise DataError(f"{self._url(row)}: is cut off: has no byte {self.offsets[row] + size}")
+            raise DataError(f"{shard.url}: is cut off: has no byte {self.offsets[row] + size}")
         return blob
 
     def _read(self, row: int, *, start: int, size: int) -> bytes:
         file = open_shard(self.files[self.shards[row]], self.cache)
         # At a place of its own: threads and forked workers share the file.
         return os.pread(file.fileno(), size, int(self.offsets[row]) + start)
-
-    def _url(self, row: int) -> str:
-        shard: ShardFile = self.files[self.shards[row]]
-        return shard.url

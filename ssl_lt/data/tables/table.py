@@ -21,7 +21,8 @@ from ssl_lt.data.images.decode import EncodedImage, read_bytes
 class ImageTable(ABC):
     """N images with their labels.
 
-    Every kind of table is a frozen dataclass. Tables must be picklable, because each loader worker
+    Every kind of table is a frozen dataclass, whose arrays and tensors have one entry an image.
+    Tables must be picklable, because each loader worker
     holds a copy.
 
     Attributes:
@@ -35,9 +36,12 @@ class ImageTable(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
-    @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 that changes when images are added, removed or reordered; decodes nothing."""
+        """SHA-256 that changes when images are added, removed or reordered; decodes nothing.
+
+        Each table says what it covers; by default that is the labels.
+        """
+        return digest(self.labels)
 
     def content_sha256(self) -> str:
         """SHA-256 of the images and labels in their order, as far as it is cheap to know them.
@@ -50,13 +54,18 @@ class ImageTable(ABC):
         """
         return hashlib.sha256(self.fingerprint().encode()).hexdigest()
 
-    @abstractmethod
     def take(self, rows: NDArray[np.int64]) -> ImageTable:
         """The table of these rows, in this order. Only `ParquetTable` decodes the images here."""
+        kept = {
+            name: value[torch.from_numpy(rows) if isinstance(value, Tensor) else rows]
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | np.ndarray)
+        }
+        return cast(ImageTable, replace(cast(Any, self), **kept))
 
-    @abstractmethod
     def name(self, row: int) -> str:
         """What people find an image by: its file, relative to the root of the table, or its row."""
+        return f"row {row}"
 
     @abstractmethod
     def encoded(self, row: int) -> bytes | Path:
@@ -102,24 +111,11 @@ class PixelTable(ImageTable):
     labels: Tensor
     takes_pixels: ClassVar[bool] = True
 
-    def fingerprint(self) -> str:
-        """Covers the labels."""
-        return digest(self.labels)
-
     def content_sha256(self) -> str:
         """Covers the labels and every pixel."""
         found = hashlib.sha256(self.fingerprint().encode())
         found.update(self.pixels.contiguous().numpy().data)
         return found.hexdigest()
-
-    def take(self, rows: NDArray[np.int64]) -> PixelTable:
-        """See `ImageTable`."""
-        index = torch.from_numpy(rows)
-        return PixelTable(self.pixels[index], self.labels[index])
-
-    def name(self, row: int) -> str:
-        """See `ImageTable`."""
-        return f"row {row}"
 
     def encoded(self, row: int) -> bytes:
         """A PNG."""

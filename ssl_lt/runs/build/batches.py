@@ -17,7 +17,7 @@ def batch_plan(run: RunOptions, fit: FitOptions, data: Data) -> BatchSchedule:
         ConfigError: an epoch has no whole batch, or not as many as an optimiser step adds up.
     """
     rows, options = data.split.indices, data.options
-    plan = epoch_plan(data.full_train_set, rows, options, batch_size=fit.batch_size, seed=run.seed)
+    plan = epoch_plan(data.source.train, rows, options, batch_size=fit.batch_size, seed=run.seed)
     if fit.accumulate_steps > plan.steps_per_epoch:
         raise ConfigError(
             f"--accumulate-steps: {fit.accumulate_steps} batches of {fit.batch_size} are more "

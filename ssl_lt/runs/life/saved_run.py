@@ -91,7 +91,7 @@ def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: s
     config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
     data = open_data(config.data, stored=folder.split_files)
     check_labels(data, verb)
-    test = data.test()
+    test = data.test
     if test is None:
         raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
     return SavedRun(folder, config, data, test, stored)

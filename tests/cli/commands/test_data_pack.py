@@ -58,7 +58,7 @@ def test_the_index_describes_the_shards(packed):
 
 def test_tar_shards_hold_every_sample_under_its_row(packed):
     source = open_source("digits", SourceOptions())
-    for part, table in (("train", source.train()), ("test", source.test())):
+    for part, table in (("train", source.train), ("test", source.test)):
         found = {}
         for path in sorted(packed.glob(f"{part}-*.tar")):
             with tarfile.open(path) as tar:
@@ -83,7 +83,7 @@ def test_packed_pictures_are_the_same_source(empty):
     succeed("data", "pack", "folder:photos", "out", "--images-per-shard", "7")
     before, after = (open_source(name, SourceOptions()) for name in ("folder:photos", "wds:out"))
     assert before.class_names == after.class_names
-    for one, other in ((before.train(), after.train()), (before.test(), after.test())):
+    for one, other in ((before.train, after.train), (before.test, after.test)):
         assert torch.equal(one.labels, other.labels)
         for row in range(len(one)):
             assert one.path(row).read_bytes() == other.encoded(row)

@@ -72,7 +72,7 @@ def photos(empty):
 
 def test_own_pictures_are_split_by_content_and_used_as_they_are(photos):
     train, test = split("folder:photos", "--test-per-class", "3")
-    table = open_complete("folder:photos", SourceOptions()).train()
+    table = open_complete("folder:photos", SourceOptions()).train
     content = [image.content for image in describe_table(table)]
     assert test.counts_per_class == (3, 3, 3)
     withheld = set(test.withheld.rows.tolist())
@@ -124,7 +124,7 @@ def test_a_file_of_other_data_is_refused(photos):
     refuses("finetune", photos, words, DATA, "d/train.json: is no test split")
     source = open_digits()
     trained = read_split(Path("d/train.json"))
-    tested = choose_test(Path("d/test.json"), source, source.train(), trained, ())
+    tested = choose_test(Path("d/test.json"), source, trained, ())
     assert len(tested.table) == 300
     assert tested.withheld.size == 0
 

@@ -31,7 +31,7 @@ def export(shared_data, tmp_path_factory):
     source = open_source("cifar10", SourceOptions(data_root=shared_data))
     names = sorted(source.class_names)
     lines = {}
-    for part, table in (("train", source.train()), ("test", source.test())):
+    for part, table in (("train", source.train), ("test", source.test)):
         lines[part] = []
         for label, (name, count) in enumerate(zip(names, COUNTS[part], strict=True)):
             rows = np.flatnonzero(table.labels == source.class_names.index(name))[:count]

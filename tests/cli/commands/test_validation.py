@@ -179,7 +179,7 @@ def test_a_folder_with_three_parts_and_what_inspection_says_of_it(lists, empty):
         )
     )
     assert [(bad.part, bad.row) for bad in data.bad_images] == [("validation", 1)]
-    assert len(data.validation()) == len(data.monitor_set()) == 3
+    assert len(data.validation) == len(data.monitor_set()) == 3
     words = " ".join([*WORDS, *COMPRESSED, "--hold-out 0.25 --data folder:photos"])
     refuses(
         *("finetune", empty, f"{words} --bad-images skip", 2),
@@ -205,8 +205,8 @@ def test_the_data_is_the_same_without_them(lists):
     plain, other = (
         open_data(replace(options, val_data=val)) for val in (None, f"list:{lists}/held.txt")
     )
-    assert plain.validation() is None
-    assert plain.monitor_set() is plain.test()
+    assert plain.validation is None
+    assert plain.monitor_set() is plain.test
     assert plain.sha256 == plain.train_sha256 == other.train_sha256 != other.sha256
     assert plain.split.sha256 == other.split.sha256
     assert plain.test_sha256 == other.test_sha256

@@ -7,7 +7,7 @@ from PIL import Image, ImageFile
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.images import decode
-from ssl_lt.data.images.decode import decode_image, image_suffix, read_bytes
+from ssl_lt.data.images.decode import EncodedImage, image_suffix, read_bytes
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def png(path, size, *, depth, colour, rows):
 
 
 def read_image(path):
-    return decode_image(read_bytes(path), name=str(path))
+    return EncodedImage(read_bytes(path), name=str(path)).decode()
 
 
 def pixels_of(path):

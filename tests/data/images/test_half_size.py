@@ -18,7 +18,7 @@ from ssl_lt.data.images.crops import (
     crop_then_resize,
     storage_size,
 )
-from ssl_lt.data.images.decode import EncodedImage, decode_image
+from ssl_lt.data.images.decode import EncodedImage
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.worker_loader import CutFiles
 from ssl_lt.data.loading.workers import Workers
@@ -79,7 +79,7 @@ def test_a_pixel_at_half_size_is_about_the_mean_of_four(mode):
     blob = jpeg(smooth(160, 240).convert(mode))
     small = encoded(blob).decode_half()
     assert (small.mode, small.size) == ("RGB", (120, 80))
-    means = decode_image(blob, name="a.jpg").reduce(2)
+    means = EncodedImage(blob, name="a.jpg").decode().reduce(2)
     difference = np.abs(np.asarray(small, dtype=int) - np.asarray(means, dtype=int))
     assert difference.mean() < 1.5
 
@@ -129,7 +129,7 @@ def test_places_are_found_again(orientation):
     slopes = np.array([255 / HEIGHT, 255 / WIDTH])  # grey levels from one pixel to the next
     size = 40
     blob = jpeg(Image.fromarray(ramps.round().astype(np.uint8)), orientation=orientation)
-    image, whole = encoded(blob), decode_image(blob, name="a.jpg")
+    image, whole = encoded(blob), EncodedImage(blob, name="a.jpg").decode()
     for side in (2 * size, 2 * size + 1):
         for top, left in ((0, 0), (image.height - side, image.width - side), (101, 57), (100, 56)):
             boxes = [(top, left, side, side)]
@@ -142,7 +142,7 @@ def test_places_are_found_again(orientation):
 def test_a_crop_at_half_size_looks_like_the_full_one():
     blob = jpeg(smooth(1500, 2000))
     boxes = [(100, 200, 900, 1000), (3, 5, 1490, 1990)]
-    image = decode_image(blob, name="a.jpg")
+    image = EncodedImage(blob, name="a.jpg").decode()
     smaller = crop_encoded(encoded(blob), boxes, size=224)
     assert mean_difference(smaller, crop_then_resize(image, boxes, size=224)) < 1
     # The measure sees a box that is off by two pixels of the result.

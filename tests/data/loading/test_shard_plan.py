@@ -162,7 +162,7 @@ for number in range(8):
             tar.addfile(info, file)
 total = sum(path.stat().st_size for path in place.glob("*.tar"))
 assert total >= 10 * limit_mib * 2**20, total
-table = open_source(f"wds:{place}", SourceOptions(shard_cache=place / "cache")).train()
+table = open_source(f"wds:{place}", SourceOptions(shard_cache=place / "cache")).train
 plan = ShardPlan(len(table), 16, 0, shards=torch.from_numpy(table.shards).long(),
                  streams=8, window=64)
 crop = WorkerCrop(ViewOptions(), seed=0, num_views=2)

@@ -31,7 +31,7 @@ def test_labels_and_a_held_out_test_set(photos):
     source = opened(write(photos, *LINES))
     assert source.class_names == ("cat", "dog")
     assert source.imbalance_factor is None
-    train, test = source.train(), source.test()
+    train, test = source.train, source.test
     assert torch.bincount(train.labels).tolist() == [8, 4]
     assert torch.bincount(test.labels).tolist() == [2, 1]
     assert sorted(reds(train) + reds(test)) == list(range(15))
@@ -42,18 +42,18 @@ def test_labels_and_a_held_out_test_set(photos):
 def test_without_a_label_column_nothing_is_held_out(photos):
     source = opened(write(photos, *(line.split(",")[0] for line in LINES), header="path"))
     assert source.class_names == ()
-    assert source.test() is None
-    assert source.train().labels.tolist() == [-1] * 15
-    assert reds(source.train()) == list(range(15))
+    assert source.test is None
+    assert source.train.labels.tolist() == [-1] * 15
+    assert reds(source.train) == list(range(15))
 
 
 def test_labels_may_be_left_aside(photos):
     source = opened(write(photos, *LINES), label_column="none")
     assert source.class_names == ()
-    assert source.train().labels.tolist() == [-1] * 15
+    assert source.train.labels.tolist() == [-1] * 15
     # So may those of a folder.
     source = opened(f"folder:{photos}", label_column="none")
-    assert (source.class_names, source.test(), len(source.train())) == ((), None, 15)
+    assert (source.class_names, source.test, len(source.train)) == ((), None, 15)
 
 
 @pytest.mark.parametrize("header", ["Image Path,Class", "FILENAME,category", "img,target"])
@@ -80,7 +80,7 @@ def test_separators_quotes_and_byte_order_mark(photos):
         text = "\r\n".join(["image,label", *lines]).replace(",", separator)
         text = text.replace(f"a{separator} b", "a, b")
         (photos / name).write_text("\ufeff" + text, encoding="utf-8")
-        table = opened(f"csv:{photos / name}", label_column="none").train()
+        table = opened(f"csv:{photos / name}", label_column="none").train
         assert reds(table) == [0, 1, 99]
 
 
@@ -95,19 +95,19 @@ def test_paths_are_relative_to_the_file_or_the_root(photos, tmp_path_factory, mo
     lines = [line.removeprefix("pictures/") for line in LINES]
     csv = write(elsewhere, *lines)
     root = photos / "pictures"
-    assert names(opened(csv, data_root=root, label_column="none").train())[3] == "03.png"
+    assert names(opened(csv, data_root=root, label_column="none").train)[3] == "03.png"
     said = refusal(csv)
     assert f"line 2: {elsewhere} has no file 00.png (--data-root says" in said
     monkeypatch.chdir(photos)
     absolute = write(elsewhere, f"{root / '07.png'},cat", f"{root}//./08.png,dog")
-    table = opened(absolute, data_root=root.relative_to(photos)).train()
+    table = opened(absolute, data_root=root.relative_to(photos)).train
     assert names(table) == ["07.png", "08.png"]
 
 
 def test_a_single_file_that_is_missing_is_met_where_it_is_read(photos):
     source = opened(write(photos, *LINES[:5], "pictures/none.png,cat"), label_column="none")
     with pytest.raises(DataError, match=r"none\.png: no such file"):
-        source.train().read(5)
+        source.train.read(5)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_a_test_set_of_its_own(photos):
     train = write(photos, *LINES[2:])
     test = write(photos, "pictures/11.png,dog", name="test.csv")
     source = opened(train, test_data=test)
-    assert len(source.train()) == 13
-    assert names(source.test()) == ["pictures/11.png"]
-    assert source.test().labels.tolist() == [1]
+    assert len(source.train) == 13
+    assert names(source.test) == ["pictures/11.png"]
+    assert source.test.labels.tolist() == [1]
 
 
 def test_train_and_test_of_different_kinds(photos, tmp_path_factory):
@@ -168,18 +168,18 @@ def test_train_and_test_of_different_kinds(photos, tmp_path_factory):
     for part, number in (("test", 1), ("train", 2)):
         draw(root / part / "dog" / f"{number}.png", number)
     source = opened(write(photos, *LINES), test_data=f"folder:{root}")
-    assert len(source.train()) == 15
-    assert (reds(source.test()), source.test().labels.tolist()) == ([1], [1])
+    assert len(source.train) == 15
+    assert (reds(source.test), source.test.labels.tolist()) == ([1], [1])
     # All of a source without a test set; nothing of it is held out.
     source = opened(write(photos, *LINES), test_data=f"folder:{root / 'train'}")
-    assert reds(source.test()) == [2]
+    assert reds(source.test) == [2]
 
 
 def test_published_data_with_a_test_set_of_ones_own(photos):
     test = write(photos, "pictures/03.png,3", "pictures/04.png,1")
     source = opened("digits", test_data=test)
-    assert len(source.train()) == 1497
-    assert source.test().labels.tolist() == [3, 1]
+    assert len(source.train) == 1497
+    assert source.test.labels.tolist() == [3, 1]
     assert (source.image_size, source.imbalance_factor) == (32, 10)
 
 
@@ -218,5 +218,5 @@ def test_credentials_are_never_printed(name, masked):
 
 
 def test_a_table_goes_to_workers(photos):
-    table = opened(write(photos, *LINES), label_column="none").train()
+    table = opened(write(photos, *LINES), label_column="none").train
     assert reds(pickle.loads(pickle.dumps(table))) == list(range(15))

@@ -51,34 +51,34 @@ def kept(tmp_path):
 def test_sets_with_a_test_part(kept, name):
     source = opened(f"hf:{kept[name]}")
     assert source.class_names == ("ant", "bee", "cat")
-    assert source.train().labels.tolist() == LABELS
-    assert reds(source.train()) == list(range(11))
-    assert source.test().labels.tolist() == [2, 0]
-    assert reds(source.test()) == [100, 101]
+    assert source.train.labels.tolist() == LABELS
+    assert reds(source.train) == list(range(11))
+    assert source.test.labels.tolist() == [2, 0]
+    assert reds(source.test) == [100, 101]
     assert (source.image_size, source.imbalance_factor) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["single", "parquet", "arrow"])
 def test_sets_of_one_part_have_some_held_out(kept, name):
     source = opened(f"hf:{kept[name]}")
-    assert torch.bincount(source.train().labels).tolist() == [5, 2, 1]
-    assert torch.bincount(source.test().labels).tolist() == [1, 1, 1]
-    assert sorted(reds(source.train()) + reds(source.test())) == list(range(11))
+    assert torch.bincount(source.train.labels).tolist() == [5, 2, 1]
+    assert torch.bincount(source.test.labels).tolist() == [1, 1, 1]
+    assert sorted(reds(source.train) + reds(source.test)) == list(range(11))
     other = opened("digits", test_data=None)
     assert other.name == "digits"
 
 
 def test_every_way_of_keeping_gives_the_same_fingerprint(kept):
-    found = {opened(f"hf:{place}", hold_out=False).train().fingerprint() for place in kept.values()}
+    found = {opened(f"hf:{place}", hold_out=False).train.fingerprint() for place in kept.values()}
     assert len(found) == 1
     again = make(LABELS).select([1, 0, *range(2, 11)])
     again.save_to_disk(kept["single"].with_name("swapped"))
-    swapped = opened(f"hf:{kept['single'].with_name('swapped')}", hold_out=False).train()
+    swapped = opened(f"hf:{kept['single'].with_name('swapped')}", hold_out=False).train
     assert {swapped.fingerprint()} != found
 
 
 def test_rows_are_named_and_travel_to_workers(kept):
-    table = opened(f"hf:{kept['parts']}").train().take(np.array([7, 2]))
+    table = opened(f"hf:{kept['parts']}").train.take(np.array([7, 2]))
     assert (reds(table), table.labels.tolist()) == ([7, 2], [1, 0])
     assert names(table) == [f"hf:{kept['parts']}, train, row {row}" for row in (7, 2)]
     assert reds(pickle.loads(pickle.dumps(table))) == [7, 2]
@@ -90,7 +90,7 @@ def test_a_folder_of_images_as_the_library_reads_it(tmp_path):
             draw(tmp_path / "pictures" / part / name / f"{name}{number}.png", number)
     source = opened(f"hf:{tmp_path / 'pictures'}")
     assert source.class_names == ("ant", "bee")
-    assert (reds(source.train()), reds(source.test())) == ([3, 3], [4, 4])
+    assert (reds(source.train), reds(source.test)) == ([3, 3], [4, 4])
 
 
 def test_plain_parquet_without_a_description(tmp_path):
@@ -101,8 +101,8 @@ def test_plain_parquet_without_a_description(tmp_path):
         assert "none of its columns (photo, label) is named image" in said
         source = opened(f"hf:{tmp_path}/plain.parquet", image_column="photo", hold_out=False)
         assert source.class_names == tuple(sorted({str(label) for label in labels}))
-        assert source.train().labels.tolist() == [1, 0, 1]
-        assert reds(source.train()) == [0, 1, 2]
+        assert source.train.labels.tolist() == [1, 0, 1]
+        assert reds(source.train) == [0, 1, 2]
 
 
 def test_columns_of_labels(tmp_path):
@@ -112,7 +112,7 @@ def test_columns_of_labels(tmp_path):
     said = refusal(f"hf:{tmp_path}/two")
     assert "has labels in fine, coarse: say which with --label-column" in said
     source = opened(f"hf:{tmp_path}/two", label_column="coarse", hold_out=False)
-    assert source.train().labels.tolist() == [1, 0, 0]
+    assert source.train.labels.tolist() == [1, 0, 0]
     assert opened(f"hf:{tmp_path}/two", label_column="none").class_names == ()
     said = refusal(f"hf:{tmp_path}/two", label_column="course")
     assert "has no column 'course' (--label-column), only image, fine, coarse" in said
@@ -121,7 +121,7 @@ def test_columns_of_labels(tmp_path):
 def test_a_test_part_with_secret_labels_gives_way_to_validation(tmp_path):
     parts = {"train": make([0, 1, 2]), "validation": make([1], first=50), "test": make([-1])}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "secret")
-    assert reds(opened(f"hf:{tmp_path}/secret").test()) == [50]
+    assert reds(opened(f"hf:{tmp_path}/secret").test) == [50]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_damaged_files_and_images(tmp_path, capfd):
     blobs = [png(1), png(2)[:40], None]
     rows = {"image": pa.array(blobs, pa.binary()), "label": ["x", "x", "x"]}
     pq.write_table(pa.table(rows), tmp_path / "cut.parquet")
-    table = opened(f"hf:{tmp_path}/cut.parquet", hold_out=False).train()
+    table = opened(f"hf:{tmp_path}/cut.parquet", hold_out=False).train
     assert table.read(0).size == (4, 4)
     with pytest.raises(DataError, match=r"cut\.parquet, train, row 1: not an image"):
         table.read(1)

@@ -25,33 +25,33 @@ def test_paths_are_relative_to_the_data_root(photos):
     test = write(photos, "val/n2/e.png 1", name="test.txt")
     source = opened(write(photos, *TRAIN), data_root=photos / "images", test_data=test)
     assert source.class_names == ("0", "1")
-    assert names(source.train()) == ["train/n1/a.png", "train/n1/b.png", "train/n2/c d 7.png"]
-    assert source.train().labels.tolist() == [0, 0, 1]
-    assert source.test().labels.tolist() == [1]
-    assert source.test().path(0).is_file()
+    assert names(source.train) == ["train/n1/a.png", "train/n1/b.png", "train/n2/c d 7.png"]
+    assert source.train.labels.tolist() == [0, 0, 1]
+    assert source.test.labels.tolist() == [1]
+    assert source.test.path(0).is_file()
 
 
 def test_or_to_the_folder_of_the_list(photos):
     source = opened(write(photos / "images", *TRAIN))
-    assert source.train().path(0).is_file()
+    assert source.train.path(0).is_file()
     # A fifth of each class that has two.
-    assert torch.bincount(source.train().labels).tolist() == [1, 1]
-    assert source.test().labels.tolist() == [0]
+    assert torch.bincount(source.train.labels).tolist() == [1, 1]
+    assert source.test.labels.tolist() == [0]
 
 
 def test_a_list_without_labels(photos):
     lines = [line.rsplit(" ", 1)[0] for line in TRAIN]
     source = opened(write(photos / "images", *lines))
     assert source.class_names == ()
-    assert source.test() is None
-    assert names(source.train())[2] == "train/n2/c d 7.png"
+    assert source.test is None
+    assert names(source.train)[2] == "train/n2/c d 7.png"
 
 
 def test_tabs_blank_lines_and_line_ends(photos):
     (photos / "images/t.txt").write_bytes(b"train/n1/a.png\t1\r\n\r\ntrain/n1/b.png  0 \r\n")
     source = opened(f"list:{photos}/images/t.txt", hold_out=False)
-    assert source.train().labels.tolist() == [1, 0]
-    assert names(source.train()) == ["train/n1/a.png", "train/n1/b.png"]
+    assert source.train.labels.tolist() == [1, 0]
+    assert names(source.train) == ["train/n1/a.png", "train/n1/b.png"]
 
 
 def test_ten_comes_after_nine(photos):
@@ -59,7 +59,7 @@ def test_ten_comes_after_nine(photos):
     for label in range(11):
         draw(root / "many" / f"{label}.png")
     source = opened(write(root, *(f"many/{label}.png {label}" for label in range(11))))
-    assert source.train().labels.tolist() == list(range(11))
+    assert source.train.labels.tolist() == list(range(11))
     assert source.class_names[10] == "10"
 
 

@@ -49,7 +49,7 @@ def test_an_argument_where_none_belongs():
 
 def test_digits_share_out_scikit_learns_images():
     source = open_source("digits", SourceOptions())
-    train, test = source.train(), source.test()
+    train, test = source.train, source.test
     assert train.pixels.shape == (1497, 3, 32, 32)
     assert train.pixels.dtype == test.pixels.dtype == torch.uint8
     assert torch.bincount(test.labels).tolist() == [30] * 10
@@ -62,7 +62,7 @@ def test_digits_share_out_scikit_learns_images():
 
 def test_digits_look_like_the_originals():
     source = open_source("digits", SourceOptions())
-    train = source.train()
+    train = source.train
     assert torch.equal(train.pixels[:, 0], train.pixels[:, 1])
     small = torch.nn.functional.avg_pool2d(train.pixels[:, :1].float(), 4).flatten(1)
     original = torch.from_numpy(load_digits().images).float().flatten(1) * (255 / 16)
@@ -75,7 +75,7 @@ def test_digits_look_like_the_originals():
 
 def test_digits_channel_statistics():
     source = open_source("digits", SourceOptions())
-    pixels = source.train().pixels.double() / 255
+    pixels = source.train.pixels.double() / 255
     for constant, found in (
         (source.mean, pixels.mean((0, 2, 3))),
         (source.std, pixels.std((0, 2, 3), correction=0)),
@@ -84,7 +84,7 @@ def test_digits_channel_statistics():
 
 
 def test_digits_are_the_same_every_time():
-    first, second = (open_source("digits", SourceOptions()).test() for _ in range(2))
+    first, second = (open_source("digits", SourceOptions()).test for _ in range(2))
     assert torch.equal(first.pixels, second.pixels)
 
 
@@ -94,7 +94,7 @@ def test_digits_are_the_same_every_time():
 @pytest.mark.parametrize(("name", "num_classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_cifar_from_parquet(shared_data, name, num_classes):
     source = open_source(name, at(shared_data))
-    train, test = source.train(), source.test()
+    train, test = source.train, source.test
     assert len(source.class_names) == num_classes
     assert torch.bincount(train.labels).tolist() == [50_000 // num_classes] * num_classes
     assert torch.bincount(test.labels).tolist() == [10_000 // num_classes] * num_classes
@@ -108,7 +108,7 @@ def test_cifar_from_parquet(shared_data, name, num_classes):
 
 def test_cifar_means_of_some(shared_data):
     source = open_source("cifar10", at(shared_data))
-    pixels = source.train().take(np.arange(0, 50_000, 25)).pixels.double() / 255
+    pixels = source.train.take(np.arange(0, 50_000, 25)).pixels.double() / 255
     np.testing.assert_allclose(pixels.mean((0, 2, 3)), source.mean, atol=0.01)
     np.testing.assert_allclose(pixels.std((0, 2, 3), correction=0), source.std, atol=0.01)
 
@@ -123,7 +123,7 @@ def test_cifar_means_of_some(shared_data):
 )
 def test_cifar_means_of_all(shared_data, name, mean):
     source = open_source(name, at(shared_data))
-    channels = all_rows(source.train()).pixels.unbind(1)
+    channels = all_rows(source.train).pixels.unbind(1)
     # From histograms: 50,000 images in double precision would take more than a gigabyte.
     share = [torch.bincount(c.flatten(), minlength=256) / (50_000 * 1024) for c in channels]
     share = torch.stack(share).double().numpy()
@@ -175,11 +175,11 @@ def test_torchvision_layout(fake_cifar10):
     root, image = fake_cifar10
     source = open_source("cifar10", at(root))
     assert source.class_names == ("plane", "car")
-    train = source.train()
+    train = source.train
     assert train.labels.tolist() == [1, 0]
     assert train.pixels[0].flatten().tolist() == image.tolist()
     assert train.pixels[1].flatten().tolist() == image[::-1].tolist()
-    assert source.test().labels.tolist() == [1]
+    assert source.test.labels.tolist() == [1]
 
 
 @pytest.mark.parametrize("name", ["data_batch_1", "batches.meta"])
@@ -228,7 +228,7 @@ def test_a_download_is_moved_into_place(fake_cifar10, monkeypatch):
     )
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     source = open_source("cifar10", at(root, download=True))
-    assert source.train().labels.tolist() == [1, 0]
+    assert source.train.labels.tolist() == [1, 0]
     assert {p.name for p in root.iterdir()} == {"cifar-10-batches-py", "server.tar.gz"}
 
 
@@ -245,7 +245,7 @@ def test_class_folders_with_a_held_out_test_set(tmp_path):
     draw(tmp_path / "cat" / ".hidden.png")
     draw(tmp_path / ".thumbs" / "x.png")
     source = open_source(f"folder:{tmp_path}", SourceOptions())
-    train, test = source.train(), source.test()
+    train, test = source.train, source.test
     assert source.class_names == ("ant", "bee", "cat")
     assert torch.bincount(train.labels).tolist() == [1, 1, 8]
     assert torch.bincount(test.labels, minlength=3).tolist() == [1, 0, 2]
@@ -253,7 +253,7 @@ def test_class_folders_with_a_held_out_test_set(tmp_path):
     assert len(names(train)) + len(names(test)) == 13
     assert all(train.path(row).is_file() for row in range(len(train)))
     again = open_source("folder", at(tmp_path))
-    assert names(again.test()) == names(test)
+    assert names(again.test) == names(test)
     for row in range(len(train)):
         assert names(train)[row].startswith(source.class_names[train.labels[row]])
 
@@ -264,9 +264,9 @@ def test_train_and_test_folders(tmp_path, part):
         draw(tmp_path / "train" / name / "1.png")
     draw(tmp_path / part / "bee" / "2.png")
     source = open_source(f"folder:{tmp_path}", SourceOptions())
-    assert names(source.train()) == ["ant/1.png", "bee/1.png"]
-    assert names(source.test()) == ["bee/2.png"]
-    assert source.test().labels.tolist() == [1]
+    assert names(source.train) == ["ant/1.png", "bee/1.png"]
+    assert names(source.test) == ["bee/2.png"]
+    assert source.test.labels.tolist() == [1]
 
 
 def test_train_alone_is_a_part_and_beside_others_a_class(tmp_path):
@@ -274,7 +274,7 @@ def test_train_alone_is_a_part_and_beside_others_a_class(tmp_path):
         draw(tmp_path / "train" / "ant" / f"{number}.png")
     source = open_source(f"folder:{tmp_path}", SourceOptions())
     assert source.class_names == ("ant",)
-    assert (len(source.train()), len(source.test())) == (4, 1)
+    assert (len(source.train), len(source.test)) == (4, 1)
     draw(tmp_path / "bus" / "1.png")
     assert open_source(f"folder:{tmp_path}", SourceOptions()).class_names == ("bus", "train")
 
@@ -284,16 +284,16 @@ def test_a_flat_folder_has_no_labels_and_no_test_set(tmp_path):
         draw(tmp_path / f"{number}.png")
     source = open_source(f"folder:{tmp_path}", SourceOptions())
     assert source.class_names == ()
-    assert source.test() is None
-    assert source.train().labels.tolist() == [-1] * 3
+    assert source.test is None
+    assert source.train.labels.tolist() == [-1] * 3
 
 
 def test_names_that_are_not_ascii(tmp_path):
     draw(tmp_path / "Käfer 甲虫" / "grün ist.png")
     source = open_source(f"folder:{tmp_path}", SourceOptions())
     assert source.class_names == ("Käfer 甲虫",)
-    assert isinstance(source.train(), FileTable)
-    assert source.train().path(0).is_file()
+    assert isinstance(source.train, FileTable)
+    assert source.train.path(0).is_file()
 
 
 def test_folders_that_cannot_be_used(tmp_path):

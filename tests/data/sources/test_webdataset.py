@@ -68,16 +68,16 @@ def test_shards_are_named_in_every_usual_way(two, pattern):
     if pattern.endswith("{1,}.tar"):
         pattern = "a-0.tar::{at}/a-{1,1}.tar".replace("{at}", str(two)).replace("{1,1}", "{1..1}")
     source = opened(f"wds:{two}/{pattern}", hold_out=False)
-    table = source.train()
+    table = source.train
     assert source.class_names == ("0", "1", "2")
     assert table.labels.tolist() == [1, 0, 2, 1, 2, 2, 0]
     assert reds(table) == list(range(7))
     assert names(table)[3:5] == ["a-0.tar, 003.png", "a-1.tar, 004.png"]
-    assert source.test() is None
+    assert source.test is None
 
 
 def test_rows_keep_their_images_when_taken_and_pickled(two):
-    table = opened(f"wds:{two}/a-*.tar", hold_out=False).train()
+    table = opened(f"wds:{two}/a-*.tar", hold_out=False).train
     rows = np.array([6, 0, 4])
     taken = pickle.loads(pickle.dumps(table.take(rows)))
     assert reds(taken) == [6, 0, 4]
@@ -86,13 +86,13 @@ def test_rows_keep_their_images_when_taken_and_pickled(two):
 
 
 def test_the_fingerprint_follows_the_samples_and_not_the_place(two):
-    before = opened(f"wds:{two}", hold_out=False).train().fingerprint()
+    before = opened(f"wds:{two}", hold_out=False).train.fingerprint()
     (two / "moved").mkdir()
     for path in sorted(two.glob("*.tar")):
         path.rename(two / "moved" / path.name.replace("a-", "b-"))
-    assert opened(f"wds:{two}/moved", hold_out=False).train().fingerprint() == before
+    assert opened(f"wds:{two}/moved", hold_out=False).train.fingerprint() == before
     shard(two / "moved/b-1.tar", samples([4, 6, 5], [2, 2, 0]))
-    assert opened(f"wds:{two}/moved", hold_out=False).train().fingerprint() != before
+    assert opened(f"wds:{two}/moved", hold_out=False).train.fingerprint() != before
 
 
 def test_other_members_are_left_alone_and_suffixes_can_be_named(tmp_path):
@@ -108,9 +108,9 @@ def test_other_members_are_left_alone_and_suffixes_can_be_named(tmp_path):
     ]
     shard(tmp_path / "s.tar", members)
     source = opened(f"wds:{tmp_path}/s.tar")
-    assert reds(source.train()) == [7]
+    assert reds(source.train) == [7]
     assert source.class_names == ()
-    table = opened(f"wds:{tmp_path}/s.tar", image_column="input.jpg").train()
+    table = opened(f"wds:{tmp_path}/s.tar", image_column="input.jpg").train
     assert reds(table) == [8]
     source = opened(f"wds:{tmp_path}/s.tar", label_column="kind", hold_out=False)
     assert source.class_names == ("wasp",)
@@ -123,8 +123,8 @@ def test_test_shards_are_tested_on_under_the_classes_of_the_training_set(tmp_pat
     shard(tmp_path / "test-0.tar", samples([8, 9], ["wasp", "bee"]))
     source = opened(f"wds:{tmp_path}")
     assert source.class_names == ("ant", "bee", "wasp")
-    assert reds(source.train()) == [0, 1, 2]
-    assert source.test().labels.tolist() == [2, 1]
+    assert reds(source.train) == [0, 1, 2]
+    assert source.test.labels.tolist() == [2, 1]
     shard(tmp_path / "test-0.tar", samples([8, 9], ["wasp", "fly"]))
     said = refusal(f"wds:{tmp_path}")
     assert "test-0.tar: class 'fly' is not in wds:" in said
@@ -134,7 +134,7 @@ def test_packed_class_names_go_with_the_numbers(two):
     (two / "index.json").write_text(json.dumps({"class_names": ["ant", "bee", "fly"]}))
     source = opened(f"wds:{two}", hold_out=False)
     assert source.class_names == ("ant", "bee", "fly")
-    assert source.train().labels.tolist() == [1, 0, 2, 1, 2, 2, 0]
+    assert source.train.labels.tolist() == [1, 0, 2, 1, 2, 2, 0]
     (two / "index.json").write_text(json.dumps({"class_names": ["ant", "bee"]}))
     assert "class 2 has no name in index.json, which has 2" in refusal(f"wds:{two}")
 
@@ -143,14 +143,14 @@ def test_packed_class_names_go_with_the_numbers(two):
 
 
 def test_a_shard_is_walked_through_once(two, cache, monkeypatch):
-    first = opened(f"wds:{two}", hold_out=False).train()
+    first = opened(f"wds:{two}", hold_out=False).train
     assert len(list(cache.glob("*.npz"))) == 2
 
     def walk(*args, **options):
         raise AssertionError("walked through again")
 
     monkeypatch.setattr("ssl_lt.data.sources.webdataset.index_tar", walk)
-    again = opened(f"wds:{two}", hold_out=False).train()
+    again = opened(f"wds:{two}", hold_out=False).train
     assert again.fingerprint() == first.fingerprint()
     shard(two / "a-1.tar", samples([4, 5], [2, 2]))
     with pytest.raises(AssertionError, match="walked through again"):
@@ -164,10 +164,10 @@ def test_indexing_is_watched(two, capsys, monkeypatch):
 
 
 def test_a_damaged_index_is_made_anew(two, cache):
-    want = opened(f"wds:{two}", hold_out=False).train().fingerprint()
+    want = opened(f"wds:{two}", hold_out=False).train.fingerprint()
     for path in cache.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:50])
-    assert opened(f"wds:{two}", hold_out=False).train().fingerprint() == want
+    assert opened(f"wds:{two}", hold_out=False).train.fingerprint() == want
 
 
 def test_offsets_are_where_tarfile_finds_the_members(tmp_path):
@@ -190,13 +190,13 @@ def put(store, two):
 
 def test_objects_are_fetched_when_they_are_needed(two, memory, cache):
     put(memory, two)
-    here = opened(f"wds:{two}", hold_out=False).train()
+    here = opened(f"wds:{two}", hold_out=False).train
     source = opened("wds:memory://bucket/a-{0..1}.tar", hold_out=False)
-    assert source.train().fingerprint() == here.fingerprint()
+    assert source.train.fingerprint() == here.fingerprint()
     for path in cache.glob("*.tar"):
         path.unlink()
     open_shard.cache_clear()
-    table = opened("wds:memory://bucket/a-*.tar", hold_out=False).train()
+    table = opened("wds:memory://bucket/a-*.tar", hold_out=False).train
     assert list(cache.glob("*.tar")) == []  # the index was kept
     assert reds(table.take(np.array([5, 4]))) == [5, 4]
     assert [path.read_bytes() for path in cache.glob("*.tar")] == [(two / "a-1.tar").read_bytes()]
@@ -212,14 +212,14 @@ def test_an_index_beside_a_shard_spares_fetching_it(two, memory, cache):
         )
         memory.pipe(f"/bucket/{beside.name}", beside.read_bytes())
     source = opened("wds:memory://bucket/a-*.tar", hold_out=False)
-    assert source.train().labels.tolist() == [1, 0, 2, 1, 2, 2, 0]
+    assert source.train.labels.tolist() == [1, 0, 2, 1, 2, 2, 0]
     assert not cache.exists()
-    assert reds(source.train().take(np.array([2]))) == [2]
+    assert reds(source.train.take(np.array([2]))) == [2]
     # One of another shard is none.
     memory.cp_file(f"/bucket/a-0.tar{INDEX_SUFFIX}", f"/bucket/a-1.tar{INDEX_SUFFIX}")
     shard(two / "a-1.tar", samples(range(60, 90), [0] * 30))
     memory.pipe("/bucket/a-1.tar", (two / "a-1.tar").read_bytes())
-    assert len(opened("wds:memory://bucket/a-*.tar", hold_out=False).train()) == 34
+    assert len(opened("wds:memory://bucket/a-*.tar", hold_out=False).train) == 34
 
 
 def test_copies_stay_below_their_limit(two, memory, tmp_path):
@@ -290,7 +290,7 @@ def test_a_cut_or_damaged_shard_is_said(two):
 
 
 def test_a_shard_that_is_cut_later_is_said_by_the_image(two):
-    table = opened(f"wds:{two}/a-0.tar", hold_out=False).train()
+    table = opened(f"wds:{two}/a-0.tar", hold_out=False).train
     with (two / "a-0.tar").open("r+b") as file:
         file.truncate(int(table.offsets[3]) + 5)
     assert reds(table.take(np.arange(3))) == [0, 1, 2]
@@ -318,11 +318,11 @@ def test_samples_that_cannot_be_used_are_named(tmp_path, members, words):
 def test_an_image_that_cannot_be_decoded_is_named_by_shard_and_member(tmp_path):
     path = shard(tmp_path / "s.tar", [("k/a.png", b"no image")])
     with pytest.raises(DataError, match=r"s.tar, k/a.png: not an image"):
-        opened(f"wds:{path}").train().read(0)
+        opened(f"wds:{path}").train.read(0)
 
 
 def test_labels_do_not_hold_memory_of_images(two):
-    table = opened(f"wds:{two}", hold_out=False).train()
+    table = opened(f"wds:{two}", hold_out=False).train
     assert table.labels.dtype == torch.int64
     arrays = (table.shards, table.offsets, table.sizes, table.ids)
     assert sum(array.itemsize for array in arrays) == 28

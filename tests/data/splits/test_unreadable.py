@@ -41,7 +41,7 @@ def photos(tmp_path):
 
 
 def look(source, options=SKIP, listed=None):
-    return bad_images(source, source.train(), options, listed=listed)
+    return bad_images(source, options, listed=listed)
 
 
 def test_all_are_found_with_part_row_and_reason(photos):
@@ -58,10 +58,10 @@ def test_all_are_found_with_part_row_and_reason(photos):
 
 def test_classes_are_counted_without_them(photos):
     source = opened(f"folder:{photos}")
-    whole, found = source.train(), look(source)
-    split = choose_split(SKIP, source, whole)
+    whole, found = source.train, look(source)
+    split = choose_split(SKIP, source)
     assert split.counts_per_class == (10, 4)
-    shorter = readable_split(split, source, whole, found)
+    shorter = readable_split(split, source, found)
     assert shorter.counts_per_class == (8, 3)
     assert shorter.indices.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13]
     left = whole.take(shorter.indices)
@@ -70,15 +70,15 @@ def test_classes_are_counted_without_them(photos):
         left.read(row)
     # Of the whole set, which a split file was perhaps made from.
     assert shorter.data_sha256 == split.data_sha256
-    assert names(readable(source.test(), found, part="test")) == ["ant/0.png"]
+    assert names(readable(source.test, found, part="test")) == ["ant/0.png"]
     assert names(readable(whole, found, part="train")) == names(left)
 
 
 def test_rows_that_were_not_chosen_do_not_count(photos):
     source = opened(f"folder:{photos}")
-    split = choose_split(SKIP, source, source.train())
+    split = choose_split(SKIP, source)
     few = replace(split, indices=np.array([13, 3, 0]), counts_per_class=(2, 1))
-    shorter = readable_split(few, source, source.train(), look(source))
+    shorter = readable_split(few, source, look(source))
     assert (shorter.indices.tolist(), shorter.counts_per_class) == ([13, 0], (1, 1))
 
 
@@ -95,15 +95,15 @@ def test_a_class_without_any_is_an_error(photos):
     for number in (0, 2, 3):
         (photos / f"train/bee/{number}.png").write_bytes(b"")
     source = opened(f"folder:{photos}")
-    split = choose_split(SKIP, source, source.train())
+    split = choose_split(SKIP, source)
     with pytest.raises(DataError, match="class 'bee' has no image left that can be read"):
-        readable_split(split, source, source.train(), look(source))
+        readable_split(split, source, look(source))
 
 
 def test_without_labels(photos):
     source = opened(f"folder:{photos}/train", label_column="none")
-    split = choose_split(SKIP, source, source.train())
-    shorter = readable_split(split, source, source.train(), look(source))
+    split = choose_split(SKIP, source)
+    shorter = readable_split(split, source, look(source))
     assert (len(shorter.indices), shorter.counts_per_class) == (11, ())
 
 
@@ -150,4 +150,4 @@ def test_processes_share_the_work_and_agree(photos, monkeypatch):
 def test_pixels_in_memory_are_not_looked_at(monkeypatch):
     monkeypatch.setattr(module, "describe_table", None)
     source = opened("digits")
-    assert find_bad_images("digits", [("train", source.train())], limit=0) == ()
+    assert find_bad_images(source, limit=0) == ()

@@ -24,15 +24,15 @@ def photos(tmp_path):
 
 def test_a_folder_of_three_parts(photos):
     source = opened(f"folder:{photos}")
-    assert [reds(table) for table in (source.train(), source.test(), source.validation())] == [
+    assert [reds(table) for table in (source.train, source.test, source.validation)] == [
         *([0, 1], [3], [2])
     ]
-    assert source.validation().labels.tolist() == [1]
-    assert opened(f"folder:{photos}", label_column="none").validation() is None
+    assert source.validation.labels.tolist() == [1]
+    assert opened(f"folder:{photos}", label_column="none").validation is None
     (photos / "test").rename(photos.parent / "elsewhere")
     source = opened(f"folder:{photos}")  # a single part is tested on
-    assert reds(source.test()) == [2]
-    assert source.validation() is None
+    assert reds(source.test) == [2]
+    assert source.validation is None
     (photos / "val/bird").mkdir()
     draw(photos / "val/bird/5.png")
     (photos.parent / "elsewhere").rename(photos / "test")
@@ -49,8 +49,8 @@ def test_shards_of_three_parts(tmp_path, names, monkeypatch):
                 info.size = len(blob)
                 tar.addfile(info, io.BytesIO(blob))
     source = opened(f"wds:{tmp_path}")
-    assert (reds(source.train()), reds(source.test())) == ([0], [1])
-    table = source.validation()
+    assert (reds(source.train), reds(source.test)) == ([0], [1])
+    table = source.validation
     assert (None if table is None else reds(table)) == (None if names[1] is None else [2])
 
 
@@ -68,34 +68,34 @@ def test_a_hub_set_of_three_parts(tmp_path):
     )  # fmt: skip
     parts.save_to_disk(tmp_path / "set")
     source = opened(f"hf:{tmp_path}/set")
-    assert (reds(source.test()), reds(source.validation())) == ([2], [1])
+    assert (reds(source.test), reds(source.validation)) == ([2], [1])
 
 
 def test_any_source_may_be_chosen_by(photos, tmp_path):
     draw(tmp_path / "own/dog/8.png", 8)
     own, three = f"folder:{tmp_path}/own", f"folder:{photos}"
     source = opened(three, val_data=own)
-    assert reds(source.validation()) == [8]
-    assert reds(source.test()) == [3]
+    assert reds(source.validation) == [8]
+    assert reds(source.test) == [3]
     source = opened(three, val_data=own, test_data=own)
-    assert reds(source.validation()) == reds(source.test()) == [8]
+    assert reds(source.validation) == reds(source.test) == [8]
     (tmp_path / "list.csv").write_text("image,label\nown/dog/8.png,dog\nphotos/val/dog/3.png,cat\n")
     source = opened(f"csv:{tmp_path}/list.csv", val_data=three, hold_out=False)
-    assert reds(source.validation()) == [2]  # its validation part
-    assert source.validation().labels.tolist() == [1]
+    assert reds(source.validation) == [2]  # its validation part
+    assert source.validation.labels.tolist() == [1]
     (photos / "test").rename(tmp_path / "elsewhere")
-    assert reds(opened(f"csv:{tmp_path}/list.csv", val_data=three).validation()) == [2]  # its test
+    assert reds(opened(f"csv:{tmp_path}/list.csv", val_data=three).validation) == [2]  # its test
 
 
 def test_published_sets_may_be_chosen_by_something_else(tmp_path):
     draw(tmp_path / "own/7/8.png", 8)
     plain = open_source("digits", SourceOptions())
     source = open_source("digits", SourceOptions(val_data=f"folder:{tmp_path}/own"))
-    assert plain.validation() is None
-    assert reds(source.validation()) == [8]
-    assert source.validation().labels.tolist() == [7]
-    assert source.test().fingerprint() == plain.test().fingerprint()
-    assert source.train().fingerprint() == plain.train().fingerprint()
+    assert plain.validation is None
+    assert reds(source.validation) == [8]
+    assert source.validation.labels.tolist() == [7]
+    assert source.test.fingerprint() == plain.test.fingerprint()
+    assert source.train.fingerprint() == plain.train.fingerprint()
     for name in ("mean", "std", "image_size", "imbalance_factor", "class_names"):
         assert getattr(source, name) == getattr(plain, name)
 
@@ -106,9 +106,9 @@ def test_images_are_held_out_for_testing_as_ever(photos, tmp_path):
     (tmp_path / "v.csv").write_text("image,label\nphotos/val/dog/3.png,dog\n")
     plain = opened(f"folder:{tmp_path}/own")
     source = opened(f"folder:{tmp_path}/own", val_data=f"csv:{tmp_path}/v.csv")
-    assert reds(source.test()) == reds(plain.test())
-    assert len(source.test()) == 2
-    assert reds(source.validation()) == [2]
+    assert reds(source.test) == reds(plain.test)
+    assert len(source.test) == 2
+    assert reds(source.validation) == [2]
 
 
 def test_classes_must_be_trained(photos, tmp_path):

@@ -53,7 +53,7 @@ def tables(tmp_path) -> dict[str, ImageTable]:
         )[0],
         "shards": open_complete(
             f"wds:{tmp_path}/a.tar", SourceOptions(shard_cache=tmp_path / "cache")
-        ).train(),
+        ).train,
     }
 
 
