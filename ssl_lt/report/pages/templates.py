@@ -1,4 +1,4 @@
-"""Pages from templates: one style sheet, no network, nothing that is not escaped."""
+"""Pages from templates: one style sheet, no network, nothing in a page that is not escaped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_lt.report.figures.figure import NUM_COLOURS
+from ssl_lt.report.tables.export import markdown_text, to_markdown
 
 _FOLDER = Path(__file__).parent
 
@@ -49,7 +50,7 @@ def template(name: str) -> Template:
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -59,6 +60,7 @@ def _templates() -> Environment:
         "num_colours": NUM_COLOURS,
         "encoded": _encoded,
     }
+    templates.filters |= {"md": markdown_text, "md_table": to_markdown}
     return templates
 
 
