@@ -10,10 +10,10 @@ from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
-from ssl_lt.evaluate.neighbours.knn_sweep import ask_bank, choose_k, hold_out_of_bank
+from ssl_lt.evaluate.neighbours.knn_sweep import choose_k, hold_out_of_bank
 from ssl_lt.evaluate.neighbours.search import find_neighbours
 from ssl_lt.evaluate.probes.draws import balanced_draw, check_shots
-from ssl_lt.evaluate.probes.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
+from ssl_lt.evaluate.probes.linear_probe import ProbeResult, linear_probe
 from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
 from ssl_lt.evaluate.scores.evaluation import (
@@ -91,25 +91,28 @@ def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) ->
     bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
     k, classes = max(ks), data.num_classes
-    found = find_neighbours(bank, queries, k=k, num_classes=classes)
-    held_out = None
+    neighbours = find_neighbours(bank, queries, k=k, num_classes=classes)
+    judges = None
     if len(set(ks)) > 1 and seen.validation is not None:
-        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes)
+        asked = find_neighbours(bank, seen.validation, k=k, num_classes=classes)
+        judges = asked, seen.validation.labels
     elif len(set(ks)) > 1:
-        held_out = hold_out_of_bank(bank, k=k, num_classes=classes)
+        judges = hold_out_of_bank(bank, k=k, num_classes=classes)
     evaluations = []
     for kind in options.knn_vote:
         chosen = KNNOptions(ks[0], options.knn_temperature, kind)
         points = ""
-        if held_out is not None:
-            chosen, tried = choose_k(held_out, ks, options=chosen)
-            points = f" of {', '.join(str(p.k) for p in tried)} on {seen.chosen_on}"
+        if judges is not None:
+            chosen, scores = choose_k(*judges, ks, options=chosen)
+            points = f" of {', '.join(map(str, scores))} on {seen.chosen_on}"
         note = f"k = {chosen.k}{points}"
         if kind != "plain":
             note += f", temperature {chosen.temperature:g}"
         note += ", bank: long-tailed training set"
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
-        predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
+        predictions, shares = (
+            rows.numpy() for rows in vote_with_shares(neighbours, options=chosen)
+        )
         labels = queries.labels.numpy()
         evaluations.append(
             evaluate_predictions(name, predictions, labels, data, note=note, confidence=shares)
@@ -175,10 +178,7 @@ def _fit(
 ) -> ProbeResult:
     classes, test = data.num_classes, seen.queries
     if kind == "lbfgs":
-        options, validation = LinearProbeOptions(tau=tau), seen.validation
-        return linear_probe(
-            train, test, num_classes=classes, validation=validation, options=options
-        )
+        return linear_probe(train, test, num_classes=classes, validation=seen.validation, tau=tau)
     return published_probe(train, test, protocol(kind, train), num_classes=classes)
 
 
