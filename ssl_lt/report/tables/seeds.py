@@ -55,10 +55,10 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
     )
 
 
-def _cell(found: MeanStd | None) -> Cell:
-    if found is None or found.count == 1:
-        return None if found is None else found.mean
-    return PlusMinus(found.mean, found.std)
+def _cell(number: MeanStd | None) -> Cell:
+    if number is None:
+        return None
+    return PlusMinus(number.mean, number.std) if number.count > 1 else number.mean
 
 
 def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:
