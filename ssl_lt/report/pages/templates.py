@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from ssl_lt.evaluate.picture_records import png_base64
 from ssl_lt.report.figures.figure import NUM_COLOURS
 from ssl_lt.report.tables.export import markdown_text, to_markdown
 
@@ -58,14 +57,7 @@ def _templates() -> Environment:
     templates.globals |= {
         "style": Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         "num_colours": NUM_COLOURS,
-        "encoded": _encoded,
+        "encoded": lambda tile: png_base64(Image.fromarray(tile.pixels)),
     }
     templates.filters |= {"md": markdown_text, "md_table": to_markdown}
     return templates
-
-
-def _encoded(tile: Tile) -> str:
-    buffer = io.BytesIO()
-    picture: Any = Image.fromarray(tile.pixels)
-    picture.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
