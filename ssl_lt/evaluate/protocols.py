@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.data.dataset import Data
@@ -110,13 +112,8 @@ def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) ->
             note += f", temperature {chosen.temperature:g}"
         note += ", bank: long-tailed training set"
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
-        predictions, shares = (
-            rows.numpy() for rows in vote_with_shares(neighbours, options=chosen)
-        )
-        labels = queries.labels.numpy()
-        evaluations.append(
-            evaluate_predictions(name, predictions, labels, data, note=note, confidence=shares)
-        )
+        answers = vote_with_shares(neighbours, options=chosen)
+        evaluations.append(_judged(name, answers, queries, data, note=note))
     return evaluations
 
 
@@ -142,7 +139,8 @@ def probe_evaluations(
             train, tau = (whole if which == "all" else bank), float(which == "long-tail-adjusted")
             result = _fit(kind, train, seen, data, tau=tau)
             name, note = _name(kind) + _LABELS[which], _note(kind, train, seen, result)
-            evaluations.append(_judged(name, result, seen.queries, data, note=note))
+            answers = result.predictions, result.confidence
+            evaluations.append(_judged(name, answers, seen.queries, data, note=note))
         for budget in few_shots(options, data):
             evaluations.append(_drawn(kind, budget, whole, seen, data, draws=options.draws))
     return evaluations
@@ -153,24 +151,25 @@ def _drawn(
 ) -> Evaluation:
     """Mean over draws; the standard deviations stand in the note."""
     name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
-    found = []
+    judged = []
     for draw in range(draws):
         train = balanced_draw(whole, shots=budget.shots, draw=draw, class_names=names)
         result = _fit(kind, train, seen, data, tau=0.0)
-        found.append(_judged(name, result, seen.queries, data, note=""))
+        answers = result.predictions, result.confidence
+        judged.append(_judged(name, answers, seen.queries, data, note=""))
     labelled = f"{budget.shots} labelled images of each class"
     if draws == 1:
-        return replace(found[0], note=f"{labelled}, one draw")
-    note = f"{labelled}, mean of {draws} draws: {_spread_note(found)}"
-    mean = mean_evaluation(found, data.groups, note=note)
-    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in found))
+        return replace(judged[0], note=f"{labelled}, one draw")
+    note = f"{labelled}, mean of {draws} draws: {_spread_note(judged)}"
+    mean = mean_evaluation(judged, data.groups, note=note)
+    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in judged))
 
 
-def _spread_note(found: Sequence[Evaluation]) -> str:
+def _spread_note(draws: Sequence[Evaluation]) -> str:
     """Mean and standard deviation of all classes and of each group, in percent."""
-    by_name = mean_stds(found)
+    by_name = mean_stds(draws)
     words = [f"{key} {by_name[key]}" for key in ("all", *GROUP_NAMES) if by_name[key]]
-    return f"{', '.join(words)} (groups {leading_rule(found[0].accuracy.groups)})"
+    return f"{', '.join(words)} (groups {leading_rule(draws[0].accuracy.groups)})"
 
 
 def _fit(
@@ -197,8 +196,9 @@ def _note(kind: Probe, train: Features, seen: EvalFeatures, result: ProbeResult)
 
 
 def _judged(
-    name: str, result: ProbeResult, queries: Features, data: Data, *, note: str
+    name: str, answers: tuple[Tensor, Tensor], queries: Features, data: Data, *, note: str
 ) -> Evaluation:
-    predictions, confidence = result.predictions.numpy(), result.confidence.numpy()
+    """Of predicted classes, and how sure the classifier is of each."""
+    predictions, confidence = (rows.numpy() for rows in answers)
     labels = queries.labels.numpy()
     return evaluate_predictions(name, predictions, labels, data, note=note, confidence=confidence)
