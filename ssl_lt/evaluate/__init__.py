@@ -1,1 +1,4 @@
-"""Frozen features, kNN, linear probe, and accuracy by class and group."""
+"""Frozen features, kNN, linear probe, and accuracy by class and group.
+
+Others import `monitor`, `picture_records`, `pictures`, `protocol_options`, `protocols`, `tail`.
+"""

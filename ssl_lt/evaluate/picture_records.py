@@ -6,10 +6,14 @@ missing.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from PIL import Image
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import from_plain, read_plain, to_plain
@@ -82,6 +86,13 @@ def write_picture_file(found: FeatureMap | NeighbourStrips, folder: Path) -> Non
     name = MAP_FILE if isinstance(found, FeatureMap) else NEIGHBOURS_FILE
     text = json.dumps(to_plain(found), separators=(",", ":"), ensure_ascii=False)
     write_text_atomically(folder / name, text + "\n")
+
+
+def png_base64(picture: Image.Image) -> str:
+    """A picture as the text that a page embeds."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def read_pictures(folder: Path, *, num_classes: int) -> Pictures:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from ssl_lt.evaluate.picture_records import (
     NeighbourStrips,
     Strip,
     Thumbnail,
+    png_base64,
     write_picture_file,
 )
 
@@ -129,9 +128,7 @@ def _png(image: Tensor) -> str:
     """(3, H, W) uint8 as a small PNG, base64."""
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return png_base64(picture)
 
 
 def _random() -> np.random.Generator:

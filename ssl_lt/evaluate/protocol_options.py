@@ -7,7 +7,7 @@ from typing import Literal
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
-from ssl_lt.evaluate.neighbours.knn import Vote
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, Vote
 
 Probe = Literal["lbfgs", "sdclr", "bcl"]
 Labels = Literal["all", "long-tail", "long-tail-adjusted"]
@@ -43,10 +43,7 @@ class ProtocolOptions:
     """Number of draws of --shots and --fraction. Mean and standard deviation are reported."""
 
     def __post_init__(self) -> None:
-        if min(self.knn_k, default=1) < 1:
-            raise ConfigError(f"--knn-k: {min(self.knn_k)}, but at least 1 neighbour is needed")
-        if not self.knn_temperature > 0:
-            raise ConfigError(f"--knn-temperature: {self.knn_temperature}, but it must be above 0")
+        KNNOptions(min(self.knn_k, default=1), self.knn_temperature)  # checks both
         if "long-tail-adjusted" in self.probe_on and "lbfgs" not in self.probe:
             raise ConfigError("--probe-on: long-tail-adjusted needs --probe lbfgs")
         if min(self.shots, default=2) < 2:
@@ -57,9 +54,6 @@ class ProtocolOptions:
             raise ConfigError(f"--fraction: one of {self.fraction} is not between 0 and 1")
         if self.draws < 1:
             raise ConfigError(f"--draws: {self.draws}, but at least 1 is needed")
-        self._check_repeats()
-
-    def _check_repeats(self) -> None:
         for flag in ("knn_vote", "probe", "probe_on", "shots", "fraction"):
             values = getattr(self, flag)
             if len(set(values)) < len(values):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
-from ssl_lt.evaluate.neighbours.knn_sweep import ask_bank, choose_k, hold_out_of_bank
+from ssl_lt.evaluate.neighbours.knn_sweep import choose_k, hold_out_of_bank
 from ssl_lt.evaluate.neighbours.search import find_neighbours
 from ssl_lt.evaluate.probes.draws import balanced_draw, check_shots
-from ssl_lt.evaluate.probes.linear_probe import LinearProbeOptions, ProbeResult, linear_probe
+from ssl_lt.evaluate.probes.linear_probe import ProbeResult, linear_probe
 from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
 from ssl_lt.evaluate.scores.evaluation import (
@@ -91,29 +93,27 @@ def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) ->
     bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
     k, classes = max(ks), data.num_classes
-    found = find_neighbours(bank, queries, k=k, num_classes=classes)
-    held_out = None
+    neighbours = find_neighbours(bank, queries, k=k, num_classes=classes)
+    judges = None
     if len(set(ks)) > 1 and seen.validation is not None:
-        held_out = ask_bank(bank, seen.validation, k=k, num_classes=classes)
+        asked = find_neighbours(bank, seen.validation, k=k, num_classes=classes)
+        judges = asked, seen.validation.labels
     elif len(set(ks)) > 1:
-        held_out = hold_out_of_bank(bank, k=k, num_classes=classes)
+        judges = hold_out_of_bank(bank, k=k, num_classes=classes)
     evaluations = []
     for kind in options.knn_vote:
         chosen = KNNOptions(ks[0], options.knn_temperature, kind)
         points = ""
-        if held_out is not None:
-            chosen, tried = choose_k(held_out, ks, options=chosen)
-            points = f" of {', '.join(str(p.k) for p in tried)} on {seen.chosen_on}"
+        if judges is not None:
+            chosen, scores = choose_k(*judges, ks, options=chosen)
+            points = f" of {', '.join(map(str, scores))} on {seen.chosen_on}"
         note = f"k = {chosen.k}{points}"
         if kind != "plain":
             note += f", temperature {chosen.temperature:g}"
         note += ", bank: long-tailed training set"
         name = "kNN" if kind == "weighted" else f"kNN, {kind} vote"
-        predictions, shares = (rows.numpy() for rows in vote_with_shares(found, options=chosen))
-        labels = queries.labels.numpy()
-        evaluations.append(
-            evaluate_predictions(name, predictions, labels, data, note=note, confidence=shares)
-        )
+        answers = vote_with_shares(neighbours, options=chosen)
+        evaluations.append(_judged(name, answers, queries, data, note=note))
     return evaluations
 
 
@@ -139,7 +139,8 @@ def probe_evaluations(
             train, tau = (whole if which == "all" else bank), float(which == "long-tail-adjusted")
             result = _fit(kind, train, seen, data, tau=tau)
             name, note = _name(kind) + _LABELS[which], _note(kind, train, seen, result)
-            evaluations.append(_judged(name, result, seen.queries, data, note=note))
+            answers = result.predictions, result.confidence
+            evaluations.append(_judged(name, answers, seen.queries, data, note=note))
         for budget in few_shots(options, data):
             evaluations.append(_drawn(kind, budget, whole, seen, data, draws=options.draws))
     return evaluations
@@ -150,24 +151,25 @@ def _drawn(
 ) -> Evaluation:
     """Mean over draws; the standard deviations stand in the note."""
     name, names = f"{_name(kind)}, {budget.name}", data.source.class_names
-    found = []
+    judged = []
     for draw in range(draws):
         train = balanced_draw(whole, shots=budget.shots, draw=draw, class_names=names)
         result = _fit(kind, train, seen, data, tau=0.0)
-        found.append(_judged(name, result, seen.queries, data, note=""))
+        answers = result.predictions, result.confidence
+        judged.append(_judged(name, answers, seen.queries, data, note=""))
     labelled = f"{budget.shots} labelled images of each class"
     if draws == 1:
-        return replace(found[0], note=f"{labelled}, one draw")
-    note = f"{labelled}, mean of {draws} draws: {_spread_note(found)}"
-    mean = mean_evaluation(found, data.groups, note=note)
-    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in found))
+        return replace(judged[0], note=f"{labelled}, one draw")
+    note = f"{labelled}, mean of {draws} draws: {_spread_note(judged)}"
+    mean = mean_evaluation(judged, data.groups, note=note)
+    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in judged))
 
 
-def _spread_note(found: Sequence[Evaluation]) -> str:
+def _spread_note(draws: Sequence[Evaluation]) -> str:
     """Mean and standard deviation of all classes and of each group, in percent."""
-    by_name = mean_stds(found)
+    by_name = mean_stds(draws)
     words = [f"{key} {by_name[key]}" for key in ("all", *GROUP_NAMES) if by_name[key]]
-    return f"{', '.join(words)} (groups {leading_rule(found[0].accuracy.groups)})"
+    return f"{', '.join(words)} (groups {leading_rule(draws[0].accuracy.groups)})"
 
 
 def _fit(
@@ -175,10 +177,7 @@ def _fit(
 ) -> ProbeResult:
     classes, test = data.num_classes, seen.queries
     if kind == "lbfgs":
-        options, validation = LinearProbeOptions(tau=tau), seen.validation
-        return linear_probe(
-            train, test, num_classes=classes, validation=validation, options=options
-        )
+        return linear_probe(train, test, num_classes=classes, validation=seen.validation, tau=tau)
     return published_probe(train, test, protocol(kind, train), num_classes=classes)
 
 
@@ -197,8 +196,9 @@ def _note(kind: Probe, train: Features, seen: EvalFeatures, result: ProbeResult)
 
 
 def _judged(
-    name: str, result: ProbeResult, queries: Features, data: Data, *, note: str
+    name: str, answers: tuple[Tensor, Tensor], queries: Features, data: Data, *, note: str
 ) -> Evaluation:
-    predictions, confidence = result.predictions.numpy(), result.confidence.numpy()
+    """Of predicted classes, and how sure the classifier is of each."""
+    predictions, confidence = (rows.numpy() for rows in answers)
     labels = queries.labels.numpy()
     return evaluate_predictions(name, predictions, labels, data, note=note, confidence=confidence)

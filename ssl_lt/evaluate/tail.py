@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from ssl_lt.core.groups import Groups
@@ -69,20 +70,15 @@ def relative_rank(rarity: Floats) -> Floats:
     Returns:
         (N,) in (0, 1), NaN where unknown.
     """
-    known = np.isfinite(rarity)
-    out = np.full(len(rarity), np.nan)
-    out[known] = (rankdata(rarity[known]) - 0.5) / max(1, int(known.sum()))
-    return out
+    known = pd.Series(rarity).where(np.isfinite(rarity))
+    ranks: Floats = ((known.rank() - 0.5) / max(1, known.count())).to_numpy()
+    return ranks
 
 
 def mean_rank(ranks: Sequence[Floats]) -> Floats:
     """(N,) mean of those of the (N,) ranks that are known; NaN where none is."""
-    stacked = np.stack(ranks)
-    known = np.isfinite(stacked)
-    total = np.where(known, stacked, 0).sum(axis=0)
-    out = np.full(len(total), np.nan)
-    np.divide(total, known.sum(axis=0), out=out, where=known.any(axis=0))
-    return out
+    means: Floats = pd.DataFrame(ranks).mean().to_numpy()
+    return means
 
 
 def rarest_first(rarity: Floats) -> Integers:

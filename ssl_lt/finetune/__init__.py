@@ -1,4 +1,4 @@
 """Training with labels.
 
-Others import `learning_rates`, `parts` and `registry`.
+Others import `learning_rates`, `parts`, `registry`.
 """

@@ -32,7 +32,7 @@ from ssl_lt.evaluate.tail import (
     rarities,
     score_rarity,
 )
-from ssl_lt.report.pages.tail import TailReport, write_tail_page
+from ssl_lt.report.pages.tail import write_tail_page
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.table import Table, to_rich
 from ssl_lt.report.tables.tail import epoch_table, finding_table
@@ -83,26 +83,30 @@ def tail(config: TailConfig) -> None:
     # Undecoded: of files, only those that are shown are read.
     data = open_data(replace(options, cache_mib=0), stored=run.split_files)
     names = _file_names(data)
-    report = TailReport(
-        title=run.path.name,
-        lead=f"{len(ranked.order):,} training images of {data.source.name} by {ranked.score}, "
-        f"epoch {ranked.epoch}",
-        rarest=_tiles(ranked, ranked.order[: config.top], data),
-        most_frequent=_tiles(ranked, ranked.known[-config.top :], data),
-        tables=(),
+    lead = (
+        f"{len(ranked.order):,} training images of {data.source.name} by {ranked.score}, "
+        f"epoch {ranked.epoch}"
     )
+    tables: tuple[Table, ...] = ()
     numbers: dict[str, Any] = {"run": run.path.name, "epoch": ranked.epoch, "score": ranked.score}
     if data.groups:
         tables, measured = _held_against_classes(run, ranked, data, top=config.top)
-        report, numbers = replace(report, tables=tables), numbers | measured
+        numbers |= measured
     with replace_dir_atomically(output) as folder:
         write_text_atomically(folder / _LIST, _csv(ranked, data, names))
         write_text_atomically(folder / _NUMBERS, json.dumps(to_plain(numbers), indent=1) + "\n")
-        write_tail_page(report, folder / _PAGE)
+        write_tail_page(
+            folder / _PAGE,
+            title=run.path.name,
+            lead=lead,
+            rarest=_tiles(ranked, ranked.order[: config.top], data),
+            most_frequent=_tiles(ranked, ranked.known[-config.top :], data),
+            tables=tables,
+        )
     console = Console()
-    for table in report.tables:
+    for table in tables:
         console.print(to_rich(table))
-    print(f"{report.lead}\nlist: {(output / _LIST).resolve()}\npage: {(output / _PAGE).resolve()}")
+    print(f"{lead}\nlist: {(output / _LIST).resolve()}\npage: {(output / _PAGE).resolve()}")
 
 
 def _rank(run: RunFolder, config: TailConfig) -> Ranked:

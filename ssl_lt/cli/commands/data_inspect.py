@@ -18,7 +18,7 @@ from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import Source, open_complete
 from ssl_lt.report.pages.inspection import Sheet, write_inspection
 from ssl_lt.report.pages.templates import Tile
-from ssl_lt.report.tables.inspection import how_many, summary_tables, warnings, where
+from ssl_lt.report.tables.inspection import findings, how_many, summary_tables, warnings, where
 from ssl_lt.report.tables.table import to_rich
 
 _PAGE, _NUMBERS = "index.html", "index.json"
@@ -68,25 +68,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _sheets(found: Inspection, source: Source) -> list[Sheet]:
     """The first pictures of what is not as it should be."""
-    kinds: list[tuple[str, list[tuple[Entry, ...]]]] = [
-        ("Trained on and tested on", [copies.images for copies in found.leaks]),
-        (
-            "In validation and another set",
-            [copies.images for copies in found.contaminated_validation],
-        ),
-        ("Under more than one class", [copies.images for copies in found.conflicts]),
-        ("More than once in training", [copies.images for copies in found.duplicates("train")]),
-        ("One colour", [(entry,) for part in found.parts for entry in part.constant]),
-        ("Grey", [(entry,) for part in found.parts for entry in part.grey]),
-    ]
     return [
         (
             heading,
             how_many(images, shown=_MOST_PICTURES),
             tuple(_tile(entries, found, source) for entries in images[:_MOST_PICTURES]),
         )
-        for heading, images in kinds
-        if images
+        for heading, images in findings(found).items()
+        if images and heading not in ("Unreadable", "More than once in testing")
     ]
 
 

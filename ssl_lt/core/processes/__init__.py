@@ -1,4 +1,4 @@
 """What N processes must do to give what one process gives.
 
-Others import `distributed` and `rank_consistency`.
+Others import `distributed`, `rank_consistency`.
 """

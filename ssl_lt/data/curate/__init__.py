@@ -1,4 +1,4 @@
 """Looking at a data set before training: inspection, packing.
 
-Others import `describe`, `inspection` and `pack`.
+Others import `describe`, `inspection`, `pack`.
 """

@@ -1,4 +1,4 @@
 """Who gets which image when: the order of an epoch, and the loaders that follow it.
 
-Others import `class_sampled_plan`, `ordered`, `plan`, `shard_plan`, `worker_loader` and `workers`.
+Others import `class_sampled_plan`, `ordered`, `plan`, `shard_plan`, `worker_loader`, `workers`.
 """

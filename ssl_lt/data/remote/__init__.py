@@ -1,4 +1,4 @@
 """Tar shards, here or in an object store.
 
-Others import `shards` and `tar_index`.
+Others import `shards`, `tar_index`.
 """

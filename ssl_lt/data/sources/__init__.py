@@ -1,4 +1,4 @@
 """Data sets by name: one file a source, one registry.
 
-Others import `registry` and `source`.
+Others import `registry`, `source`.
 """

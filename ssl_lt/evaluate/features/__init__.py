@@ -1,1 +1,4 @@
-"""Features of a frozen network."""
+"""Features of a frozen network.
+
+Others import `embed`, `feature_map`, `features`.
+"""

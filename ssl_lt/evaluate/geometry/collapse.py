@@ -8,7 +8,6 @@ import numpy as np
 
 from ssl_lt.core.errors import NumericError
 from ssl_lt.evaluate.geometry.representation import (
-    Measures,
     Rows,
     collapse_warnings,
     effective_rank,
@@ -51,17 +50,7 @@ def measure_spread(features: Rows, *, num_classes: int) -> Spread:
     x = rows[pointing] / norms[pointing]
     std, rank = (feature_std(x), effective_rank(x)) if len(x) else (0.0, 1.0)
     warnings = collapse_warnings(
-        Measures(
-            alignment=None,
-            uniformity=None,
-            effective_rank=rank,
-            feature_std=std,
-            within_class_spread=None,
-            between_class_uniformity=None,
-            neighbourhood_uniformity=None,
-        ),
-        dim=rows.shape[1],
-        num_classes=num_classes,
+        feature_std=std, effective_rank=rank, dim=rows.shape[1], num_classes=num_classes
     )
     if not pointing.all():
         share = 1 - pointing.mean()

@@ -40,8 +40,8 @@ class Measures:
 
     alignment: float | None
     uniformity: float | None
-    effective_rank: float | None
-    feature_std: float | None
+    effective_rank: float
+    feature_std: float
     within_class_spread: float | None
     between_class_uniformity: float | None
     neighbourhood_uniformity: float | None
@@ -245,7 +245,12 @@ def measure_representation(
 
     everything = measures(classes.tolist())
     assert everything is not None
-    warnings = collapse_warnings(everything, dim=x.shape[1], num_classes=classes.size)
+    warnings = collapse_warnings(
+        feature_std=everything.feature_std,
+        effective_rank=everything.effective_rank,
+        dim=x.shape[1],
+        num_classes=classes.size,
+    )
     return Representation(
         name=name,
         dim=x.shape[1],
@@ -255,7 +260,9 @@ def measure_representation(
     )
 
 
-def collapse_warnings(measures: Measures, *, dim: int, num_classes: int) -> tuple[str, ...]:
+def collapse_warnings(
+    *, feature_std: float, effective_rank: float, dim: int, num_classes: int
+) -> tuple[str, ...]:
     """A sentence for each bound that the features fall below.
 
     The standard deviation falls when all images look alike. The effective rank falls when only a
@@ -263,16 +270,16 @@ def collapse_warnings(measures: Measures, *, dim: int, num_classes: int) -> tupl
     min(num_classes, dim), or fewer than two.
     """
     found = []
-    if measures.feature_std is not None and measures.feature_std < SMALLEST_STD:
+    if feature_std < SMALLEST_STD:
         found.append(
             "Sign of collapse: the features of all images point nearly the same way; their std is "
-            f"{measures.feature_std:.3f} of that of a whole sphere, below {SMALLEST_STD:g}."
+            f"{feature_std:.3f} of that of a whole sphere, below {SMALLEST_STD:g}."
         )
     bound = max(2.0, SMALLEST_RANK_SHARE * min(num_classes, dim))
-    if measures.effective_rank is not None and measures.effective_rank < bound:
+    if effective_rank < bound:
         found.append(
             "Sign of collapse: the features use few directions; their effective rank is "
-            f"{measures.effective_rank:.1f} of {dim}, below {bound:g}."
+            f"{effective_rank:.1f} of {dim}, below {bound:g}."
         )
     return tuple(found)
 

@@ -1,1 +1,4 @@
-"""K nearest neighbours by exact search."""
+"""K nearest neighbours by exact search.
+
+Others import `knn`, `knn_sweep`, `search`.
+"""

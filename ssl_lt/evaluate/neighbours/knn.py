@@ -64,12 +64,7 @@ def knn_predict(
         ConfigError, DataError: as `find_neighbours` says.
     """
     options = options or KNNOptions()
-    found = find_neighbours(bank, queries, k=options.k, num_classes=num_classes)
-    return vote(found, options=options)
-
-
-def vote(neighbours: Neighbours, *, options: KNNOptions) -> Tensor:
-    """Class of each query: the first of what `vote_with_shares` says."""
+    neighbours = find_neighbours(bank, queries, k=options.k, num_classes=num_classes)
     return vote_with_shares(neighbours, options=options)[0]
 
 
@@ -110,9 +105,8 @@ def vote_with_shares(neighbours: Neighbours, *, options: KNNOptions) -> tuple[Te
         won, share = _winners(labels, weights, len(counts))
         predictions.append(won)
         shares.append(share)
-    return torch.from_numpy(np.concatenate(predictions)), torch.from_numpy(
-        np.concatenate(shares)
-    ).float()
+    won_with = np.concatenate(shares).astype(np.float32)
+    return torch.from_numpy(np.concatenate(predictions)), torch.from_numpy(won_with)
 
 
 def _winners(

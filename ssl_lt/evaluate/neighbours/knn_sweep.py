@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
-from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.search import Neighbours, find_neighbours
 from ssl_lt.evaluate.scores.accuracy import accuracy
 
 _HELD_OUT = 0.2  # of each class, as for the linear probe
 
 
-@dataclass(frozen=True)
-class KPoint:
-    """One number of neighbours and the mean per-class accuracy of held-out training images."""
+def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> tuple[Neighbours, Tensor]:
+    """Neighbours of a fifth of each class in the rest, and the labels of that fifth.
 
-    k: int
-    held_out_accuracy: float
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Neighbours of the images that choose k, in the rest of the training set, and their labels."""
-
-    neighbours: Neighbours
-    labels: Tensor
-
-
-def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> HeldOut:
-    """Neighbours of a fifth of each class in the rest; classes of one image stay in the rest.
+    Classes of one image stay in the rest.
 
     Args:
         bank: the training set.
@@ -54,30 +40,26 @@ def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> HeldOut:
             f"--knn-k: {k} neighbours to be tried, but {len(rest)} images are left of the bank "
             "beside those that choose"
         )
-    return HeldOut(find_neighbours(rest, asked, k=k, num_classes=num_classes), asked.labels)
-
-
-def ask_bank(bank: Features, validation: Features, *, k: int, num_classes: int) -> HeldOut:
-    """Neighbours of validation images in the whole bank; errors as in `hold_out_of_bank`."""
-    found = find_neighbours(bank, validation, k=k, num_classes=num_classes)
-    return HeldOut(found, validation.labels)
+    return find_neighbours(rest, asked, k=k, num_classes=num_classes), asked.labels
 
 
 def choose_k(
-    held_out: HeldOut, ks: Sequence[int], *, options: KNNOptions
-) -> tuple[KNNOptions, tuple[KPoint, ...]]:
+    neighbours: Neighbours, labels: Tensor, ks: Sequence[int], *, options: KNNOptions
+) -> tuple[KNNOptions, dict[int, float]]:
     """The best k under a vote, the smaller of equally good ones, and how good each was.
 
     Args:
-        held_out: searched with the largest of `ks`.
+        neighbours: of the images that choose, searched with the largest of `ks`.
+        labels: of these images.
         ks: numbers to try.
         options: temperature and vote; its k plays no part.
+
+    Returns:
+        The options with the best k, and each k's mean per-class accuracy.
     """
-    num_classes = len(held_out.neighbours.counts_per_class)
-    points = []
+    num_classes = len(neighbours.counts_per_class)
+    scores = {}
     for k in sorted(set(ks)):
-        found = vote(held_out.neighbours, options=replace(options, k=k))
-        score = accuracy(found, held_out.labels, num_classes=num_classes).balanced
-        points.append(KPoint(k, score))
-    best = max(points, key=lambda point: point.held_out_accuracy)
-    return replace(options, k=best.k), tuple(points)
+        predictions, _ = vote_with_shares(neighbours, options=replace(options, k=k))
+        scores[k] = accuracy(predictions, labels, num_classes=num_classes).balanced
+    return replace(options, k=max(scores, key=scores.__getitem__)), scores

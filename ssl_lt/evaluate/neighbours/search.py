@@ -7,7 +7,7 @@ otherwise start one thread a core in every process of a node, so it is given tor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -104,7 +104,9 @@ def _search(
     bank: NDArray[np.float32], queries: NDArray[np.float32], *, k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(Q, k) inner products and bank rows, on this process's GPU where FAISS sees one."""
-    faiss = _faiss()
+    import faiss  # takes a second to load, and only kNN needs it
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
     metric = faiss.METRIC_INNER_PRODUCT
     # Not by `knn_gpu`: the CPU build has a function of that name too.
     has_gpu = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
@@ -116,11 +118,3 @@ def _search(
     device = torch.cuda.current_device() if torch.cuda.is_available() else 0
     similarity, nearest = faiss.knn_gpu(resources, queries, bank, k, metric=metric, device=device)
     return similarity, nearest
-
-
-def _faiss() -> Any:
-    """FAISS takes a second to load and only kNN needs it."""
-    import faiss
-
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    return faiss

@@ -1,1 +1,4 @@
-"""Linear probes."""
+"""Linear probes.
+
+Others import `draws`, `linear_probe`, `published_probe`.
+"""

@@ -9,7 +9,7 @@ the labels at hand.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.errors import DataError
 from ssl_lt.core.standardise import standardised
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
@@ -33,40 +33,7 @@ _MEAN_CURVATURE = 3.0  # of 0.1 ... 30, needed the fewest iterations on CIFAR-10
 # accuracies of L2 values a decade apart differ long before the solver is done.
 _TOLERANCE, _SEARCH_TOLERANCE = 5e-4, 3e-3
 _MAX_ITERATIONS = 500  # of a fit, should the tolerance be out of reach
-
-
-@dataclass(frozen=True)
-class LinearProbeOptions:
-    """How the probe is fitted.
-
-    Attributes:
-        l2_grid: candidates for lambda of lambda/2 ||W||^2 beside the mean loss; one is taken as
-            it is.
-        tau: logit adjustment: so much of the classes' log-prior in the training set is added to
-            the logits while they are fitted, and not when they predict.
-    """
-
-    l2_grid: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-    tau: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            ConfigError: an empty or negative grid, or a negative adjustment.
-        """
-        if not self.l2_grid or min(self.l2_grid) < 0:
-            raise ConfigError(f"l2_grid: {self.l2_grid}, but it needs values of at least 0")
-        if not self.tau >= 0:
-            raise ConfigError(f"tau: {self.tau}, but it must be at least 0")
-
-
-@dataclass(frozen=True)
-class GridPoint:
-    """One L2 value and the mean per-class accuracy it had on the held-out images."""
-
-    l2: float
-    held_out_accuracy: float
+L2_GRID = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -78,18 +45,17 @@ class ProbeResult:
         confidence: (M,) float32 probability of each.
         per_class: (C,) test accuracy of each class, None where it was not tested.
         l2: the chosen L2 value.
-        grid: the values tried, from large to small; empty if there was nothing to choose.
+        grid: L2 value, from large to small -> mean per-class accuracy of the images that chose;
+            empty if there was nothing to choose.
         iterations: L-BFGS iterations of all fits together.
-        seconds: of choosing, fitting and predicting.
     """
 
     predictions: Tensor
     confidence: Tensor
     per_class: tuple[float | None, ...]
     l2: float
-    grid: tuple[GridPoint, ...]
+    grid: Mapping[float, float]
     iterations: int
-    seconds: float
 
 
 def linear_probe(
@@ -98,8 +64,8 @@ def linear_probe(
     *,
     num_classes: int,
     validation: Features | None = None,
-    options: LinearProbeOptions | None = None,
-    device: torch.device | None = None,
+    l2_grid: Sequence[float] = L2_GRID,
+    tau: float = 0.0,
 ) -> ProbeResult:
     """Chooses L2 on held-out training features, refits on all of them, predicts the test.
 
@@ -108,46 +74,37 @@ def linear_probe(
         test: features; their labels serve for `per_class` alone.
         validation: to choose on in place of held-out training features.
         num_classes: C.
-        options: defaults if None.
-        device: where the fits run; the features' own if None.
+        l2_grid: candidates for lambda of lambda/2 ||W||^2 beside the mean loss; one is taken as
+            it is.
+        tau: logit adjustment: so much of the classes' log-prior in the training set is added to
+            the logits while they are fitted, and not when they predict.
 
     Raises:
         DataError: no training rows, an unknown label, a feature that is not finite, or a grid to
             choose from while no class has two images.
     """
-    options = options or LinearProbeOptions()
-    started = time.perf_counter()
     for name, part in (("train", train), ("test", test), ("validation", validation)):
         if part is not None:
             check_features(part, name, num_classes=num_classes)
-    x, labels = train.features.to(device), train.labels.to(device)
     # A class without a training image would only pull its bias to minus infinity.
-    classes, y = torch.unique(labels, return_inverse=True)
-    values = sorted(options.l2_grid, reverse=True)
-    grid: tuple[GridPoint, ...] = ()
-    iterations = 0
-    start: Tensor | None = None
-    if len(values) > 1:
+    classes, y = torch.unique(train.labels, return_inverse=True)
+    x = train.features
+    grid, iterations, start = dict[float, float](), 0, None
+    if len(l2_grid) > 1:
         fitted: Tensor | slice = slice(None)
         if validation is None:
-            held = held_out_rows(train.labels, train.index, share=_HELD_OUT, seed=_SEED).to(
-                x.device
-            )
+            held = held_out_rows(train.labels, train.index, share=_HELD_OUT, seed=_SEED)
             fitted, judged = ~held, (x[held], y[held])
         else:  # of classes that are trained
-            held_y = torch.searchsorted(classes, validation.labels.to(x.device))
-            judged = validation.features.to(x), held_y
-        grid, iterations, start = _choose((x[fitted], y[fitted]), judged, values, tau=options.tau)
-    best = max(grid, key=lambda point: point.held_out_accuracy, default=GridPoint(values[0], 0))
-    x, queries = standardised(x, test.features.to(x))
-    weights, used = fit_logistic(x, y, l2=best.l2, tau=options.tau, start=start)
+            judged = validation.features, torch.searchsorted(classes, validation.labels)
+        grid, iterations, start = _choose((x[fitted], y[fitted]), judged, l2_grid, tau=tau)
+    l2 = max(grid, key=grid.__getitem__) if grid else l2_grid[0]
+    x, queries = standardised(x, test.features)
+    weights, used = fit_logistic(x, y, l2=l2, tau=tau, start=start)
     answers, confidence = softmax_answers(logits(queries, weights))
-    predictions = classes.cpu()[answers]
-    found = accuracy(predictions, test.labels, num_classes=num_classes)
-    seconds = time.perf_counter() - started
-    return ProbeResult(
-        predictions, confidence, found.per_class, best.l2, grid, iterations + used, seconds
-    )
+    predictions = classes[answers]
+    per_class = accuracy(predictions, test.labels, num_classes=num_classes).per_class
+    return ProbeResult(predictions, confidence, per_class, l2, grid, iterations + used)
 
 
 def fit_logistic(
@@ -230,10 +187,10 @@ def logits(x: Tensor, weights: Tensor) -> Tensor:
 def _choose(
     fitted: tuple[Tensor, Tensor],
     held: tuple[Tensor, Tensor],
-    values: list[float],
+    l2_grid: Sequence[float],
     *,
     tau: float,
-) -> tuple[tuple[GridPoint, ...], int, Tensor]:
+) -> tuple[dict[float, float], int, Tensor]:
     """Held-out accuracies, iterations and the weights of the best L2 value.
 
     Both sets are features and classes. Each fit starts at the solution of the one before, and two
@@ -249,22 +206,20 @@ def _choose(
     num_classes = int(y.max()) + 1
     x, held_x = standardised(x, held_x)
     weights: Tensor | None = None
-    best, best_weights, since = -1.0, x, 0
-    points, iterations = [], 0
-    for l2 in values:
+    grid, best_weights, iterations, since = dict[float, float](), x, 0, 0
+    for l2 in sorted(l2_grid, reverse=True):
         weights, used = fit_logistic(
             x, y, l2=l2, tau=tau, tolerance=_SEARCH_TOLERANCE, start=weights
         )
         predicted = logits(held_x, weights).argmax(dim=1)
-        score = accuracy(predicted.cpu(), held_y.cpu(), num_classes=num_classes).balanced
-        points.append(GridPoint(l2, score))
-        iterations += used
-        since += 1
-        if score > best:
-            best, best_weights, since = score, weights, 0
+        score = accuracy(predicted, held_y, num_classes=num_classes).balanced
+        iterations, since = iterations + used, since + 1
+        if score > max(grid.values(), default=-1.0):
+            best_weights, since = weights, 0
+        grid[l2] = score
         if since == _PATIENCE:
             break
-    return tuple(points), iterations, best_weights
+    return grid, iterations, best_weights
 
 
 def check_features(part: Features, name: str, *, num_classes: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -73,19 +74,18 @@ def mean_stds(evaluations: Sequence[Evaluation]) -> dict[str, MeanStd | None]:
     Args:
         evaluations: one a seed, all of the same name.
     """
-    found: dict[str, list[float | None]] = {key: [] for key in COLUMNS}
-    for evaluation in evaluations:
-        accuracy, groups = evaluation.accuracy, leading_groups(evaluation.accuracy.groups)
-        values: dict[str, float | None] = {
-            "all": accuracy.balanced,
-            "harmonic": accuracy.harmonic,
-        }
-        if groups is not None:
-            values |= {**dict(groups), "std": groups.std}
-        for key, numbers in found.items():
-            value = values.get(key)
-            numbers.append(None if value is None else 100 * value)
-    return {key: mean_std(values) for key, values in found.items()}
+    rows = [_columns(evaluation.accuracy) for evaluation in evaluations]
+    return {
+        key: mean_std([None if row[key] is None else 100 * row[key] for row in rows])
+        for key in COLUMNS
+    }
+
+
+def _columns(accuracy: Accuracy) -> dict[str, Any]:
+    groups = leading_groups(accuracy.groups)
+    by_group = dict.fromkeys(GROUP_NAMES) if groups is None else dict(groups)
+    std = None if groups is None else groups.std
+    return {"all": accuracy.balanced, **by_group, "std": std, "harmonic": accuracy.harmonic}
 
 
 def mean_evaluation(

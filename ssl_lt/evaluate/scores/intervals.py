@@ -88,10 +88,9 @@ def bootstrap(
     Raises:
         DataError: no test image at all, or more hits than images.
     """
-    _check_counts(hits, num_test)
     random = np.random.default_rng(options.seed)
-    drawn = _draw_one(random, hits, num_test, options.num_resamples)
-    return _intervals(_statistics(drawn, num_test, groups), groups, options.level)
+    resampled = _resampled(random, hits, num_test, groups, options.num_resamples)
+    return _intervals(resampled, groups, options.level)
 
 
 def paired_difference(
@@ -124,13 +123,11 @@ def paired_difference(
     classes = np.repeat(np.arange(num_test.size), num_test)
     outcome = 2 * before.astype(np.int64) + after
     counts = np.bincount(4 * classes + outcome, minlength=4 * num_test.size).reshape(-1, 4)
-    # A class without images: all of its none are neither.
-    shares = np.where(
-        num_test[:, None] > 0, counts / np.maximum(num_test, 1)[:, None], [1, 0, 0, 0]
-    )
-    random = np.random.default_rng(options.seed)
-    drawn = random.multinomial(num_test, shares, size=(options.num_resamples, num_test.size))
+    counts[num_test == 0, 0] = 1  # all of the none of a class without images are neither
     size = np.maximum(num_test, 1)
+    random = np.random.default_rng(options.seed)
+    shape = (options.num_resamples, num_test.size)
+    drawn = random.multinomial(num_test, counts / size[:, None], size=shape)
     first = _statistics((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
     second = _statistics((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
     return _intervals(_minus(second, first), groups, options.level)
@@ -157,30 +154,28 @@ def unpaired_difference(
         DataError: as in `bootstrap`.
     """
     random = np.random.default_rng(options.seed)
-    found = []
-    for hits, num_test in (before, after):
-        _check_counts(hits, num_test)
-        drawn = _draw_one(random, hits, num_test, options.num_resamples)
-        found.append(_statistics(drawn, num_test, groups))
-    return _intervals(_minus(found[1], found[0]), groups, options.level)
+    first, second = (
+        _resampled(random, hits, num_test, groups, options.num_resamples)
+        for hits, num_test in (before, after)
+    )
+    return _intervals(_minus(second, first), groups, options.level)
 
 
-def _check_counts(hits: NDArray[np.int64], num_test: NDArray[np.int64]) -> None:
+def _resampled(
+    random: np.random.Generator,
+    hits: NDArray[np.int64],
+    num_test: NDArray[np.int64],
+    groups: Sequence[Groups],
+    num_resamples: int,
+) -> _Resampled:
+    """Statistics of resampled hits; raises DataError for counts that do not fit."""
     if hits.shape != num_test.shape or not num_test.sum():
         raise DataError(f"bootstrap: {hits.size} hits, {int(num_test.sum())} test images")
     if (hits < 0).any() or (hits > num_test).any():
         raise DataError("bootstrap: a class has more right test images than it has")
-
-
-def _draw_one(
-    random: np.random.Generator,
-    hits: NDArray[np.int64],
-    num_test: NDArray[np.int64],
-    num_resamples: int,
-) -> NDArray[np.float64]:
-    """(R, C) resampled accuracy of each class."""
     size = np.maximum(num_test, 1)
-    return random.binomial(num_test, hits / size, size=(num_resamples, hits.size)) / size
+    drawn = random.binomial(num_test, hits / size, size=(num_resamples, hits.size)) / size
+    return _statistics(drawn, num_test, groups)
 
 
 def _statistics(
@@ -188,14 +183,14 @@ def _statistics(
 ) -> _Resampled:
     """As `accuracy.accuracy_from_confusion` has them, of every resample (R, C)."""
     tested = num_test > 0
-    found = {_BALANCED: per_class[:, tested].mean(axis=1)}
+    resampled = {_BALANCED: per_class[:, tested].mean(axis=1)}
     for group in groups:
         present = {name: [c for c in classes if tested[c]] for name, classes in group}
         means = {name: per_class[:, c].mean(axis=1) for name, c in present.items() if c}
         if len(means) > 1:
             means["std"] = np.std(list(means.values()), axis=0)
-        found |= {(group.rule, name): values for name, values in means.items()}
-    return found
+        resampled |= {(group.rule, name): values for name, values in means.items()}
+    return resampled
 
 
 def _minus(after: _Resampled, before: _Resampled) -> _Resampled:
@@ -204,13 +199,15 @@ def _minus(after: _Resampled, before: _Resampled) -> _Resampled:
 
 def _intervals(resampled: _Resampled, groups: Sequence[Groups], level: float) -> Intervals:
     at = [(1 - level) / 2, (1 + level) / 2]
-    quantiles = {key: np.quantile(values, at).tolist() for key, values in resampled.items()}
-    found = {key: Interval(low, high) for key, (low, high) in quantiles.items()}
+    intervals = {
+        key: Interval(*np.quantile(values, at).tolist()) for key, values in resampled.items()
+    }
     names = (*GROUP_NAMES, "std")
     return Intervals(
-        balanced=found[_BALANCED],
+        balanced=intervals[_BALANCED],
         groups=tuple(
-            GroupStatistics(g.rule, *(found.get((g.rule, name)) for name in names)) for g in groups
+            GroupStatistics(g.rule, *(intervals.get((g.rule, name)) for name in names))
+            for g in groups
         ),
         level=level,
         num_resamples=resampled[_BALANCED].size,

@@ -1,4 +1,4 @@
 """Several classifiers that share a backbone: RIDE and ACE.
 
-Others import `options`, `router` and `task`.
+Others import `options`, `router`, `task`.
 """

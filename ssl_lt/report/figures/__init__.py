@@ -1,1 +1,4 @@
-"""Figures for the pages."""
+"""Figures for the pages.
+
+Others import `confusion`, `figure`, `gallery`, `plots`.
+"""

@@ -22,6 +22,8 @@ from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
 
+_WHOLE = "{x:,.0f}"  # what a logarithmic axis says, without powers of ten
+
 
 @dataclass(frozen=True)
 class Series:
@@ -48,12 +50,13 @@ def profile_figure(
         fig = drawing(4.8, 5.6)
         top, main = fig.subplots(2, 1, sharex=True, height_ratios=(1, 4))
         counts = [max(data.counts_per_class[c], 0.5) for c in order]
-        top.fill_between(_edges(len(order)), _steps(counts), 0.5, color=SHADE, linewidth=0)
-        top.plot(_edges(len(order)), _steps(counts), color=INK, linewidth=1)
+        edges = [place - 0.5 for place in range(len(order) + 1)]
+        top.stairs(counts, edges, baseline=0.5, fill=True, color=SHADE, linewidth=0)
+        top.stairs(counts, edges, baseline=None, color=INK, linewidth=1)
         top.set(yscale="log", ylabel="training\nimages", ylim=(0.8, max(counts) * 1.6))
         top.minorticks_off()
-        _whole_counts(top.yaxis)
-        _shade_groups(main, groups, order)
+        top.yaxis.set_major_formatter(_WHOLE)
+        _class_axis(main, groups, order)
         size = min(6.0, max(2.0, 80 / len(order) ** 0.65))
         for i, one in enumerate(series):
             values = [one.per_class[c] for c in order]
@@ -72,9 +75,7 @@ def profile_figure(
                         [start - 0.4, stop - 0.6], [mean, mean], color=colour, linewidth=2.2,
                         clip_on=False,
                     )  # fmt: skip
-        main.set(ylim=(0, 100), ylabel="accuracy, %", xlabel="classes, most frequent first")
-        main.set_xlim(-0.8, len(order) - 0.2)
-        _whole_numbers(main.xaxis, shift=1)
+        main.set(ylim=(0, 100), ylabel="accuracy, %")
         svg = to_svg(fig, "Accuracy of every class, most frequent first")
     rule = first_rule(data)
     note = f"{subject} Points are classes, lines the means of the groups {rule}.".strip()
@@ -95,17 +96,14 @@ def counts_figure(data: DataDescription, test_counts: Sequence[int]) -> Figure:
         fig = drawing(4.8, 4.2)
         axes = fig.subplots()
         most = max([*counts, *test_counts, 1])
-        axes.set(yscale="log", ylim=(0.7, most * 1.6))
-        _shade_groups(axes, groups, order)
+        axes.set(yscale="log", ylim=(0.7, most * 1.6), ylabel="images")
+        axes.yaxis.set_major_formatter(_WHOLE)
+        _class_axis(axes, groups, order)
         axes.bar(range(len(order)), counts, width=0.85, color=SERIES[0], linewidth=0)
         if test_counts:
             drawn = [(x, test_counts[c]) for x, c in enumerate(order) if test_counts[c]]
             size = min(4.0, max(1.5, 80 / len(order) ** 0.75))
             axes.plot(*zip(*drawn, strict=True), "o", color=SERIES[1], markersize=size)
-        axes.set(ylabel="images", xlabel="classes, most frequent first")
-        axes.set_xlim(-0.8, len(order) - 0.2)
-        _whole_counts(axes.yaxis)
-        _whole_numbers(axes.xaxis, shift=1)
         svg = to_svg(fig, "Images of every class, most frequent first")
     legend = ("training", "test") if test_counts else ()
     note = f"Logarithmic. Groups {first_rule(data)}."
@@ -120,14 +118,11 @@ def difference_figure(comparison: Comparison) -> Figure:
         axes = fig.subplots()
         values = [100 * (comparison.differences[c] or 0.0) for c in order]
         reach = max(1.0, *map(abs, values)) * 1.2
-        axes.set_ylim(-reach, reach)
-        _shade_groups(axes, groups, order)
+        axes.set(ylim=(-reach, reach), ylabel="difference, points")
+        _class_axis(axes, groups, order)
         colours = [SERIES[0] if value > 0 else SERIES[1] for value in values]
         axes.bar(range(len(order)), values, width=0.85, color=colours)
         axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set(ylabel="difference, points", xlabel="classes, most frequent first")
-        axes.set_xlim(-0.8, len(order) - 0.2)
-        _whole_numbers(axes.xaxis, shift=1)
         svg = to_svg(fig, "Difference in accuracy of every class, most frequent first")
     note = f"Groups {first_rule(comparison.run.data)}."
     return Figure("Who gained, who lost", note, svg, ("gained", "lost"))
@@ -168,11 +163,12 @@ def curve_figure(
     return Figure(title, note, svg, tuple(name for name, _ in curves), colours)
 
 
-def _shade_groups(axes: Any, groups: Groups | None, order: Sequence[int]) -> None:
-    """A band behind every other group, and the groups' names above, clear of what is drawn."""
-    if groups is None:
-        return
-    for i, (name, start, stop) in enumerate(group_spans(groups, order)):
+def _class_axis(axes: Any, groups: Groups | None, order: Sequence[int]) -> None:
+    """Classes from 1, a band behind every other group, their names above what is drawn."""
+    axes.set(xlabel="classes, most frequent first", xlim=(-0.8, len(order) - 0.2))
+    _whole_numbers(axes.xaxis, shift=1)
+    spans = [] if groups is None else group_spans(groups, order)
+    for i, (name, start, stop) in enumerate(spans):
         if stop == start:
             continue
         if i % 2 == 0:
@@ -191,22 +187,7 @@ def _shade_groups(axes: Any, groups: Groups | None, order: Sequence[int]) -> Non
 
 def _whole_numbers(axis: Any, *, shift: int) -> None:
     """Few whole-numbered ticks; `shift` is added to what they say."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x) + shift:,}"))
-
-
-def _whole_counts(axis: Any) -> None:
-    """What a logarithmic axis says, without powers of ten."""
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
-
-
-def _edges(num: int) -> list[float]:
-    return [i + side for i in range(num) for side in (-0.5, 0.5)]
-
-
-def _steps(values: Sequence[float]) -> list[float]:
-    return [value for value in values for _ in range(2)]
+    axis.set_major_formatter(lambda x, _: f"{int(x) + shift:,}")

@@ -1,1 +1,4 @@
-"""The pages, in HTML without network."""
+"""The pages, in HTML without network.
+
+Others import `card`, `inspection`, `page`, `tail`, `templates`.
+"""

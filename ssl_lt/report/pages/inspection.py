@@ -12,7 +12,13 @@ from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.data.curate.inspection import Inspection
 from ssl_lt.report.figures.plots import counts_figure
 from ssl_lt.report.pages.templates import Tile, render
-from ssl_lt.report.tables.inspection import describe, detail_tables, summary_tables, warnings
+from ssl_lt.report.tables.inspection import (
+    PART_NAMES,
+    describe,
+    detail_tables,
+    summary_tables,
+    warnings,
+)
 
 # Heading, note and pictures.
 Sheet = tuple[str, str, tuple[Tile, ...]]
@@ -49,8 +55,7 @@ def write_inspection(found: Inspection, path: Path, *, sheets: Sequence[Sheet]) 
 
 
 def _lead(found: Inspection) -> str:
-    names = {"train": "training", "test": "test", "validation": "validation"}
-    parts = [f"{part.num_images:,} {names[part.name]} images" for part in found.parts]
+    parts = [f"{p.num_images:,} {PART_NAMES[p.name].lower()} images" for p in found.parts]
     classes = f"in {len(found.class_names):,} classes" if found.class_names else "without labels"
     return f"{' and '.join(parts)} {classes}, each of them decoded once"
 
@@ -67,13 +72,15 @@ def _tiles(found: Inspection) -> tuple[tuple[str, str], ...]:
 
 def _plain(found: Inspection) -> dict[str, Any]:
     """Everything that was seen, and what follows from it."""
-    groups = describe(found).groups
+    repeated = {
+        "leaks": found.leaks,
+        "contaminated_validation": found.contaminated_validation,
+        "conflicts": found.conflicts,
+        "duplicates_in_train": found.duplicates("train"),
+    }
     return {
         **to_plain(found),
         "imbalance_factor": found.imbalance_factor,
-        "groups": to_plain(groups),
-        "leaks": [copies.content for copies in found.leaks],
-        "contaminated_validation": [copies.content for copies in found.contaminated_validation],
-        "conflicts": [copies.content for copies in found.conflicts],
-        "duplicates_in_train": [copies.content for copies in found.duplicates("train")],
+        "groups": to_plain(found.groups),
+        **{kind: [one.content for one in copies] for kind, copies in repeated.items()},
     }

@@ -17,7 +17,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
 from ssl_lt.report.figures.figure import NUM_COLOURS, Figure
-from ssl_lt.report.figures.gallery import Gallery, make_gallery, other_confusions
+from ssl_lt.report.figures.gallery import make_gallery, other_confusions
 from ssl_lt.report.figures.plots import (
     Series,
     curve_figure,
@@ -35,7 +35,7 @@ from ssl_lt.report.tables.comparison import (
     difference_table,
     mover_tables,
 )
-from ssl_lt.report.tables.export import markdown_text, to_markdown, write_tables
+from ssl_lt.report.tables.export import write_tables
 from ssl_lt.report.tables.neighbours import RIGHT, WRONG, neighbours_table
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import PERCENT, Table
@@ -68,38 +68,37 @@ def write_page(
     if not results:
         raise ConfigError("report: no run to report on")
     summary = summary_tables(results)
-    sections = tuple(_comparison_section(comparison) for comparison in compare(results))
+    comparisons = tuple(_comparison_section(comparison) for comparison in compare(results))
     details = tuple(_run_section(result) for result in results)
-    gallery = make_gallery(results, pictures)
+    values = {
+        "title": results[0].name if len(results) == 1 else f"{len(results)} runs compared",
+        "results": results,
+        "warnings": _warnings(results),
+        "summary": summary,
+        "comparisons": comparisons,
+        "gallery": make_gallery(results, pictures),
+        "details": tuple(zip(results, details, strict=True)),
+        "facts": _facts,
+        "configuration": _configuration,
+    }
     html = render(
         "page.html",
-        title=_title(results),
-        results=results,
+        **values,
         tiles=_tiles(results[0]) if len(results) == 1 else (),
-        warnings=_warnings(results),
-        summary=summary,
         figures=_figures(results),
-        comparisons=sections,
-        gallery=gallery,
         other_confusions=other_confusions,
         marks=(RIGHT, WRONG),
         group_names=group_names,
-        details=tuple(zip(results, details, strict=True)),
-        facts=_facts,
-        configuration=_configuration,
     )
     write_text_atomically(path, html)
-    markdown = _markdown(results, summary, sections, details, gallery)
-    write_text_atomically(path.with_suffix(".md"), markdown)
-    parts = [(section.title, section.tables) for section in (*sections, *details)]
+    # The tables and facts; figures need the page.
+    markdown = render("page.md", **values, neighbours_table=neighbours_table)
+    write_text_atomically(path.with_suffix(".md"), markdown.rstrip("\n") + "\n")
+    parts = [(section.title, section.tables) for section in (*comparisons, *details)]
     write_tables([("", summary), *parts], path)
     plain = {"runs": [to_plain(result) for result in results]}
     text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
     write_text_atomically(path.with_suffix(".json"), text)
-
-
-def _title(results: Sequence[RunResult]) -> str:
-    return results[0].name if len(results) == 1 else f"{len(results)} runs compared"
 
 
 def _tiles(result: RunResult) -> tuple[tuple[str, str], ...]:
@@ -222,34 +221,3 @@ def _count(number: int, one: str, many: str) -> str:
 def _configuration(result: RunResult) -> str:
     plain: Any = to_plain(result.configuration)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def _markdown(
-    results: Sequence[RunResult],
-    summary: Sequence[Table],
-    comparisons: Sequence[_Section],
-    details: Sequence[_Section],
-    gallery: Gallery,
-) -> str:
-    """The tables and facts of the page; figures need the page."""
-    parts = [f"# {markdown_text(_title(results))}\n"]
-    parts += [f"> {markdown_text(warning)}\n" for warning in _warnings(results)]
-    parts += map(to_markdown, summary)
-    for section in comparisons:
-        parts += [f"## {markdown_text(section.title)}\n", f"{markdown_text(section.note)}\n"]
-        parts += map(to_markdown, section.tables)
-    for result, found in gallery.strips:
-        if len(results) > 1:
-            parts.append(f"## {markdown_text(result.name)}\n")
-        parts.append(to_markdown(neighbours_table(result.data, found)))
-    for result, section in zip(results, details, strict=True):
-        parts.append(f"## {markdown_text(section.title)}\n")
-        facts = [
-            f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in _facts(result)
-        ]
-        parts.append("\n".join(facts) + "\n")
-        parts += map(to_markdown, section.tables)
-        # Indented, not fenced: no text in it can end the block.
-        lines = _configuration(result).splitlines()
-        parts.append("### Configuration\n\n" + "\n".join(f"    {line}" for line in lines) + "\n")
-    return "\n".join(parts)

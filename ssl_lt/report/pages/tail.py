@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_lt.core.disk.files import write_text_atomically
@@ -10,45 +10,31 @@ from ssl_lt.report.pages.templates import Tile, render
 from ssl_lt.report.tables.table import Table
 
 
-@dataclass(frozen=True)
-class TailReport:
-    """What `write_tail_page` shows.
+def write_tail_page(
+    path: Path,
+    *,
+    title: str,
+    lead: str,
+    rarest: Sequence[Tile],
+    most_frequent: Sequence[Tile],
+    tables: Sequence[Table],
+) -> None:
+    """One HTML file with its pictures inside.
 
-    Attributes:
+    Args:
+        path: of the page.
         title: of the page.
         lead: which run, epoch and score.
         rarest: the rarest first.
         most_frequent: the most frequent last, as at the end of the list.
         tables: what the classes say, where they are known.
-    """
-
-    title: str
-    lead: str
-    rarest: tuple[Tile, ...]
-    most_frequent: tuple[Tile, ...]
-    tables: tuple[Table, ...]
-
-    @property
-    def parts(self) -> tuple[tuple[str, str, tuple[Tile, ...]], ...]:
-        """Heading, note and samples of each end of the list."""
-        first, last = len(self.rarest), len(self.most_frequent)
-        return (
-            ("Looks rarest", f"The first {first:,} of the list: to label first.", self.rarest),
-            ("Looks most frequent", f"The last {last:,} of the list.", self.most_frequent),
-        )
-
-
-def write_tail_page(report: TailReport, path: Path) -> None:
-    """One HTML file with its pictures inside.
 
     Raises:
         DiskError: it cannot be written.
     """
-    html = render(
-        "tail.html",
-        title=report.title,
-        lead=report.lead,
-        parts=report.parts,
-        tables=report.tables,
+    parts = (
+        ("Looks rarest", f"The first {len(rarest):,} of the list: to label first.", rarest),
+        ("Looks most frequent", f"The last {len(most_frequent):,} of the list.", most_frequent),
     )
+    html = render("tail.html", title=title, lead=lead, parts=parts, tables=tables)
     write_text_atomically(path, html)

@@ -1,21 +1,21 @@
-"""Pages from templates: one style sheet, no network, nothing that is not escaped."""
+"""Pages from templates: one style sheet, no network, nothing in a page that is not escaped."""
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from ssl_lt.evaluate.picture_records import png_base64
 from ssl_lt.report.figures.figure import NUM_COLOURS
+from ssl_lt.report.tables.export import markdown_text, to_markdown
 
 _FOLDER = Path(__file__).parent
 
@@ -49,7 +49,7 @@ def template(name: str) -> Template:
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -57,13 +57,7 @@ def _templates() -> Environment:
     templates.globals |= {
         "style": Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         "num_colours": NUM_COLOURS,
-        "encoded": _encoded,
+        "encoded": lambda tile: png_base64(Image.fromarray(tile.pixels)),
     }
+    templates.filters |= {"md": markdown_text, "md_table": to_markdown}
     return templates
-
-
-def _encoded(tile: Tile) -> str:
-    buffer = io.BytesIO()
-    picture: Any = Image.fromarray(tile.pixels)
-    picture.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

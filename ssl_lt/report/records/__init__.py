@@ -1,1 +1,4 @@
-"""What is stored: results.json, curves, pictures."""
+"""What is stored: results.json, curves, pictures.
+
+Others import `class_order`, `curves`, `results`.
+"""

@@ -57,22 +57,21 @@ def compare(results: Sequence[RunResult]) -> tuple[Comparison, ...]:
 
 def difference_table(comparison: Comparison) -> Table:
     """Points gained or lost in all, and by the groups of every rule both runs have."""
-    before = {group.rule: group for group in comparison.before.accuracy.groups}
-    intervals, how = difference_intervals(
-        (comparison.baseline, comparison.before), (comparison.run, comparison.after)
+    before, after = comparison.before, comparison.after
+    intervals, how = difference_intervals((comparison.baseline, before), (comparison.run, after))
+    first, second, drawn = (
+        {group.rule: group for group in groups}
+        for groups in (before.accuracy.groups, after.accuracy.groups, intervals.groups)
     )
-    drawn = {group.rule: group for group in intervals.groups}
-    balanced = comparison.after.accuracy.balanced - comparison.before.accuracy.balanced
+    balanced = after.accuracy.balanced - before.accuracy.balanced
     rows: list[tuple[Cell, ...]] = []
-    for after in comparison.after.accuracy.groups:
-        if after.rule in before:
-            pairs = [(getattr(before[after.rule], name), getattr(after, name)) for name in _NAMES]
-            rows.append((after.rule, balanced, *(_difference(*pair) for pair in pairs)))
-            found = [getattr(drawn.get(after.rule), name, None) for name in _NAMES]
-            rows.append((f"95 %, {how}", intervals.balanced, *found))
-    if not rows:
-        rows.append(("none", balanced, *[None] * len(_NAMES)))
-        rows.append((f"95 %, {how}", intervals.balanced, *[None] * len(_NAMES)))
+    for rule in [rule for rule in second if rule in first] or ["none"]:
+        old, new, interval = (
+            [getattr(by_rule.get(rule), name, None) for name in _NAMES]
+            for by_rule in (first, second, drawn)
+        )
+        rows.append((rule, balanced, *map(_difference, old, new)))
+        rows.append((f"95 %, {how}", intervals.balanced, *interval))
     return Table(
         title="Difference by group",
         note="Percentage points. A lower Std means that the groups moved closer together. "
@@ -94,9 +93,8 @@ def mover_tables(comparison: Comparison, *, limit: int = 8) -> tuple[Table, ...]
     tables = []
     for title, movers in (("Gained", gained), ("Lost", lost)):
         if movers:
-            note = f"{len(movers)} of {len(known)} classes; the first {limit} are shown."
-            if len(movers) <= limit:
-                note = f"{len(movers)} of {len(known)} classes."
+            cut = f"; the first {limit} are shown" if len(movers) > limit else ""
+            note = f"{len(movers)} of {len(known)} classes{cut}."
             rows = tuple(_mover(comparison, c) for _, c in movers[:limit])
             columns = (
                 *(Column("Class"), Column("Training images", COUNT)),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ssl_lt.data.curate.inspection import DuplicateGroup, Entry, Inspection, SplitStats
+from ssl_lt.data.curate.inspection import Entry, Inspection, SplitStats
 from ssl_lt.report.records.class_order import first_rule, group_names
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.table import COUNT, Cell, Column, Table, number_columns, text_columns
@@ -14,7 +14,7 @@ from ssl_lt.report.tables.table import COUNT, Cell, Column, Table, number_column
 # Rows that a page shows of a list; the JSON file has all.
 _MOST_ROWS = 50
 _MOST_KINDS = 10
-_PART_NAMES = {"train": "Training", "test": "Test", "validation": "Validation"}
+PART_NAMES = {"train": "Training", "test": "Test", "validation": "Validation"}
 
 
 def describe(found: Inspection) -> DataDescription:
@@ -68,18 +68,25 @@ def summary_tables(found: Inspection) -> tuple[Table, ...]:
 
 def detail_tables(found: Inspection) -> tuple[Table, ...]:
     """Every class, and the lists of what is not as it should be; none that is empty."""
-    tables = [
-        _classes(found),
-        _entries("Unreadable", [e for part in found.parts for e in part.unreadable], found),
-        _copies("Trained on and tested on", found.leaks, found),
-        _copies("In validation and another set", found.contaminated_validation, found),
-        _copies("Under more than one class", found.conflicts, found),
-        _copies("More than once in training", found.duplicates("train"), found),
-        _copies("More than once in testing", found.duplicates("test"), found),
-        _entries("One colour", [e for part in found.parts for e in part.constant], found),
-        _entries("Grey", [e for part in found.parts for e in part.grey], found),
-    ]
-    return tuple(table for table in tables if table.rows)
+    listed = (_listed(title, images, found) for title, images in findings(found).items())
+    return tuple(table for table in (_classes(found), *listed) if table.rows)
+
+
+def findings(found: Inspection) -> dict[str, list[tuple[Entry, ...]]]:
+    """Heading -> what is not as it should be: single images, or all images of one picture."""
+    copies = {
+        "Trained on and tested on": found.leaks,
+        "In validation and another set": found.contaminated_validation,
+        "Under more than one class": found.conflicts,
+        "More than once in training": found.duplicates("train"),
+        "More than once in testing": found.duplicates("test"),
+    }
+    return {
+        "Unreadable": [(entry,) for part in found.parts for entry in part.unreadable],
+        **{heading: [one.images for one in groups] for heading, groups in copies.items()},
+        "One colour": [(entry,) for part in found.parts for entry in part.constant],
+        "Grey": [(entry,) for part in found.parts for entry in part.grey],
+    }
 
 
 def how_many(items: Sequence[Any], *, shown: int = _MOST_ROWS) -> str:
@@ -115,7 +122,7 @@ def _overview(found: Inspection) -> Table:
 
 
 def _part_columns(found: Inspection) -> tuple[Column, ...]:
-    return number_columns(COUNT, *(_PART_NAMES[part.name] for part in found.parts))
+    return number_columns(COUNT, *(PART_NAMES[part.name] for part in found.parts))
 
 
 def _groups(found: Inspection) -> Table:
@@ -145,9 +152,7 @@ def _kinds(found: Inspection) -> list[Table]:
 
 
 def _tally(title: str, note: str, kinds: Sequence[Mapping[str, int]], found: Inspection) -> Table:
-    total: Counter[str] = Counter()
-    for one in kinds:
-        total.update(one)
+    total = sum(map(Counter, kinds), Counter[str]())
     shown = [name for name, _ in total.most_common(_MOST_KINDS)]
     if len(total) > len(shown):
         note += f" {_count(len(total) - len(shown), 'other')} less frequent."
@@ -174,29 +179,14 @@ def _classes(found: Inspection) -> Table:
     )
 
 
-def _entries(title: str, entries: Sequence[Entry], found: Inspection) -> Table:
-    has_problems = any(entry.problem for entry in entries)
-    return Table(
-        title=title,
-        note=how_many(entries),
-        columns=text_columns("Image", "Where", *(["Problem"] if has_problems else [])),
-        rows=tuple(
-            (entry.name, where(entry, found), *([entry.problem] if has_problems else []))
-            for entry in entries[:_MOST_ROWS]
-        ),
-    )
-
-
-def _copies(title: str, copies: Sequence[DuplicateGroup], found: Inspection) -> Table:
-    return Table(
-        title=title,
-        note=how_many(copies),
-        columns=text_columns("Image", "Where"),
-        rows=tuple(
-            (one.images[0].name, "; ".join(where(entry, found) for entry in one.images))
-            for one in copies[:_MOST_ROWS]
-        ),
-    )
+def _listed(title: str, items: Sequence[tuple[Entry, ...]], found: Inspection) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (images[0].name, "; ".join(where(entry, found) for entry in images), images[0].problem)
+        for images in items[:_MOST_ROWS]
+    ]
+    names = ("Image", "Where", "Problem")[: 3 if any(images[0].problem for images in items) else 2]
+    cut = tuple(row[: len(names)] for row in rows)
+    return Table(title, how_many(items), text_columns(*names), cut)
 
 
 def _surplus(found: Inspection, part: SplitStats) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from ssl_lt.core.groups import GROUP_NAMES, leading_groups
 from ssl_lt.evaluate.geometry.representation import NUM_NEIGHBOURS
@@ -50,12 +51,7 @@ def representation_table(results: Sequence[RunResult]) -> Table:
             rules |= {} if group is None else {group.rule: None}
             for part, m in (("all", representation.all), *(group or ())):
                 if m is not None:
-                    numbers = (
-                        *(m.alignment, m.uniformity, m.effective_rank, m.feature_std),
-                        *(m.within_class_spread, m.between_class_uniformity),
-                        m.neighbourhood_uniformity,
-                    )
-                    rows.append((*name, representation.name, part, *numbers))
+                    rows.append((*name, representation.name, part, *astuple(m)))
     two = Format(2)
     return Table(
         title="Representation",

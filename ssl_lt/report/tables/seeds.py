@@ -6,7 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ssl_lt.evaluate.scores.evaluation import COLUMNS, MeanStd, mean_evaluation, mean_stds
+from ssl_lt.evaluate.scores.evaluation import (
+    COLUMNS,
+    Evaluation,
+    MeanStd,
+    mean_evaluation,
+    mean_stds,
+)
 from ssl_lt.report.records.results import RunResult, Timing
 from ssl_lt.report.tables.table import Cell, Format, PlusMinus, Table, number_columns, text_columns
 
@@ -29,9 +35,13 @@ def seed_rows(runs: Mapping[str, Sequence[RunResult]]) -> tuple[SeedRow, ...]:
     rows = []
     for name, results in runs.items():
         for evaluation in results[0].evaluations:
-            same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
+            same = _named(evaluation.name, results)
             rows.append(SeedRow(name, evaluation.name, mean_stds(same)))
     return tuple(rows)
+
+
+def _named(name: str, results: Sequence[RunResult]) -> list[Evaluation]:
+    return [e for result in results for e in result.evaluations if e.name == name]
 
 
 def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
@@ -55,10 +65,10 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
     )
 
 
-def _cell(found: MeanStd | None) -> Cell:
-    if found is None or found.count == 1:
-        return None if found is None else found.mean
-    return PlusMinus(found.mean, found.std)
+def _cell(number: MeanStd | None) -> Cell:
+    if number is None:
+        return None
+    return PlusMinus(number.mean, number.std) if number.count > 1 else number.mean
 
 
 def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:
@@ -72,7 +82,7 @@ def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:
         return replace(first, name=name)
     evaluations = []
     for evaluation in first.evaluations:
-        same = [e for r in results for e in r.evaluations if e.name == evaluation.name]
+        same = _named(evaluation.name, results)
         if len(same) == len(results) and all(e.confusion for e in same):
             note = f"{evaluation.note}, mean of {len(same)} seeds"
             evaluations.append(mean_evaluation(same, first.data.groups, note=note))

@@ -119,11 +119,9 @@ def test_collapse_is_named():
 
 
 def test_bounds_of_the_warnings():
-    kept = Measures(None, None, 4.0, 0.1, None, None, None)
-    assert collapse_warnings(kept, dim=64, num_classes=40) == ()
-    assert len(collapse_warnings(kept, dim=64, num_classes=50)) == 1
-    unknown = Measures(*[None] * 7)
-    assert collapse_warnings(unknown, dim=64, num_classes=40) == ()
+    kept = {"feature_std": 0.1, "effective_rank": 4.0, "dim": 64}
+    assert collapse_warnings(**kept, num_classes=40) == ()
+    assert len(collapse_warnings(**kept, num_classes=50)) == 1
 
 
 def test_too_little_to_say():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote, vote_with_shares
+from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.search import Neighbours
 
 
@@ -13,7 +13,6 @@ def test_share_of_the_winner_against_a_loop(kind):
     found = Neighbours(similarity, labels, counts)
     options = KNNOptions(k=7, temperature=0.2, vote=kind)
     classes, shares = vote_with_shares(found, options=options)
-    assert classes.tolist() == vote(found, options=options).tolist()
     for q in range(20):
         score = np.zeros(4)
         for s, c in zip(similarity[q, :7], labels[q, :7], strict=True):

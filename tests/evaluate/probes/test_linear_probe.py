@@ -1,14 +1,12 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import (
-    LinearProbeOptions,
+    L2_GRID,
     fit_logistic,
     linear_probe,
     logits,
@@ -78,9 +76,8 @@ def test_adjustment_moves_the_bias_alone_and_helps_the_tail():
     prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     shift = plain[-1] - prior.log() - adjusted[-1]
     assert (shift - shift.mean()).abs().max() < 1e-3  # one constant is free
-    one = LinearProbeOptions(l2_grid=(1e-2,))
-    before = linear_probe(train, test, num_classes=3, options=one)
-    after = linear_probe(train, test, num_classes=3, options=replace(one, tau=1.0))
+    before = linear_probe(train, test, num_classes=3, l2_grid=(1e-2,))
+    after = linear_probe(train, test, num_classes=3, l2_grid=(1e-2,), tau=1.0)
     assert after.per_class[2] > before.per_class[2] + 0.1
 
 
@@ -146,13 +143,11 @@ def test_validation_images_choose_in_place_of_held_out_ones():
     train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
     validation = mixture([0, 25, 25], seed=6, noise=3.0)  # it need not have every class
     found = linear_probe(train, test, num_classes=3, validation=validation)
-    for point in found.grid:  # fitted to all of the training images
-        alone = LinearProbeOptions(l2_grid=(point.l2,))
-        fitted = linear_probe(train, validation, num_classes=3, options=alone)
-        balanced = [score for score in fitted.per_class if score is not None]
-        assert point.held_out_accuracy == pytest.approx(sum(balanced) / 2, abs=0.03)
-    best = max(point.held_out_accuracy for point in found.grid)
-    assert found.l2 == next(p.l2 for p in found.grid if p.held_out_accuracy == best)
+    for l2, score in found.grid.items():  # fitted to all of the training images
+        fitted = linear_probe(train, validation, num_classes=3, l2_grid=(l2,))
+        balanced = [a for a in fitted.per_class if a is not None]
+        assert score == pytest.approx(sum(balanced) / 2, abs=0.03)
+    assert found.l2 == max(found.grid, key=found.grid.get)
     assert found.grid != linear_probe(train, test, num_classes=3).grid
     one = Features(train.features[[0, 80, 110]], torch.arange(3), torch.arange(3))
     linear_probe(one, test, num_classes=3, validation=validation)  # nothing could be held out
@@ -160,19 +155,16 @@ def test_validation_images_choose_in_place_of_held_out_ones():
 
 def test_choice_is_the_best_held_out_and_the_refit_uses_all():
     train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
-    options = LinearProbeOptions()
-    found = linear_probe(train, test, num_classes=3, options=options)
-    strengths = sorted(options.l2_grid, reverse=True)
-    assert [point.l2 for point in found.grid] == strengths[: len(found.grid)]
-    scores = [point.held_out_accuracy for point in found.grid]
+    found = linear_probe(train, test, num_classes=3)
+    strengths = sorted(L2_GRID, reverse=True)
+    assert list(found.grid) == strengths[: len(found.grid)]
+    scores = list(found.grid.values())
     # Either every strength was tried, or the last two were no better than the best before them.
     assert len(scores) == len(strengths) or max(scores[-2:]) <= max(scores[:-2])
-    best = max(point.held_out_accuracy for point in found.grid)
-    assert found.l2 == next(p.l2 for p in found.grid if p.held_out_accuracy == best)
-    alone = LinearProbeOptions(l2_grid=(found.l2,))
-    refit = linear_probe(train, test, num_classes=3, options=alone)
+    assert found.l2 == max(found.grid, key=found.grid.get)
+    refit = linear_probe(train, test, num_classes=3, l2_grid=(found.l2,))
     assert torch.equal(refit.predictions, found.predictions)
-    assert refit.grid == ()
+    assert refit.grid == {}
     assert found.iterations > refit.iterations > 0
     hits = found.predictions == test.labels
     by_hand = [float(hits[test.labels == c].float().mean()) for c in range(3)]
@@ -201,7 +193,3 @@ def test_bad_input_is_named():
         linear_probe(empty, good, num_classes=2)
     with pytest.raises(DataError, match="two training images"):
         linear_probe(mixture([1, 1], seed=0), good, num_classes=2)
-    with pytest.raises(ConfigError, match="l2_grid"):
-        LinearProbeOptions(l2_grid=())
-    with pytest.raises(ConfigError, match="tau"):
-        LinearProbeOptions(tau=-1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_lt.report.pages.page import write_page
-from ssl_lt.report.pages.tail import TailReport, write_tail_page
+from ssl_lt.report.pages.tail import write_tail_page
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.table import PERCENT, Table, number_columns, text_columns
 from tests.report.browser import look
@@ -61,7 +61,14 @@ def test_tail_page_opens_whole_and_quiet(tmp_path, width, scheme):
     rows = (("by count (many > 100, medium 20-100, few < 20)", *[0.512] * 6),)
     table = Table("How well the list finds rare classes", "Made up.", columns, rows)
     page = tmp_path / "tail.html"
-    write_tail_page(TailReport(LONG_NAME, "40 images", tiles[:20], tiles[20:], (table,)), page)
+    write_tail_page(
+        page,
+        title=LONG_NAME,
+        lead="40 images",
+        rarest=tiles[:20],
+        most_frequent=tiles[20:],
+        tables=(table,),
+    )
     seen = look(page, width=width, scheme=scheme)
     assert seen.console == []
     assert seen.fetched == []
