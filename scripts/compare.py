@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import UserError
@@ -81,7 +81,7 @@ def main() -> int:
     chosen = arguments.list or ROOT / f"configs/compare/shelf_{arguments.budget}.yaml"
     if not chosen.is_file():
         parser.error(f"no list {chosen}")
-    plan = yaml.safe_load(chosen.read_text())
+    plan = YAML(typ="safe", pure=True).load(chosen.read_text())
     known = {row["name"] for row in plan["rows"]}
     if unknown := sorted({*(arguments.only or ())} - known):
         parser.error(f"--only: no row {unknown[0]!r} among {', '.join(sorted(known))}")

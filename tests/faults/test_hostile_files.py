@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import ssl_lt
+from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.core.errors import CheckpointError, ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
@@ -31,7 +32,6 @@ from ssl_lt.data.tables.parquet import open_parquet
 from ssl_lt.evaluate.picture_records import read_pictures
 from ssl_lt.models.weights import load_backbone_weights
 from ssl_lt.report.records.results import read_results
-from ssl_lt.runs.config.yaml_file import read_yaml
 from tests.faults.hostile import Sentinel, bomb_png
 
 SOURCES = sorted(Path(ssl_lt.__file__).parent.rglob("*.py"))

@@ -8,8 +8,8 @@ import pytest
 import timm
 import torch
 
+from ssl_lt.core.disk.yaml_file import read_yaml, write_yaml
 from ssl_lt.report.records.results import read_results
-from ssl_lt.runs.config.yaml_file import read_yaml, write_yaml
 from tests.toolbox import TINY, refuses, succeed
 
 SMALL = [*TINY, "--imbalance-factor", "100", "--eval-every", "0"]

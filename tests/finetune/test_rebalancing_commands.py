@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ssl_lt.core.disk.yaml_file import read_yaml, write_yaml
 from ssl_lt.report.records.results import read_results
-from ssl_lt.runs.config.yaml_file import read_yaml, write_yaml
 from tests.configs import recipe
 from tests.toolbox import TINY, call, succeed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from ssl_lt.finetune.registry import LOSSES
 from tests.configs import CONFIGS, recipe
@@ -57,7 +57,9 @@ def test_imagenet_recipes(loss):
 
 
 def test_rows_of_the_laptop_comparison_differ_in_their_loss_alone():
-    plan = yaml.safe_load((CONFIGS / "compare" / "finetune_cifar100_lt_laptop.yaml").read_text())
+    plan = YAML(typ="safe", pure=True).load(
+        (CONFIGS / "compare" / "finetune_cifar100_lt_laptop.yaml").read_text()
+    )
     assert plan["verb"] == "finetune"
     configs = [read(*row["config"]) for row in plan["rows"]]
     assert [config.loss for config in configs] == list(LOSS_NAMES)

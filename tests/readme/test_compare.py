@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
+from ssl_lt.core.disk.yaml_file import write_yaml
 from ssl_lt.finetune.registry import LOSSES
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def test_rows_are_run_once_resumed_and_tabled(tmp_path):
         {"name": "SDCLR, pruned", "flags": {**TINY, "method": "sdclr"}},
     ]
     plan = {"budget": "one epoch", "verb": "pretrain", "rows": rows}
-    (tmp_path / "list.yaml").write_text(yaml.safe_dump(plan))
+    (tmp_path / "list.yaml").write_text(write_yaml(plan))
     first = compare(tmp_path, "--only", "SimCLR")
     assert first.returncode == 0, first.stderr
     table = (tmp_path / "out/table.md").read_text()
@@ -60,7 +61,7 @@ def test_rows_are_run_once_resumed_and_tabled(tmp_path):
 def test_a_row_that_fails_ends_it_with_its_code(tmp_path):
     row = {"name": "wrong", "flags": {**TINY, "batch-size": 100000}}
     plan = {"budget": "none", "verb": "pretrain", "rows": [row]}
-    (tmp_path / "list.yaml").write_text(yaml.safe_dump(plan))
+    (tmp_path / "list.yaml").write_text(write_yaml(plan))
     result = compare(tmp_path)
     assert result.returncode == 2
     assert "row wrong, seed 0" in result.stderr
@@ -76,7 +77,7 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
         {"name": "BALMS", "flags": {**tiny, **meta}},
     ]
     plan = {"budget": "one epoch", "verb": "finetune", "evaluate": None, "rows": rows}
-    (tmp_path / "list.yaml").write_text(yaml.safe_dump(plan))
+    (tmp_path / "list.yaml").write_text(write_yaml(plan))
     done = compare(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "$ python evaluate.py" not in done.stdout
@@ -95,17 +96,21 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
 
 
 def test_a_row_that_is_not_there_is_named(tmp_path):
-    (tmp_path / "list.yaml").write_text(yaml.safe_dump({"verb": "finetune", "rows": []}))
+    (tmp_path / "list.yaml").write_text(write_yaml({"verb": "finetune", "rows": []}))
     result = compare(tmp_path, "--only", "CE")
     assert result.returncode == 2
     assert "--only: no row 'CE'" in result.stderr
 
 
 def test_the_shelf_has_every_loss():
-    plan = yaml.safe_load((ROOT / "configs/compare/shelf_laptop.yaml").read_text())
+    plan = YAML(typ="safe", pure=True).load(
+        (ROOT / "configs/compare/shelf_laptop.yaml").read_text()
+    )
     losses = set()
     for row in plan["rows"]:
         for recipe in row["config"]:
-            values = yaml.safe_load((ROOT / f"configs/finetune/{recipe}.yaml").read_text())
+            values = YAML(typ="safe", pure=True).load(
+                (ROOT / f"configs/finetune/{recipe}.yaml").read_text()
+            )
             losses.add(values.get("loss"))
     assert losses >= set(LOSSES)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.dataset import open_data
 from ssl_lt.report.records.results import read_results
 from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.schema import to_mapping
-from ssl_lt.runs.config.yaml_file import read_yaml
 from ssl_lt.runs.life import training
 from ssl_lt.runs.series import series_members
 from tests.configs import finetuning

@@ -11,12 +11,12 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from ssl_lt.cli.config.help import help_page
+from ssl_lt.core.disk.yaml_file import as_words, read_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Page, option
 from ssl_lt.runs.config.parse import parse_known, refuse_unknown
 from ssl_lt.runs.config.schema import flags, nearest
 from ssl_lt.runs.config.stored import option_values, without_effect
-from ssl_lt.runs.config.yaml_file import as_words, read_yaml
 
 C = TypeVar("C")
 F = TypeVar("F", bound="Files")

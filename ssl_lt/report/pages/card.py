@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from ssl_lt.core.disk.yaml_file import write_yaml
 from ssl_lt.report.records.results import DataDescription, RunResult
 from ssl_lt.report.tables.export import markdown_text, to_markdown
 from ssl_lt.report.tables.summary import summary_tables
@@ -73,7 +73,7 @@ def model_card(
         counts=data.counts_per_class,
         evaluations=() if result is None else result.evaluations,
         tables="\n".join(map(to_markdown, tables)).rstrip(),
-        head=yaml.safe_dump(head, sort_keys=False),
+        head=write_yaml(head),
         training=training,
         command=command,
     )

@@ -9,10 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import to_plain
+from ssl_lt.core.disk.yaml_file import write_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
@@ -220,4 +219,4 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _configuration(result: RunResult) -> str:
     plain: Any = to_plain(result.configuration)
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return write_yaml(plain)

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
+from ssl_lt.core.disk.yaml_file import as_words
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.runs.config.schema import flags, nearest, to_mapping
-from ssl_lt.runs.config.yaml_file import as_words
 
 C = TypeVar("C")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.yaml_file import read_yaml, write_yaml
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, FinetuneConfig, default_config, kind_of
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.config.schema import to_mapping
-from ssl_lt.runs.config.yaml_file import read_yaml, write_yaml
 
 # What config.yaml of a folder that holds several fine-tuning runs calls itself.
 SERIES = "finetune-series"

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-import yaml
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from ssl_lt.core.errors import NumericError
@@ -52,7 +52,7 @@ def test_a_fine_tuned_run_is_exported_with_its_classifier(runs):
 def test_the_card_says_what_it_is(runs):
     succeed("export", "finetuned", "--output", "model")
     _, head, body = (runs / "model" / "README.md").read_text().split("---\n", 2)
-    fields = yaml.safe_load(head)
+    fields = YAML(typ="safe", pure=True).load(head)
     assert fields["library_name"] == "timm"
     assert "long-tailed" in fields["tags"]
     assert "license" not in fields

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.dataset import hold_out, open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.evaluate.features.embed import accuracy_on
-from ssl_lt.runs.config.yaml_file import read_yaml
 from tests.toolbox import TINY, call, succeed
 
 SMALL = [*TINY, "--hidden-dim", "16", "--output-dim", "8", "--init-from", "scratch"]

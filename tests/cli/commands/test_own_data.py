@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.runs.config.yaml_file import read_yaml
 from tests.toolbox import TINY, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "32", "--image-size", "32"]

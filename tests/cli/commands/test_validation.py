@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.dataset import hold_out, open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
-from ssl_lt.runs.config.yaml_file import read_yaml
 from tests.toolbox import TINY, call, logged, refuses, succeed
 
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--init-from", "scratch"]

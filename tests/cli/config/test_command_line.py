@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from ssl_lt.cli.commands import finetune, pretrain
 from ssl_lt.cli.config.command_line import RunFiles, read_simple, read_words
+from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
@@ -15,7 +16,6 @@ from ssl_lt.runs.config import stored
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.schema import flags, to_mapping
 from ssl_lt.runs.config.stored import effective_mapping, write_config
-from ssl_lt.runs.config.yaml_file import read_yaml
 from tests.configs import finetuning as finetune_config
 from tests.configs import pretraining as pretrain_config
 from tests.toolbox import succeed

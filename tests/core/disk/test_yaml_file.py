@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssl_lt.core.disk.yaml_file import as_words, read_yaml, write_yaml
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.runs.config.yaml_file import as_words, read_yaml, write_yaml
 
 
 def read(tmp_path, text):
