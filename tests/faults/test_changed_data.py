@@ -64,7 +64,7 @@ def refuses_to_resume(place, code, says):
     assert not (place / "run" / "exported").exists()
 
 
-# --- row 28: the data has changed between save and resume
+# --- the data has changed between save and resume
 
 
 def trained_on(place):
@@ -158,7 +158,7 @@ def test_the_fingerprint_covers_names_sizes_labels_order_and_pixels(tmp_path):
         table.content_sha256()
 
 
-# --- row 29: a split and the data disagree
+# --- a split and the data disagree
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_split_that_disagrees_with_the_data_is_refused(place, field, value, sa
     refuses_to_resume(place, DATA, says)
 
 
-# --- rows 24 and 26: odd sets
+# --- odd sets
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

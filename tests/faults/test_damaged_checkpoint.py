@@ -97,7 +97,7 @@ def replace_file(path, name, data):
     sign(path, files=files | {name: entry})
 
 
-# --- rows 10-12: cut, changed, missing
+# --- cut, changed, missing
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
@@ -165,7 +165,7 @@ def test_a_training_that_finds_only_a_damaged_checkpoint_is_as_it_was(damaged, a
     assert not task.memory.tables["count"].any()
 
 
-# --- row 13: nothing is unpickled
+# --- nothing is unpickled
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.json", "extra.safetensors"])
@@ -188,7 +188,7 @@ def test_a_state_that_is_none_is_refused(damaged, text):
         load_checkpoint(damaged)
 
 
-# --- row 14: other tensors
+# --- other tensors
 
 
 def bad_model(tensors, kind):
@@ -258,7 +258,7 @@ def test_a_checkpoint_without_a_part_is_refused(damaged, tmp_path, accelerator, 
         training(tmp_path, accelerator).restore(load_checkpoint(damaged))
 
 
-# --- rows 15 and 16: of another run
+# --- of another run
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_other_processes_or_threads_are_said_and_allowed(saved, monkeypatch):
     assert "equal up to rounding, not bit for bit" in of_processes
 
 
-# --- rows 17 and 18: paths and versions
+# --- paths and versions
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "loop"])

@@ -36,7 +36,7 @@ from tests.faults.hostile import Sentinel, bomb_png
 
 SOURCES = sorted(Path(ssl_lt.__file__).parent.rglob("*.py"))
 
-# --- row 13: nothing is unpickled, ever
+# --- nothing is unpickled, ever
 
 UNPICKLERS = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 # What makes a reader that could unpickle one that cannot.
@@ -154,7 +154,7 @@ def test_a_cifar_batch_that_is_a_program(tmp_path, sentinel):
         open_source("cifar10", SourceOptions(data_root=tmp_path))
 
 
-# --- row 24: images that would fill the memory
+# --- images that would fill the memory
 
 
 def packed(path, blobs):
@@ -207,7 +207,7 @@ def test_a_text_in_an_image_that_would_fill_the_memory(tmp_path):
         table.read(0)
 
 
-# --- row 27: archives
+# --- archives
 
 
 def archive(path, name, *, link=""):
@@ -248,7 +248,7 @@ def test_an_archive_that_leaves_its_folder_is_refused(tmp_path, monkeypatch, nam
     assert not Path("/tmp/ssl-lt-escaped").exists()
 
 
-# --- row 32: YAML and JSON
+# --- JSON
 
 
 BRACKETS = "[" * 200_000
