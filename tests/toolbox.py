@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from accelerate.state import AcceleratorState
 from PIL import Image
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -91,3 +92,8 @@ def write_picture(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (24, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def load_yaml(path: Path) -> Any:
+    """What a YAML file holds, nested as it is written."""
+    return YAML(typ="safe", pure=True).load(path.read_text("utf-8"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ruamel.yaml import YAML
 
 from ssl_lt.finetune.registry import LOSSES
 from tests.configs import CONFIGS, recipe
+from tests.toolbox import load_yaml
 
 LOSS_NAMES = ("ce", "la", "scl", "bcl", "rcl", "bcl_rcl")
 
@@ -57,9 +57,7 @@ def test_imagenet_recipes(loss):
 
 
 def test_rows_of_the_laptop_comparison_differ_in_their_loss_alone():
-    plan = YAML(typ="safe", pure=True).load(
-        (CONFIGS / "compare" / "finetune_cifar100_lt_laptop.yaml").read_text()
-    )
+    plan = load_yaml(CONFIGS / "compare" / "finetune_cifar100_lt_laptop.yaml")
     assert plan["verb"] == "finetune"
     configs = [read(*row["config"]) for row in plan["rows"]]
     assert [config.loss for config in configs] == list(LOSS_NAMES)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from ssl_lt.core.disk.yaml_file import write_yaml
 from ssl_lt.finetune.registry import LOSSES
+from tests.toolbox import load_yaml
 
 ROOT = Path(__file__).parents[2]
 TINY = {"backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64, "knn-every": 0}
@@ -103,14 +103,10 @@ def test_a_row_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_shelf_has_every_loss():
-    plan = YAML(typ="safe", pure=True).load(
-        (ROOT / "configs/compare/shelf_laptop.yaml").read_text()
-    )
+    plan = load_yaml(ROOT / "configs/compare/shelf_laptop.yaml")
     losses = set()
     for row in plan["rows"]:
         for recipe in row["config"]:
-            values = YAML(typ="safe", pure=True).load(
-                (ROOT / f"configs/finetune/{recipe}.yaml").read_text()
-            )
+            values = load_yaml(ROOT / f"configs/finetune/{recipe}.yaml")
             losses.add(values.get("loss"))
     assert losses >= set(LOSSES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
-from ruamel.yaml import YAML
 
 from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.runs.config.schema import to_mapping
 from tests.configs import CONFIGS, recipe, recipes
+from tests.toolbox import load_yaml
 
 RECIPES = [(verb, name) for verb in ("pretrain", "finetune") for name in recipes(verb)]
 SHARED = ("laptop/cifar100_lt", "laptop/shelf")
@@ -51,7 +51,7 @@ def test_a_laptop_recipe_parses_after_what_they_share(verb, name):
 def test_a_launch_file_loads(name):
     path = CONFIGS / "accelerate" / f"{name}.yaml"
     config = load_config_from_file(str(path))
-    content = YAML(typ="safe", pure=True).load(path.read_text())
+    content = load_yaml(path)
     assert config.num_processes == content["num_processes"] >= 1
     assert str(config.mixed_precision) == "no"  # --mixed-precision decides
     assert config.num_processes == GPUS_OF_MACHINE[name] * config.num_machines
