@@ -70,7 +70,10 @@ def test_pictures_that_loader_workers_crop(empty):
         ("--loss la --contrast-weight 1", "--contrast-weight belongs to --loss"),
         ("--loss rlc", "did you mean"),
         ("--loss hybrid_sc --sampler class_balanced", "--sampler: --loss hybrid_sc balances"),
-        ("--loss la --view.hue 0", "--view.hue belongs to the losses with contrastive views"),
+        (
+            "--loss la --view.hue 0",
+            "--view.hue has no effect without a loss with contrastive views",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(empty, words, says):

@@ -67,8 +67,7 @@ def _check_visible(run: RunFolder) -> None:
     Raises:
         DistributedError: on all processes; names the first that does not see it.
     """
-    # Listing the parent makes a network file system look again.
-    sees = gather_objects(run.path in run.path.parent.iterdir() and run.config.is_file())
+    sees = gather_objects(run.config.is_file())
     if not all(sees):
         raise DistributedError(
             f"{run.path}: was made by process 0, and process {sees.index(False)} does not see it: "

@@ -33,7 +33,7 @@ def test_a_batch_holds_the_rows_it_names(table):
 
 def test_an_epoch_is_the_permutation_cut_into_whole_batches(table):
     loader = make(table)
-    assert (loader.num_samples, loader.batch_size, loader.steps_per_epoch) == (23, 4, 5)
+    assert (loader.plan.num_samples, loader.batch_size, loader.steps_per_epoch) == (23, 4, 5)
     for number in (0, 3):
         seen = torch.cat([batch.index for batch in loader.epoch(number)])
         assert torch.equal(seen, permutation(23, seed=1, epoch=number)[:20])
