@@ -72,7 +72,7 @@ def test_pictures_that_loader_workers_crop(empty):
         ("--loss hybrid_sc --sampler class_balanced", "--sampler: --loss hybrid_sc balances"),
         (
             "--loss la --view.hue 0",
-            "--view.hue has no effect without a loss with contrastive views",
+            "--view.hue has no effect without a loss with",
         ),
     ],
 )
