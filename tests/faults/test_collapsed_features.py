@@ -17,6 +17,8 @@ from tests.finetune import every_loss
 from tests.pretrain.test_combinations import CASES, config_of, digits
 from tests.toolbox import TINY, call, logged
 
+pytestmark = pytest.mark.slow  # most of them train
+
 
 def test_the_spread_of_features():
     torch.manual_seed(0)

@@ -26,6 +26,8 @@ from ssl_lt.engine.out_of_memory import is_out_of_memory
 from ssl_lt.runs.life.failure import as_user_error
 from tests.toolbox import TINY, call, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 CPU = torch.device("cpu")
 NUM_FILES, BATCH_SIZE = 12, 4
 MAIN = os.getpid()

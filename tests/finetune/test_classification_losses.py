@@ -15,6 +15,8 @@ from ssl_lt.runs.build.finetuning import build_task
 from tests.configs import finetuning
 from tests.toolbox import TINY, call, logged, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from ssl_lt.report.records.results import read_results
 from tests.toolbox import TINY, call, logged, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 CONTRASTS = ["scl", "bcl", "rcl", "bcl_rcl"]
 FEW = ["--init-from", "scratch", "--imbalance-factor", "100", "--eval-every", "0"]
 SMALL = [*TINY, *FEW, "--hidden-dim", "16", "--output-dim", "8"]

@@ -12,6 +12,8 @@ from ssl_lt.core.disk.yaml_file import read_yaml, write_yaml
 from ssl_lt.report.records.results import read_results
 from tests.toolbox import TINY, refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 SMALL = [*TINY, "--imbalance-factor", "100", "--eval-every", "0"]
 SCRATCH = ["--init-from", "scratch"]
 

@@ -11,6 +11,8 @@ from ssl_lt.report.records.results import read_results
 from tests.configs import recipe
 from tests.toolbox import TINY, call, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 FEW = [*TINY, "--init-from", "scratch", "--imbalance-factor", "50", "--eval-every", "0"]
 
 

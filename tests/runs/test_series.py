@@ -18,6 +18,8 @@ from ssl_lt.runs.series import series_members
 from tests.configs import finetuning
 from tests.toolbox import TINY, call, newest_weights, snapshot, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 SCRATCH = [*TINY, "--imbalance-factor", "20", "--eval-every", "0", "--init-from", "scratch"]
 
 

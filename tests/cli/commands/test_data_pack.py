@@ -22,6 +22,8 @@ from ssl_lt.data.sources.registry import open_source
 from tests.faults.process import Command
 from tests.toolbox import call, refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 CONFIG, DATA, DISK = 2, 3, 7
 SMALL = ("--images-per-shard", "200")
 

@@ -20,6 +20,8 @@ from ssl_lt.data.splits.split import read_split
 from ssl_lt.data.splits.test_split import choose_test
 from tests.toolbox import TINY, refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 CONFIG, DATA = 2, 3
 SMALLEST = 144  # training images of the smallest class of digits
 

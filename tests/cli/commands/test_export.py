@@ -19,6 +19,8 @@ from ssl_lt.models.export import check_same, reloaded
 from ssl_lt.runs import export
 from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 CONFIG, CHECKPOINT, NOT_FINITE = 2, 4, 5
 
 

@@ -19,6 +19,8 @@ from ssl_lt.data.sources.registry import open_source
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.toolbox import TINY, refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 WORDS = [*TINY, "--batch-size", "32", "--image-size", "32"]
 COUNTS = {"train": (400, 300, 220, 170, 130, 110, 90, 75, 60, 45), "test": (40,) * 10}
 SOURCES = ("folder", "csv", "list", "parquet", "arrow", "shards")

@@ -13,6 +13,8 @@ from PIL import Image
 from ssl_lt.report.records.results import read_results
 from tests.toolbox import refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 ALL = {
     "cRT", "LWS", "tau-norm", "NCM", "COG", "SMOTE", "post-hoc LA", "threshold moving",
 }  # fmt: skip

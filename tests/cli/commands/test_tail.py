@@ -15,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from ssl_lt.evaluate.tail import rarities
 from tests.toolbox import TINY, refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 CONFIG, DATA = 2, 3
 
 

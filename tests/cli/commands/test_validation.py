@@ -18,6 +18,8 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from tests.toolbox import TINY, call, logged, refuses, succeed
 
+pytestmark = pytest.mark.slow  # most of them train
+
 WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--init-from", "scratch"]
 COMPRESSED = ["--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]
 COMPRESSED += ["--hidden-dim", "16", "--output-dim", "8"]
