@@ -51,6 +51,7 @@ from ssl_lt.augment.views import (
     WorkerCrop,
 )
 from ssl_lt.core.random import sample_keys
+from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import open_data, train_loader
 from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.options import DataOptions
@@ -135,12 +136,12 @@ def kornia_view(name: str, options: ViewOptions, size: int) -> nn.Module:
 
 def our_view(name: str, options: ViewOptions, size: int) -> nn.Module:
     """The view that trains."""
-    images: dict[str, Any] = {"size": size, "mean": MEAN, "std": STD}
+    images = ImageSpec(size, MEAN, STD)
     if name == "boosted":
-        return BoostedView(options, num_ops=2, rule="released", **images)
+        return BoostedView(options, images, num_ops=2, rule="released")
     if name == "autoaugment":
-        return ClassifierView(policy="cifar10", cutout=CUTOUT, **images)
-    return ContrastiveView(options, **images)
+        return ClassifierView(images, policy="cifar10", cutout=CUTOUT)
+    return ContrastiveView(options, images)
 
 
 def microseconds(name: str, options: ViewOptions, images: Tensor, size: int, rounds: int) -> Rows:
@@ -237,7 +238,7 @@ def our_epoch(root: Path, count: int) -> None:
         DataOptions(data=f"folder:{root}", label_column="none", cache_mib=0, num_workers=1)
     )
     plan = BatchSchedule(count, BATCH_SIZE, seed=0)
-    view = ContrastiveView(LARGE_IMAGE_VIEW, size=LARGE, mean=MEAN, std=STD)
+    view = ContrastiveView(LARGE_IMAGE_VIEW, ImageSpec(LARGE, MEAN, STD))
     for batch in train_loader(data, plan, crop, device=torch.device("cpu")).epoch(0):
         for number in range(2):
             keys = sample_keys(batch.drawn, seed=0, epoch=0, view=number)

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_lt.cli.main import run_command
+from ssl_lt.core.types import ImageSpec
+from ssl_lt.data.images.crops import CENTRE_FRACTION
 
 # A narrow network on the digits: an epoch takes a second.
 TINY = shlex.split(
@@ -85,6 +87,11 @@ def logged(run: Path) -> list[dict[str, Any]]:
 def newest_weights(run: Path) -> dict[str, Tensor]:
     """The model of a run's newest checkpoint."""
     return load_file(max((run / "checkpoints").glob("step-*")) / "model.safetensors")
+
+
+def plain_spec(size: int) -> ImageSpec:
+    """Images of this size that are not normalised, cut from the middle of larger ones."""
+    return ImageSpec(size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), crop=CENTRE_FRACTION)
 
 
 def write_picture(path: Path, seed: int) -> None:

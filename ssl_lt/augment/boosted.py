@@ -8,7 +8,7 @@ differently, see `StrengthRule`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from ssl_lt.augment.randaugment import MAX_MAGNITUDE, RandAugment, apply_slot
 from ssl_lt.augment.views import ContrastiveView, PlainView, ViewOptions
 from ssl_lt.core.random import draw_id, shared_keys, uniform
+from ssl_lt.core.types import ImageSpec
 
 _ZETA = draw_id("boost magnitude")
 _CHUNK_VALUES = 1 << 20
@@ -56,9 +57,7 @@ class BoostedView(PlainView):
 
     Args:
         options: of SimCLR's view.
-        size: edge of a view in pixels.
-        mean: of each channel, for images in [0, 1].
-        std: of each channel.
+        images: size and normalisation that the network expects.
         num_ops: operations drawn a sample, k.
         rule: from weight to magnitude.
     """
@@ -66,17 +65,15 @@ class BoostedView(PlainView):
     def __init__(
         self,
         options: ViewOptions,
+        images: ImageSpec,
         *,
-        size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
         num_ops: int,
         rule: StrengthRule,
     ) -> None:
-        super().__init__(mean=mean, std=std)
+        super().__init__(images)
         # Normalised by nothing: RandAugment comes first.
-        neutral = {"mean": [0.0] * len(mean), "std": [1.0] * len(std)}
-        self.contrastive = ContrastiveView(options, size=size, **neutral)
+        neutral = replace(images, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        self.contrastive = ContrastiveView(options, neutral)
         self.randaugment = RandAugment(num_ops)
         self.rule = rule
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -14,10 +12,10 @@ from ssl_lt.augment.geometric import (
     random_crop_with_padding,
     random_flips,
     resized_crop,
-    to_unit,
 )
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.random import draw_id, uniform
+from ssl_lt.core.types import ImageSpec
 
 _CUTOUT = draw_id("cutout")
 _MIN_SCALE = 0.08
@@ -46,34 +44,25 @@ def cut_black_square(images: Tensor, keys: Tensor, *, side: int) -> Tensor:
 class ClassifierView(PlainView):
     """Crop, flip, AutoAugment and Cutout, then normalise.
 
-    Images of the view's own size are padded by 4 black pixels and cropped; others, and those that
-    loader workers have cropped, get a random resized crop.
+    Images up to the view's own size are padded by 4 black pixels and cropped, and enlarged when all
+    else is done; larger ones, and those that loader workers have cropped, get a random resized
+    crop.
 
     Args:
-        size: edge of a view in pixels.
-        mean: of each channel, for images in [0, 1].
-        std: of each channel.
+        images: size and normalisation that the network expects.
         policy: table of AutoAugment.
-        cutout: side of Cutout's square in pixels; 0: none.
+        cutout: side of Cutout's square in pixels of the images; 0: none.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        policy: PolicyName,
-        cutout: int,
-    ) -> None:
-        super().__init__(mean=mean, std=std)
+    def __init__(self, images: ImageSpec, *, policy: PolicyName, cutout: int) -> None:
+        super().__init__(images)
         self.autoaugment = AutoAugment(policy)
-        self.size, self.cutout = size, cutout
+        self.cutout = cutout
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """(B, 3, size, size) normalised views of uint8 images; strength is not used."""
         height, width = images.shape[-2:]
-        if height == width == self.size:
+        if height == width <= self.size:
             return self.after_crop(random_crop_with_padding(images, keys), keys)
         boxes = crop_boxes(keys, height, width, scale=(_MIN_SCALE, 1.0))
         crops = resized_crop(
@@ -86,6 +75,6 @@ class ClassifierView(PlainView):
         return self.after_crop((crops * 255).add_(0.5).to(torch.uint8), keys)
 
     def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
-        """The same view of images (B, 3, size, size) uint8 that have been cropped."""
+        """The same view of square uint8 images that have been cropped."""
         x = self.autoaugment(horizontal_flip(crops, random_flips(keys)), keys)
-        return self.normalise(to_unit(cut_black_square(x, keys, side=self.cutout)))
+        return self.to_network(cut_black_square(x, keys, side=self.cutout))

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lt.augment.resampling import Interpolation, on_host, resampling_matrix
+from ssl_lt.augment.resampling import on_host, resampling_matrix
 from ssl_lt.core.random import draw_id, uniform
+from ssl_lt.core.types import Interpolation
 
 _BOX = draw_id("crop box")
 _FLIP = draw_id("flip")
@@ -117,6 +118,23 @@ def resized_crop(
     x = to_unit(images).reshape(batch, channels * height, width)
     x = torch.bmm(x, columns.transpose(1, 2)).clamp_(0, 1).view(batch, channels, height, size)
     return torch.matmul(rows[:, None], x).clamp_(0, 1)
+
+
+def resized(images: Tensor, *, size: int, interpolation: Interpolation) -> Tensor:
+    """Whole images at another size, with antialiasing, as `resized_crop` of the whole box.
+
+    Args:
+        images: (B, 3, H, W) uint8, or float in [0, 1].
+        size: edge of the result in pixels; images of that size are given back as they are.
+        interpolation: Pillow's triangle filter, or its bicubic (a = -0.5).
+
+    Returns:
+        (B, 3, size, size) float32 in [0, 1].
+    """
+    x = to_unit(images)
+    if x.shape[-2:] == (size, size):
+        return x
+    return F.interpolate(x, (size, size), mode=interpolation, antialias=True).clamp_(0, 1)
 
 
 def random_crop_with_padding(images: Tensor, keys: Tensor, *, padding: int = 4) -> Tensor:

@@ -7,12 +7,11 @@ antialiasing and the flip are all in the matrices, so one batched product does e
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Interpolation = Literal["bilinear", "bicubic"]
+from ssl_lt.core.types import Interpolation
 
 _TABLE_BYTES = 16 << 20
 

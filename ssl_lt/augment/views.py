@@ -20,13 +20,15 @@ from ssl_lt.augment.geometric import (
     horizontal_flip,
     random_crop_with_padding,
     random_flips,
+    resized,
     resized_crop,
     to_unit,
 )
-from ssl_lt.augment.resampling import Interpolation, on_host
+from ssl_lt.augment.resampling import on_host
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.core.random import draw_id, sample_keys, uniform
+from ssl_lt.core.types import ImageSpec, Interpolation
 
 _GRAY = draw_id("grayscale")
 _BLUR = draw_id("blur")
@@ -99,24 +101,28 @@ CROP_AND_FLIP = ViewOptions(min_scale=0.08, jitter_probability=0.0, gray_probabi
 
 
 class PlainView(nn.Module):
-    """Only scales to [0, 1] and normalises: what an evaluation sees.
+    """Only resizes, scales to [0, 1] and normalises: what an evaluation sees.
 
     Args:
-        mean: of each channel, for images in [0, 1].
-        std: of each channel.
+        images: size, resizing and normalisation that the network expects.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, images: ImageSpec) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.size, self.interpolation = images.size, images.interpolation
+        self.register_buffer("mean", torch.tensor(images.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(images.std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) normalised; keys and strength are not used."""
-        return self.normalise(to_unit(images))
+        """(B, 3, size, size) normalised; keys and strength are not used."""
+        return self.to_network(images)
+
+    def to_network(self, images: Tensor) -> Tensor:
+        """Whole uint8 images, or floats in [0, 1], as the network takes them."""
+        return self.normalise(resized(images, size=self.size, interpolation=self.interpolation))
 
     def normalise(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
         """(x - mean) / std of images in [0, 1]."""
@@ -124,15 +130,18 @@ class PlainView(nn.Module):
 
 
 class WeakView(PlainView):
-    """A crop from the image padded with 4 black pixels, and a flip: usual when fine-tuning."""
+    """A crop from the image padded with 4 black pixels, and a flip: usual when fine-tuning.
+
+    Both are made at the images' own size; what the network sees is resized afterwards.
+    """
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) normalised; strength is not used."""
+        """(B, 3, size, size) normalised; strength is not used."""
         return self.after_crop(random_crop_with_padding(images, keys), keys)
 
     def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """The flip alone, of images (B, 3, H, W) that have been cropped."""
-        return self.normalise(to_unit(horizontal_flip(crops, random_flips(keys))))
+        return self.to_network(horizontal_flip(crops, random_flips(keys)))
 
 
 class ContrastiveView(PlainView):
@@ -140,17 +149,12 @@ class ContrastiveView(PlainView):
 
     Args:
         options: how strong each step is.
-        size: edge of a view in pixels.
-        mean: of each channel, for images in [0, 1].
-        std: of each channel.
+        images: size and normalisation that the network expects.
     """
 
-    def __init__(
-        self, options: ViewOptions, *, size: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        super().__init__(mean=mean, std=std)
+    def __init__(self, options: ViewOptions, images: ImageSpec) -> None:
+        super().__init__(images)
         self.options = options
-        self.size = size
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """(B, 3, size, size) normalised views of uint8 images (B, 3, H, W).

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from ssl_lt.core.random import drawn_rows
+
+# Filters for resizing, as Pillow has them: triangle, and bicubic with a = -0.5; both antialias.
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,15 @@ class ImageSpec:
         size: pixels a side.
         mean: per channel, of pixels in 0 ... 1, that the network was trained with.
         std: likewise.
-        crop: kept share of the resized shorter side, for larger images; None: timm's own value.
+        interpolation: how images are resized.
+        crop: side of the square that an evaluation keeps of an image, over its shorter side.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    crop: float | None = None
+    interpolation: Interpolation = "bicubic"
+    crop: float = 1.0
 
 
 class View(Protocol):

@@ -30,6 +30,9 @@ from ssl_lt.data.splits.unreadable import BadImage, bad_images, readable, readab
 from ssl_lt.data.tables.decode_once import decode_once
 from ssl_lt.data.tables.table import ImageTable, PixelTable, all_rows
 
+# Pixels a side of your own images, unless something else is asked for.
+_USUAL_SIZE = 224
+
 
 @dataclass(frozen=True)
 class Data:
@@ -39,7 +42,6 @@ class Data:
         source: what was opened.
         split: the rows that are trained on.
         train: those rows; in memory, or files where they do not fit.
-        image_size: side in pixels of what a network sees.
         options: what it was opened with.
         bad_images: left out of `split` and of the test set, but still in `source.train`.
     """
@@ -47,7 +49,6 @@ class Data:
     source: Source
     split: Split
     train: ImageTable
-    image_size: int
     options: DataOptions
     bad_images: tuple[BadImage, ...] = ()
 
@@ -57,9 +58,14 @@ class Data:
         return len(self.source.class_names)
 
     @property
+    def image_size(self) -> int:
+        """Side in pixels of what a network sees."""
+        return self.spec.size
+
+    @cached_property
     def spec(self) -> ImageSpec:
-        """Size and normalisation of what a network sees."""
-        return ImageSpec(self.image_size, self.source.mean, self.source.std)
+        """Size, resizing and normalisation of what a network sees."""
+        return image_spec(self.source, self.options)
 
     @property
     def groups(self) -> tuple[Groups, ...]:
@@ -123,9 +129,18 @@ class Data:
 
     def decoded(self, table: ImageTable) -> ImageTable:
         """Every row of a table, in memory where that fits."""
-        return decode_once(
-            all_rows(table), image_size=self.image_size, limit_mib=self.options.cache_mib
-        )
+        return decode_once(all_rows(table), self.spec, limit_mib=self.options.cache_mib)
+
+
+def image_spec(source: Source, options: DataOptions) -> ImageSpec:
+    """What a network sees of a source: what was asked for, or else what is usual for the source."""
+    return ImageSpec(
+        size=options.image_size or source.image_size or _USUAL_SIZE,
+        mean=options.mean or source.mean,
+        std=options.std or source.std,
+        interpolation=options.interpolation,
+        crop=1.0 if source.image_size is not None else options.crop_pct,
+    )
 
 
 @dataclass(frozen=True)
@@ -175,11 +190,9 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     )
     if options.test_split is not None:  # refused before minutes are spent on decoding
         choose_test(options.test_split, source, split, bad)
-    image_size = source.image_size or options.image_size
-    train = decode_once(
-        source.train.take(split.indices), image_size=image_size, limit_mib=options.cache_mib
-    )
-    return Data(source, split, train, image_size, options, bad)
+    spec = image_spec(source, options)
+    train = decode_once(source.train.take(split.indices), spec, limit_mib=options.cache_mib)
+    return Data(source, split, train, options, bad)
 
 
 def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable | None]:
@@ -244,7 +257,7 @@ def train_loader(
         data.train,
         crop,
         plan,
-        size=data.image_size,
+        spec=data.spec,
         device=device,
         workers=data.options.workers,
     )

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.disk.urls import check_no_secret, local_path
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
+from ssl_lt.core.types import Interpolation
+from ssl_lt.data.images.crops import CENTRE_FRACTION
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.long_tail import check_imbalance_factor
 
@@ -98,8 +100,25 @@ class DataOptions(SourceOptions):
     """Seed that chooses which images of each class are kept. Default: 0, the published choice
     (LDAM)."""
 
-    image_size: int = option(224, group="data")
-    """Side of the images a network sees, in pixels. Digits and CIFAR are always 32."""
+    image_size: int | None = option(None, group="data")
+    """Side of the images a network sees, in pixels. Default: what the weights of --init-from
+    expect, otherwise 32 for digits and CIFAR and 224 for your own images."""
+
+    mean: tuple[float, float, float] | None = option(None, page="all", group="data")
+    """Mean of each channel that is subtracted from pixels in 0 ... 1. Default: what the weights of
+    --init-from expect, otherwise that of the data set (ImageNet's for your own images)."""
+
+    std: tuple[float, float, float] | None = option(None, page="all", group="data")
+    """Standard deviation of each channel, by which pixels are then divided. Default: as for
+    --mean."""
+
+    interpolation: Interpolation = option("bicubic", page="all", group="data")
+    """How whole images are resized, and crops of images that do not fit in memory (--view.* has its
+    own)."""
+
+    crop_pct: float = option(CENTRE_FRACTION, page="all", group="data")
+    """Share of the shorter side that an evaluation keeps from the middle of your own images; digits
+    and CIFAR are kept whole."""
 
     num_workers: int = option(4, effect=Effect.MACHINE, page="all", group="data")
     """Worker processes that decode images which do not fit in memory (0 = the main process
@@ -133,12 +152,16 @@ class DataOptions(SourceOptions):
         """Raises ConfigError for a value no source could use."""
         super().__post_init__()
         check_imbalance_factor(self.imbalance_factor)
+        if self.image_size is not None and self.image_size < 8:
+            raise ConfigError(f"--image-size: {self.image_size}, must be at least 8")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"--std: {min(self.std):g}, must be above 0")
+        check_range(self, {"crop_pct": "(0, 1]"})
         if not 0 <= self.split_seed < 2**32:
             raise ConfigError(f"--split-seed {self.split_seed}: must be in 0 ... 2^32 - 1")
         check_at_least(
             self,
             {
-                "image_size": 8,
                 "num_workers": 0,
                 "worker_timeout": 0,
                 "cache_mib": 0,

@@ -113,7 +113,7 @@ def _thumbnails(
     batches = ordered_batches(
         table.take(rows),
         batch_size=max(1, len(rows)),
-        image_size=data.image_size,
+        spec=data.spec,
         device=torch.device("cpu"),
         workers=Workers(0),
     )

@@ -58,10 +58,9 @@ def save_for_timm(
         "input_size": (3, images.size, images.size),
         "mean": images.mean,
         "std": images.std,
-        "interpolation": "bicubic",
+        "interpolation": images.interpolation,
+        "crop_pct": images.crop,
     }
-    if images.crop is not None:
-        data_config["crop_pct"] = images.crop
     model_config = {"label_names": list(class_names)} if class_names else None
     save_for_hf(
         plain,

@@ -114,14 +114,7 @@ def memory_boost(options: PluginOptions, site: PluginSite) -> Plugin:
 def boosted_view(options: PluginOptions, view: ViewOptions, images: ImageSpec) -> View:
     """The view whose strength `MemoryBoost` sets."""
     boost = options.bcl
-    return BoostedView(
-        view,
-        num_ops=boost.num_ops,
-        rule=boost.rule,
-        size=images.size,
-        mean=images.mean,
-        std=images.std,
-    )
+    return BoostedView(view, images, num_ops=boost.num_ops, rule=boost.rule)
 
 
 def geometric_harmonization(options: PluginOptions, site: PluginSite) -> Plugin:

@@ -11,13 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
-from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import Data, open_data
-from ssl_lt.data.images.crops import CENTRE_FRACTION
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
@@ -128,12 +125,11 @@ def _batch(data: Data) -> Tensor:
     batches = ordered_batches(
         data.train,
         batch_size=_BATCH_SIZE,
-        image_size=data.image_size,
+        spec=data.spec,
         device=torch.device("cpu"),
         workers=Workers(0),
     )
-    plain = PlainView(mean=data.source.mean, std=data.source.std)
-    return plain.normalise(to_unit(next(batches).images))
+    return PlainView(data.spec).to_network(next(batches).images)
 
 
 def _write_network(
@@ -145,7 +141,7 @@ def _write_network(
         NumericError: what was written does not say what the run's network says.
     """
     names = data.source.class_names if parts.ends_in_logits and parts.classifier is None else ()
-    save_for_timm(parts.network, folder, images=_image_format(data), class_names=names)
+    save_for_timm(parts.network, folder, images=data.spec, class_names=names)
     found = reloaded(folder)
     what = "the network that timm loads"
     if parts.classifier is not None:
@@ -187,18 +183,13 @@ def _check(what: str, difference: float, tolerance: float, num_images: int) -> s
     )
 
 
-def _image_format(data: Data) -> ImageSpec:
-    crop = 1.0 if data.source.image_size is not None else CENTRE_FRACTION
-    return ImageSpec(data.image_size, data.source.mean, data.source.std, crop)
-
-
 def _facts(
     run: RunFolder, parts: ExportModules, data: Data, checks: Sequence[str], *, with_onnx: bool
 ) -> ModelFacts:
     from ssl_lt.models.backbones import OUR_BACKBONES
 
     architecture = str(parts.network.pretrained_cfg["architecture"])  # type: ignore[index]
-    images, kind = _image_format(data), "logits" if parts.ends_in_logits else "features"
+    images, kind = data.spec, "logits" if parts.ends_in_logits else "features"
     output = f"{data.num_classes} logits" if parts.ends_in_logits else "features"
     onnx_note = (
         f"`{onnx.MODEL}` (opset {onnx.OPSET}): input `images`, float32 of shape (batch, 3, "

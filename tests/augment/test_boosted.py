@@ -10,6 +10,7 @@ from ssl_lt.augment.boosted import BoostedView, magnitudes
 from ssl_lt.augment.randaugment import apply_slot
 from ssl_lt.augment.views import ContrastiveView, ViewOptions
 from ssl_lt.core.random import sample_keys
+from ssl_lt.core.types import ImageSpec
 
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
 COUNT = 48
@@ -25,11 +26,11 @@ def keys(view=0, epoch=1):
 
 
 def view(num_ops=2, rule="released"):
-    return BoostedView(ViewOptions(), size=32, **STATISTICS, num_ops=num_ops, rule=rule)
+    return BoostedView(ViewOptions(), ImageSpec(32, **STATISTICS), num_ops=num_ops, rule=rule)
 
 
 def plain():
-    return ContrastiveView(ViewOptions(), size=32, **STATISTICS)(images(), keys())
+    return ContrastiveView(ViewOptions(), ImageSpec(32, **STATISTICS))(images(), keys())
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,9 @@ def test_only_samples_with_strength_change():
 
 def test_after_crop_boosts_too():
     crops, strength = images(), torch.ones(COUNT)
-    plain_crops = ContrastiveView(ViewOptions(), size=32, **STATISTICS).after_crop(crops, keys())
+    plain_crops = ContrastiveView(ViewOptions(), ImageSpec(32, **STATISTICS)).after_crop(
+        crops, keys()
+    )
     assert torch.equal(view().after_crop(crops, keys(), torch.zeros(COUNT)), plain_crops)
     assert not torch.equal(view().after_crop(crops, keys(), strength), plain_crops)
 

@@ -12,6 +12,7 @@ from ssl_lt.augment.geometric import (
     random_flips,
 )
 from ssl_lt.core.random import sample_keys
+from ssl_lt.core.types import ImageSpec
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -26,7 +27,7 @@ def noise(count, height=32, width=32):
 
 
 def view(size=32, cutout=16):
-    return ClassifierView(size=size, mean=MEAN, std=STD, policy="cifar10", cutout=cutout)
+    return ClassifierView(ImageSpec(size, MEAN, STD), policy="cifar10", cutout=cutout)
 
 
 def test_order_crop_flip_autoaugment_cutout_normalise():

@@ -25,6 +25,7 @@ from ssl_lt.augment.views import (
 )
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.random import sample_keys
+from ssl_lt.core.types import ImageSpec
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.23, 0.22, 0.26)
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -95,7 +96,7 @@ def test_views_are_distributed_as_torchvisions_on_pillow(options, jitter, compar
     if options.blur_probability:
         steps.append(tv.RandomApply([tv.GaussianBlur(3, (0.1, 2.0))], p=0.5))
     theirs = tv.Compose(steps)
-    ours = ContrastiveView(options, size=32, **UNIT)
+    ours = ContrastiveView(options, ImageSpec(32, **UNIT))
     torch.manual_seed(0)
     for number, image in enumerate(photographs()):
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
@@ -116,7 +117,7 @@ def test_views_are_distributed_as_torchvisions_on_pillow(options, jitter, compar
 def test_a_view_does_not_depend_on_its_batch(options):
     # 100 samples need several slices; alone, a sample is a slice of its own.
     images, keys = noise(100), keys_of(torch.arange(100))
-    view = ContrastiveView(options, size=32, mean=MEAN, std=STD)
+    view = ContrastiveView(options, ImageSpec(32, MEAN, STD))
     together = view(images, keys)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(view(images[order], keys[order]), together[order], rtol=0, atol=1e-5)
@@ -127,7 +128,7 @@ def test_a_view_does_not_depend_on_its_batch(options):
 
 def test_keys_decide_everything():
     images = noise(20)
-    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))
     index = torch.arange(20)
     first = view(images, keys_of(index))
     torch.manual_seed(123)
@@ -141,7 +142,7 @@ def test_keys_decide_everything():
 @pytest.mark.parametrize("value", [0, 255])
 def test_flat_images_give_finite_views_in_range(value):
     images = torch.full((300, 3, 32, 32), value, dtype=torch.uint8)
-    out = ContrastiveView(BLURRED, size=32, **UNIT)(images, keys_of(torch.arange(300)))
+    out = ContrastiveView(BLURRED, ImageSpec(32, **UNIT))(images, keys_of(torch.arange(300)))
     assert out.dtype == torch.float32
     assert out.isfinite().all()
     assert out.min() >= 0
@@ -150,7 +151,7 @@ def test_flat_images_give_finite_views_in_range(value):
 
 def test_the_large_preset_works_on_images_of_another_shape():
     images = torch.randint(0, 256, (2, 3, 250, 180), dtype=torch.uint8)
-    out = ContrastiveView(LARGE_IMAGE_VIEW, size=224, mean=MEAN, std=STD)(images, keys_of([0, 1]))
+    out = ContrastiveView(LARGE_IMAGE_VIEW, ImageSpec(224, MEAN, STD))(images, keys_of([0, 1]))
     assert out.shape == (2, 3, 224, 224)
     assert out.isfinite().all()
 
@@ -160,7 +161,7 @@ def test_without_colors_a_view_is_the_crop_normalised():
     boxes = crop_boxes(keys, 32, 32, scale=(0.1, 1.0))
     crops = resized_crop(images, boxes, size=32, flips=random_flips(keys), interpolation="bicubic")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    out = ContrastiveView(NO_COLOR, size=32, mean=MEAN, std=STD)(images, keys)
+    out = ContrastiveView(NO_COLOR, ImageSpec(32, MEAN, STD))(images, keys)
     torch.testing.assert_close(out, (crops - mean) / std, rtol=0, atol=1e-5)
 
 
@@ -176,7 +177,7 @@ def test_boxes_that_a_worker_draws_do_not_depend_on_the_images_beside():
 
 def test_a_crop_made_by_a_worker_gives_the_same_view():
     images, index = noise(60), torch.arange(60)
-    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))
     worker = pickle.loads(pickle.dumps(WorkerCrop(BLURRED, seed=9, num_views=2)))
     boxes = torch.tensor(worker.boxes(4, index.tolist(), [(32, 32)] * 60))
     for number in (0, 1):
@@ -196,9 +197,9 @@ def test_a_crop_made_by_a_worker_gives_the_same_view():
 def test_plain_and_weak_views():
     images, keys = noise(50), keys_of(torch.arange(50))
     mean, std = np.reshape(MEAN, (3, 1, 1)), np.reshape(STD, (3, 1, 1))
-    plain = PlainView(mean=MEAN, std=STD)(images, keys)
+    plain = PlainView(ImageSpec(32, MEAN, STD))(images, keys)
     np.testing.assert_allclose(plain.numpy(), (images.numpy() / 255 - mean) / std, atol=1e-5)
-    weak = WeakView(mean=MEAN, std=STD)(images, keys)
+    weak = WeakView(ImageSpec(32, MEAN, STD))(images, keys)
     assert weak.shape == plain.shape
     black = torch.from_numpy(-mean / std).float()
     padded = torch.nn.functional.pad(plain - black, [4] * 4) + black
@@ -215,9 +216,9 @@ def test_plain_and_weak_views():
 def test_views_compile_without_a_break(options):
     images, keys = noise(6), keys_of(torch.arange(6))
     for view in (
-        ContrastiveView(options, size=32, mean=MEAN, std=STD),
-        WeakView(mean=MEAN, std=STD),
-        PlainView(mean=MEAN, std=STD),
+        ContrastiveView(options, ImageSpec(32, MEAN, STD)),
+        WeakView(ImageSpec(32, MEAN, STD)),
+        PlainView(ImageSpec(32, MEAN, STD)),
     ):
         compiled = torch.compile(view, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(images, keys), view(images, keys), rtol=0, atol=1e-5)
@@ -227,7 +228,7 @@ def test_views_compile_without_a_break(options):
 def test_a_compiled_view_is_the_same():
     # By the real compiler: it does arithmetic on indices itself, in which nothing may overflow.
     images, keys = noise(6), keys_of(torch.arange(6))
-    view = ContrastiveView(SMALL_IMAGE_VIEW, size=32, mean=MEAN, std=STD)
+    view = ContrastiveView(SMALL_IMAGE_VIEW, ImageSpec(32, MEAN, STD))
     compiled = torch.compile(view, fullgraph=True)
     torch.testing.assert_close(compiled(images, keys), view(images, keys), rtol=0, atol=1e-5)
 
@@ -246,16 +247,16 @@ def test_nothing_is_read_back_to_the_host(monkeypatch):
         monkeypatch.setattr(f"ssl_lt.augment.{module}.on_host", lambda keys: False)
     images, keys = noise(6), keys_of(torch.arange(6))
     with NoHostReads():
-        ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)(images, keys)
-        ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD).after_crop(images, keys)
-        WeakView(mean=MEAN, std=STD)(images, keys)
+        ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))(images, keys)
+        ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD)).after_crop(images, keys)
+        WeakView(ImageSpec(32, MEAN, STD))(images, keys)
     with NoHostReads(), pytest.raises(AssertionError, match="host sync"):
         keys.sum().item()
 
 
 def test_on_the_host_and_elsewhere_a_view_is_the_same(monkeypatch):
     images, keys = noise(40), keys_of(torch.arange(40))
-    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))
     here = view(images, keys)
     for module in ("views", "geometric", "resampling"):
         monkeypatch.setattr(f"ssl_lt.augment.{module}.on_host", lambda keys: False)
@@ -264,7 +265,7 @@ def test_on_the_host_and_elsewhere_a_view_is_the_same(monkeypatch):
 
 def test_mixed_precision_does_not_reach_the_view():
     images, keys = noise(6), keys_of(torch.arange(6))
-    view = ContrastiveView(BLURRED, size=32, mean=MEAN, std=STD)
+    view = ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = view(images, keys)
     assert out.dtype == torch.float32

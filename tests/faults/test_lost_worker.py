@@ -24,7 +24,7 @@ from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.out_of_memory import is_out_of_memory
 from ssl_lt.runs.life.failure import as_user_error
-from tests.toolbox import TINY, call, succeed
+from tests.toolbox import TINY, call, plain_spec, succeed
 
 pytestmark = pytest.mark.slow  # most of them train
 
@@ -97,7 +97,7 @@ def loader(files, act, step, *, timeout_seconds=60):
     rows = plan.rows(0).tolist()
     workers = Workers(1, timeout_seconds)
     crop = Broken(act, rows[step][1])
-    return WorkerLoader(files, crop, plan, size=8, device=CPU, workers=workers), rows
+    return WorkerLoader(files, crop, plan, spec=plain_spec(8), device=CPU, workers=workers), rows
 
 
 def children():
@@ -157,7 +157,9 @@ def test_lost_in_evaluation(files):
             return super().encoded(row)
 
     dying = Dying(files.root, files.names, files.labels)
-    batches = ordered_batches(dying, batch_size=4, image_size=8, device=CPU, workers=Workers(1, 60))
+    batches = ordered_batches(
+        dying, batch_size=4, spec=plain_spec(8), device=CPU, workers=Workers(1, 60)
+    )
     said, found = ends(batches)
     assert found <= 1
     assert f"waiting for {files.name(4 * found)} and 3 more: a worker died" in said

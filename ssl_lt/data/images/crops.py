@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ssl_lt.core.types import Interpolation
 from ssl_lt.data.images.decode import EncodedImage
 
 # Side of the square that is kept of an image whose shorter side is 256, in the ImageNet protocol.
@@ -37,10 +38,12 @@ class Crop(Protocol):
         """
 
 
-def crop_then_resize(image: Image.Image, boxes: Sequence[Box], *, size: int) -> Tensor:
+def crop_then_resize(
+    image: Image.Image, boxes: Sequence[Box], *, size: int, interpolation: Interpolation = "bicubic"
+) -> Tensor:
     """Cuts boxes out and resizes each, as torchvision's `RandomResizedCrop` does.
 
-    The bicubic filter (a = -1/2) does not alias, and what lies outside a box weighs nothing. Torch
+    The filter does not alias (bicubic: a = -1/2), and what lies outside a box weighs nothing. Torch
     uses the processor's vector instructions, takes a third of Pillow's time, and equals Pillow to
     one grey level or two.
 
@@ -52,11 +55,17 @@ def crop_then_resize(image: Image.Image, boxes: Sequence[Box], *, size: int) -> 
         pixels[..., top : top + height, left : left + width] for top, left, height, width in boxes
     )
     return torch.cat(
-        [F.interpolate(crop, (size, size), mode="bicubic", antialias=True) for crop in crops]
+        [F.interpolate(crop, (size, size), mode=interpolation, antialias=True) for crop in crops]
     ).contiguous()
 
 
-def crop_encoded(image: EncodedImage, boxes: Sequence[Box], *, size: int) -> Tensor:
+def crop_encoded(
+    image: EncodedImage,
+    boxes: Sequence[Box],
+    *,
+    size: int,
+    interpolation: Interpolation = "bicubic",
+) -> Tensor:
     """`crop_then_resize` of an image that is not decoded yet.
 
     A JPEG is decoded at half its size where every box is then still `size` pixels a side, so that
@@ -66,14 +75,20 @@ def crop_encoded(image: EncodedImage, boxes: Sequence[Box], *, size: int) -> Ten
         DataError: the image cannot be decoded.
     """
     if min(min(height, width) for _, _, height, width in boxes) < 2 * size:
-        return crop_then_resize(image.decode(), boxes, size=size)
+        return crop_then_resize(image.decode(), boxes, size=size, interpolation=interpolation)
     pixels = image.decode_half()
     if pixels.size != (image.width, image.height):
         boxes = [_half(box) for box in boxes]
-    return crop_then_resize(pixels, boxes, size=size)
+    return crop_then_resize(pixels, boxes, size=size, interpolation=interpolation)
 
 
-def centre_square(image: Image.Image, *, size: int, fraction: float = 1.0) -> Tensor:
+def centre_square(
+    image: Image.Image,
+    *,
+    size: int,
+    fraction: float = 1.0,
+    interpolation: Interpolation = "bicubic",
+) -> Tensor:
     """(3, size, size) uint8: the middle of an image, resized and cut by Pillow in one step.
 
     With `CENTRE_FRACTION` it is "resize the shorter side to S * 256 / 224, cut S x S from the
@@ -84,11 +99,14 @@ def centre_square(image: Image.Image, *, size: int, fraction: float = 1.0) -> Te
         image: of mode RGB.
         size: S.
         fraction: side of the square, over the shorter side of the image.
+        interpolation: Pillow's filter.
     """
     side = fraction * min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     resized = image.resize(
-        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+        (size, size),
+        Image.Resampling[interpolation.upper()],
+        box=(left, top, left + side, top + side),
     )
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
@@ -100,9 +118,14 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
     return centre_square(image, size=_THUMBNAIL_SIDE).permute(1, 2, 0).contiguous().numpy()
 
 
-def storage_size(image_size: int) -> int:
-    """Side at which an image is kept in memory to cut `image_size` from its middle."""
-    return round(image_size / CENTRE_FRACTION)
+def storage_size(image_size: int, crop: float = CENTRE_FRACTION) -> int:
+    """Side at which an image is kept in memory to cut `image_size`, a share of it, from its middle.
+
+    Args:
+        image_size: S.
+        crop: S over the side.
+    """
+    return round(image_size / crop)
 
 
 def centre(pixels: Tensor, *, size: int) -> Tensor:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ssl_lt.core.types import Batch
-from ssl_lt.data.images.crops import CENTRE_FRACTION, centre, centre_square
+from ssl_lt.core.types import Batch, ImageSpec
+from ssl_lt.data.images.crops import centre, centre_square
 from ssl_lt.data.loading.to_device import on_device
 from ssl_lt.data.loading.worker_loader import DecodedFiles, Key, fetch, file_loader, named_errors
 from ssl_lt.data.loading.workers import Workers
@@ -23,31 +23,36 @@ class CentreFiles(DecodedFiles):
         for row in rows:
             with named_errors(self.table, row):
                 image = self.table.read(row)
-                yield centre_square(image, size=self.size, fraction=CENTRE_FRACTION)[None]
+                yield centre_square(
+                    image,
+                    size=self.spec.size,
+                    fraction=self.spec.crop,
+                    interpolation=self.spec.interpolation,
+                )[None]
 
 
 def ordered_batches(
     table: ImageTable,
     *,
     batch_size: int,
-    image_size: int,
+    spec: ImageSpec,
     device: torch.device,
     workers: Workers,
 ) -> Iterator[Batch]:
     """Every row once, in order; the last batch holds what is left, nothing is padded.
 
-    Files are resized to a shorter side of image_size * 256 / 224 and cut in the middle; so are
-    pixels that were stored larger than `image_size`. Small images come as they are.
+    Files are resized to a shorter side of S over `spec.crop` and cut in the middle; so are pixels
+    that were stored larger than S. Small images come as they are.
 
     Args:
         table: rows to go through.
         batch_size: of this process.
-        image_size: S.
+        spec: S, the share that is kept, and the filter.
         device: where batches are sent.
         workers: who decodes files.
 
     Yields:
-        Batches with images (B, 3, S, S) uint8.
+        Batches with images (B, 3, S, S) uint8, or smaller ones.
 
     Raises:
         DataError: a file that cannot be decoded, or workers that died or do not answer.
@@ -57,10 +62,10 @@ def ordered_batches(
         for start in starts:
             rows = slice(start, start + batch_size)
             index = torch.arange(len(table))[rows]
-            images = centre(table.pixels[rows], size=image_size)
+            images = centre(table.pixels[rows], size=spec.size)
             yield Batch(images.to(device), table.labels[rows].to(device), index.to(device))
         return
-    files = CentreFiles(table, size=image_size)
+    files = CentreFiles(table, spec)
     keys = [[(0, i) for i in range(s, min(s + batch_size, len(table)))] for s in starts]
     loader = file_loader(files, keys, device=device, workers=workers)
     for batch in on_device(fetch(loader, table, keys), device=device):

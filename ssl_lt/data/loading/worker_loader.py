@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.random import drawn_rows, row_and_draw
-from ssl_lt.core.types import Batch
+from ssl_lt.core.types import Batch, ImageSpec
 from ssl_lt.data.images.crops import Crop, crop_encoded
 from ssl_lt.data.images.decode import EncodedImage
 from ssl_lt.data.loading.plan import BatchSchedule
@@ -33,9 +33,9 @@ Key = tuple[int, int]
 class DecodedFiles(Dataset[Fetched], ABC):
     """Batches of S x S views of the images of (epoch, drawn row) keys; see `drawn_rows`."""
 
-    def __init__(self, table: ImageTable, *, size: int) -> None:
+    def __init__(self, table: ImageTable, spec: ImageSpec) -> None:
         self.table = table
-        self.size = size
+        self.spec = spec
 
     def __getitems__(self, keys: list[Key]) -> Fetched:
         """Images (B, V, 3, S, S), labels and drawn rows (B,) of a batch.
@@ -62,8 +62,8 @@ class DecodedFiles(Dataset[Fetched], ABC):
 class CutFiles(DecodedFiles):
     """V crops of each image; see `crop_encoded`."""
 
-    def __init__(self, table: ImageTable, crop: Crop, *, size: int) -> None:
-        super().__init__(table, size=size)
+    def __init__(self, table: ImageTable, crop: Crop, spec: ImageSpec) -> None:
+        super().__init__(table, spec)
         self.crop = crop
 
     def views(self, keys: list[Key], rows: list[int]) -> Iterator[Tensor]:
@@ -84,7 +84,9 @@ class CutFiles(DecodedFiles):
         boxes = self.crop.boxes(keys[0][0], [drawn for _, drawn in keys], sizes)
         for row, image, own in zip(rows, images, boxes, strict=True):
             with named_errors(self.table, row):
-                yield crop_encoded(image, own, size=self.size)
+                yield crop_encoded(
+                    image, own, size=self.spec.size, interpolation=self.spec.interpolation
+                )
 
 
 @contextmanager
@@ -120,7 +122,7 @@ class WorkerLoader:
         table: the training set.
         crop: chooses V rectangles of each image; see `Crop`.
         plan: for as many samples as the table has.
-        size: S, side the rectangles are resized to.
+        spec: S, side the rectangles are resized to, and the filter.
         device: where batches are sent.
         workers: who decodes; the batches do not depend on it.
     """
@@ -131,7 +133,7 @@ class WorkerLoader:
         crop: Crop,
         plan: BatchSchedule,
         *,
-        size: int,
+        spec: ImageSpec,
         device: torch.device,
         workers: Workers,
     ) -> None:
@@ -142,7 +144,7 @@ class WorkerLoader:
         self.keys = _PlannedKeys(plan)
         self.table = table
         self.loader = file_loader(
-            CutFiles(table, crop, size=size), self.keys, device=device, workers=workers
+            CutFiles(table, crop, spec), self.keys, device=device, workers=workers
         )
 
     def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:

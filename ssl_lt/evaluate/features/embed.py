@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssl_lt.augment.geometric import to_unit
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.precision import Precision, autocast_dtype
@@ -50,17 +49,17 @@ def embed_dataset(
     from ssl_lt.data.loading.ordered import ordered_batches
 
     device = next(network.parameters()).device
-    plain = PlainView(mean=data.source.mean, std=data.source.std).to(device)
+    plain = PlainView(data.spec).to(device)
     batches = ordered_batches(
         table,
         batch_size=max(1, min(batch_size, len(table) // world_size())),
-        image_size=data.image_size,
+        spec=data.spec,
         device=device,
         workers=data.options.workers,
     )
 
     def normalised(batch: Batch) -> Tensor:
-        return plain.normalise(to_unit(batch.images))
+        return plain.to_network(batch.images)
 
     to_floats = view or normalised
     own = islice(batches, rank(), None, world_size())

@@ -36,7 +36,7 @@ def view_pair(backbone: nn.Module, data: Data, *, batch_size: int, seed: int = 0
     rows = torch.nonzero(places < per_class)[:, 0].numpy()
     size, image = data.image_size, torch.from_numpy(rows)
     options = SMALL_IMAGE_VIEW if size <= _SMALL_PIXELS else LARGE_IMAGE_VIEW
-    view = ContrastiveView(options, size=size, mean=data.source.mean, std=data.source.std)
+    view = ContrastiveView(options, data.spec)
     view.to(next(backbone.parameters()).device)
 
     def features(number: int) -> Features:

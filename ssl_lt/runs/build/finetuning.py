@@ -15,7 +15,7 @@ from ssl_lt.core.types import Epoch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.class_sampled_plan import ClassRates, ClassSampledPlan
 from ssl_lt.data.loading.plan import BatchSchedule
-from ssl_lt.data.tables.table import ImageTable, PixelTable
+from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.evaluate.features.embed import accuracy_on, embed_dataset
 from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss
@@ -105,11 +105,12 @@ def set_biases(classifier: nn.Module, value: float) -> None:
 
 def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
     """What the task is made of."""
-    size, source = data.image_size, data.source
     counts_per_class = torch.tensor(data.split.counts_per_class)
     new_classifier = CosineClassifier if config.classifier == "cosine" else linear_classifier
     if config.ensemble.experts == "none":
-        backbone, num_features = build_backbone(config.model, image_size=size, seed=config.run.seed)
+        backbone, num_features = build_backbone(
+            config.model, image_size=data.image_size, seed=config.run.seed
+        )
         classifier: nn.Module = new_classifier(num_features, data.num_classes)
     else:
         backbone, num_features = build_experts(config)
@@ -132,7 +133,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         view=classified_view(config, data),
         contrastive_view=None
         if config.entry.views == 1
-        else ContrastiveView(config.view, size=size, mean=source.mean, std=source.std),
+        else ContrastiveView(config.view, data.spec),
         counts_per_class=counts_per_class,
         trained="classifier" if config.freeze_backbone else "all",
         train_features=train_features,
@@ -170,13 +171,12 @@ def classified_view(
     """The view that `--augment` names."""
     if config.augment == "weak":
         return weak_view(data)
-    small = data.image_size <= _LARGEST_SMALL_PICTURE
+    side = data.source.image_size or data.image_size
+    small = side <= _LARGEST_SMALL_PICTURE
     return ClassifierView(
-        size=data.image_size,
-        mean=data.source.mean,
-        std=data.source.std,
+        data.spec,
         policy="cifar10" if small else "imagenet",
-        cutout=data.image_size // 2 if small else 0,
+        cutout=min(side, data.image_size) // 2 if small else 0,
     )
 
 
@@ -188,9 +188,7 @@ def worker_crop(config: AnyFinetuneConfig) -> WorkerCrop:
 
 
 def weak_view(data: Data) -> WeakView | ContrastiveView:
-    """Padded crop and flip for small pictures in memory, else random resized crop and flip."""
-    if isinstance(data.train, PixelTable) and data.train.pixels.shape[-1] == data.image_size:
-        return WeakView(mean=data.source.mean, std=data.source.std)
-    return ContrastiveView(
-        CROP_AND_FLIP, size=data.image_size, mean=data.source.mean, std=data.source.std
-    )
+    """Padded crop and flip for images of one small size, else random resized crop and flip."""
+    if data.source.image_size is not None:
+        return WeakView(data.spec)
+    return ContrastiveView(CROP_AND_FLIP, data.spec)

@@ -43,5 +43,4 @@ def build_view(config: PretrainConfig, data: Data) -> View:
     for name in config.plugins:
         if (boosted := PLUGINS[name].view) is not None:
             return boosted(config.options, config.view, data.spec)
-    images = data.spec
-    return ContrastiveView(config.view, size=images.size, mean=images.mean, std=images.std)
+    return ContrastiveView(config.view, data.spec)

@@ -24,6 +24,7 @@ from ssl_lt.data.loading.worker_loader import CutFiles
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.decode_once import decode_once
 from ssl_lt.data.tables.files import FileTable
+from tests.toolbox import plain_spec
 
 HEIGHT, WIDTH = 487, 651  # odd: the last pixels of the halved image are only partly covered
 ORIENTATIONS = [None, *range(1, 9)]
@@ -165,7 +166,7 @@ def files(tmp_path):
 
 
 def test_workers_decode_no_more_than_the_crop_needs(files, halved):
-    images, _, _ = CutFiles(files, Whole(), size=50).__getitems__([(0, 0)])
+    images, _, _ = CutFiles(files, Whole(), plain_spec(50)).__getitems__([(0, 0)])
     assert halved == [True]
     whole = crop_then_resize(files.read(0), [(0, 0, WIDTH, HEIGHT)], size=50)
     assert mean_difference(images[0], whole) < 3
@@ -174,10 +175,10 @@ def test_workers_decode_no_more_than_the_crop_needs(files, halved):
 def test_what_is_tested_on_kept_or_compared_is_decoded_in_full(files, halved):
     image = files.read(0)
     (batch,) = ordered_batches(
-        files, batch_size=1, image_size=50, device=torch.device("cpu"), workers=Workers(0)
+        files, batch_size=1, spec=plain_spec(50), device=torch.device("cpu"), workers=Workers(0)
     )
     assert torch.equal(batch.images[0], centre_square(image, size=50, fraction=CENTRE_FRACTION))
-    kept = decode_once(files, image_size=50, limit_mib=1).pixels
+    kept = decode_once(files, plain_spec(50), limit_mib=1).pixels
     assert torch.equal(kept[0], centre_square(image, size=storage_size(50)))
     found = describe_image(files, 0)
     assert (found.height, found.width) == (WIDTH, HEIGHT)

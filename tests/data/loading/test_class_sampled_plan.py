@@ -19,6 +19,7 @@ from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.files import FileTable
 from ssl_lt.data.tables.table import PixelTable
+from tests.toolbox import plain_spec
 
 CPU = torch.device("cpu")
 COUNTS = (50, 20, 9, 4, 1)
@@ -210,7 +211,9 @@ def files(tmp_path):
 def test_workers_cut_a_row_that_comes_again_elsewhere(files, num_workers):
     crop = WorkerCrop(SMALL_IMAGE_VIEW, seed=5, num_views=1)
     halves = plan(lambda epoch: torch.tensor([0.5, 0.5]), labels=files.labels, batch_size=3)
-    loader = WorkerLoader(files, crop, halves, size=8, device=CPU, workers=Workers(num_workers))
+    loader = WorkerLoader(
+        files, crop, halves, spec=plain_spec(8), device=CPU, workers=Workers(num_workers)
+    )
     batches = list(loader.epoch(0))
     images, index, drawn = (
         torch.cat([getattr(b, name) for b in batches]) for name in ("images", "index", "drawn")

@@ -146,6 +146,7 @@ from ssl_lt.data.remote.shards import ShardCache
 from ssl_lt.data.loading.shard_plan import ShardPlan, epoch_plan
 from ssl_lt.data.tables.shards import ShardTable
 from ssl_lt.data.sources.registry import open_source
+from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.loading.workers import Workers
 
@@ -166,7 +167,8 @@ table = open_source(f"wds:{place}", SourceOptions(shard_cache=place / "cache")).
 plan = ShardPlan(len(table), 16, 0, shards=torch.from_numpy(table.shards).long(),
                  streams=8, window=64)
 crop = WorkerCrop(ViewOptions(), seed=0, num_views=2)
-loader = WorkerLoader(table, crop, plan, size=64, device=torch.device("cpu"), workers=Workers(0))
+spec = ImageSpec(64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+loader = WorkerLoader(table, crop, plan, spec=spec, device=torch.device("cpu"), workers=Workers(0))
 next(iter(loader.epoch(9)))
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status")
             if line.startswith("VmData"))

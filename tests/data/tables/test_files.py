@@ -28,6 +28,7 @@ from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.tables.decode_once import decode_once
 from ssl_lt.data.tables.files import FileTable
 from ssl_lt.data.tables.table import PixelTable
+from tests.toolbox import plain_spec
 
 CPU = torch.device("cpu")
 NUM_FILES = 11
@@ -61,7 +62,9 @@ def files(tmp_path_factory):
 def make(table, num_workers=0, batch_size=4, crop=None):
     plan = BatchSchedule(len(table), batch_size, seed=5)
     crop = crop or TwoCorners()
-    return WorkerLoader(table, crop, plan, size=8, device=CPU, workers=Workers(num_workers))
+    return WorkerLoader(
+        table, crop, plan, spec=plain_spec(8), device=CPU, workers=Workers(num_workers)
+    )
 
 
 def equal(first, second):
@@ -177,7 +180,7 @@ def test_a_damaged_file_stops_with_one_line_that_names_it(files, tmp_path, num_w
     with pytest.raises(DataError, match=r"\A[^\n]*bad\.png[^\n]*\Z"):
         list(make(table, num_workers).epoch(0))
     batches = ordered_batches(
-        table, batch_size=2, image_size=8, device=CPU, workers=Workers(num_workers)
+        table, batch_size=2, spec=plain_spec(8), device=CPU, workers=Workers(num_workers)
     )
     with pytest.raises(DataError, match=r"bad\.png"):
         next(batches)
@@ -192,7 +195,7 @@ def test_the_global_random_state_is_left_alone(files):
 
 def test_what_workers_get_can_be_pickled(files):
     key = [(1, 3)]
-    original = CutFiles(files, TwoCorners(), size=8)
+    original = CutFiles(files, TwoCorners(), plain_spec(8))
     copy = pickle.loads(pickle.dumps(original))
     assert torch.equal(copy.__getitems__(key)[0], original.__getitems__(key)[0])
 
@@ -202,34 +205,34 @@ def test_what_workers_get_can_be_pickled(files):
 
 def test_a_folder_that_fits_is_decoded_once(files):
     side = storage_size(28)
-    stored = decode_once(files, image_size=28, limit_mib=1)
+    stored = decode_once(files, plain_spec(28), limit_mib=1)
     assert isinstance(stored, PixelTable)
     assert stored.pixels.shape == (NUM_FILES, 3, side, side)
     assert torch.equal(stored.labels, files.labels)
-    assert decode_once(stored, image_size=28, limit_mib=0) is stored
-    assert decode_once(files, image_size=28, limit_mib=0) is files
+    assert decode_once(stored, plain_spec(28), limit_mib=0) is stored
+    assert decode_once(files, plain_spec(28), limit_mib=0) is files
 
 
 def test_looking_up_and_decoding_files_is_tracked(files, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
     files.content_sha256()
     assert f"looking up files: {NUM_FILES} of {NUM_FILES}" in capsys.readouterr().err
-    decode_once(files, image_size=28, limit_mib=1)
+    decode_once(files, plain_spec(28), limit_mib=1)
     assert f"decoding images: {NUM_FILES} of {NUM_FILES}" in capsys.readouterr().err
 
 
 def test_the_limit_counts_what_is_stored(files):
     fits = files.take(np.zeros(341, dtype=np.int64))
-    assert isinstance(decode_once(fits, image_size=28, limit_mib=1), PixelTable)
+    assert isinstance(decode_once(fits, plain_spec(28), limit_mib=1), PixelTable)
     one_more = files.take(np.zeros(342, dtype=np.int64))
-    assert decode_once(one_more, image_size=28, limit_mib=1) is one_more
+    assert decode_once(one_more, plain_spec(28), limit_mib=1) is one_more
 
 
 def test_a_damaged_file_is_named_by_the_cache(files, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     table = FileTable(tmp_path, np.array([b"bad.png"]), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(DataError, match=r"bad\.png: empty file"):
-        decode_once(table, image_size=28, limit_mib=1)
+        decode_once(table, plain_spec(28), limit_mib=1)
 
 
 def ordered(table, num_workers=0, batch_size=4, image_size=28):
@@ -237,7 +240,7 @@ def ordered(table, num_workers=0, batch_size=4, image_size=28):
         ordered_batches(
             table,
             batch_size=batch_size,
-            image_size=image_size,
+            spec=plain_spec(image_size),
             device=CPU,
             workers=Workers(num_workers),
         )
@@ -255,7 +258,7 @@ def test_every_file_once_in_order(files, num_workers):
 
 
 def test_stored_pixels_are_tested_as_files_are(files):
-    stored = decode_once(files, image_size=28, limit_mib=1)
+    stored = decode_once(files, plain_spec(28), limit_mib=1)
     for one, other in zip(ordered(files), ordered(stored), strict=True):
         assert (one.images.int() - other.images.int()).abs().max() <= 1
         assert torch.equal(one.index, other.index)

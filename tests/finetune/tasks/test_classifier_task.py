@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ssl_lt.augment.views import ContrastiveView, ViewOptions, WeakView, WorkerCrop
 from ssl_lt.core.random import sample_keys
-from ssl_lt.core.types import Batch, Epoch
+from ssl_lt.core.types import Batch, Epoch, ImageSpec
 from ssl_lt.data.images.crops import crop_then_resize
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
@@ -26,7 +26,7 @@ def task(trained="all", view=None):
     backbone = create_backbone("resnet20_cifar", width=4, image_size=8)
     loss = CrossEntropyLoss(torch.ones(4), CrossEntropyOptions())
     classifier = nn.Linear(feature_dim(backbone), 4)
-    view = view or WeakView(**STATISTICS)
+    view = view or WeakView(ImageSpec(8, **STATISTICS))
     parts = toy.modules(
         backbone=backbone, classifier=classifier, view=view, trained=trained, seed=5
     )
@@ -115,7 +115,7 @@ def test_pictures_that_workers_have_cut_are_not_cut_again(batch):
     from PIL import Image
 
     options = ViewOptions(min_scale=0.2, jitter_probability=0, gray_probability=0)
-    whole = task(view=ContrastiveView(options, size=8, **STATISTICS)).eval()
+    whole = task(view=ContrastiveView(options, ImageSpec(8, **STATISTICS))).eval()
     crop = WorkerCrop(options, seed=5, num_views=1)
     smooth = F.interpolate(batch.images.float(), size=(40, 40), mode="bilinear").byte()
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in smooth]
