@@ -6,6 +6,7 @@ Importing this module imports timm, which takes seconds: import it where a netwo
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -14,10 +15,11 @@ import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.errors import CheckpointError, ConfigError
 from ssl_lt.models.cifar_experts import CifarExperts, SharedGradient
 from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
 from ssl_lt.models.options import ModelOptions
+from ssl_lt.models.weights import State
 
 _CFG = {
     "input_size": (3, 32, 32),
@@ -94,13 +96,22 @@ for _entry in (resnet18_cifar, resnet20_cifar, resnet32_cifar, cifar_experts):
     register_model(_entry)
 
 
-def create_backbone(name: str, *, width: int | None = None, image_size: int) -> nn.Module:
+def create_backbone(
+    name: str,
+    *,
+    width: int | None = None,
+    image_size: int,
+    arguments: Mapping[str, Any] | None = None,
+    weights: State | None = None,
+) -> nn.Module:
     """A network without classifier: (B, 3, S, S) -> (B, feature_dim(network)).
 
     Args:
-        name: one of `OUR_BACKBONES`, or any model of timm.
+        name: one of `OUR_BACKBONES`, or any model of timm, with a tag of its weights or without.
         width: channels of the first stage of one of ours; None means its usual width.
         image_size: S in pixels; transformers need it to lay out their patches.
+        arguments: further ones of timm's model.
+        weights: tensors that timm converts and loads, as it does with its own; None: drawn.
 
     Raises:
         ConfigError: an unknown name, a width where there is none to choose or below 1, or a
@@ -110,7 +121,7 @@ def create_backbone(name: str, *, width: int | None = None, image_size: int) -> 
         near = difflib.get_close_matches(name, [*OUR_BACKBONES, *timm.list_models()], n=1)
         hint = f"; nearest valid name: {near[0]}" if near else ""
         raise ConfigError(f"--backbone: unknown name {name!r}{hint}")
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = dict(arguments or {})
     if width is not None:
         if name not in OUR_BACKBONES:
             raise ConfigError(f"--width: {name} has none; only {', '.join(OUR_BACKBONES)} do")
@@ -120,9 +131,12 @@ def create_backbone(name: str, *, width: int | None = None, image_size: int) -> 
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
+    if weights is not None:
+        kwargs["pretrained_cfg_overlay"] = {"state_dict": dict(weights), "custom_load": False}
     try:
-        return cast(nn.Module, timm.create_model(name, num_classes=0, **kwargs))
-    except (AssertionError, ValueError, RuntimeError) as error:
+        built = timm.create_model(name, pretrained=weights is not None, num_classes=0, **kwargs)
+        return cast(nn.Module, built)
+    except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"--backbone: {name} cannot be built for {image_size} pixels: {reason}"
@@ -175,5 +189,43 @@ def build_backbone(options: ModelOptions, *, image_size: int, seed: int) -> tupl
         ConfigError: an unknown name.
     """
     torch.manual_seed(seed)
-    backbone = create_backbone(options.backbone, width=options.width, image_size=image_size)
+    backbone = _of_options(options, image_size)
     return backbone, feature_dim(backbone)
+
+
+def converted(weights: State, options: ModelOptions, *, image_size: int) -> State:
+    """Tensors as the network names and shapes them, by timm's own conversion.
+
+    Names that others use become timm's, and position embeddings are resampled to the image size.
+
+    Args:
+        weights: of the same architecture, as a file has them.
+        options: the network.
+        image_size: in pixels.
+
+    Returns:
+        Those tensors of the network that the weights have changed.
+    """
+    states = []
+    with torch.random.fork_rng(devices=[]):
+        for given in (None, weights):
+            torch.manual_seed(0)
+            try:
+                states.append(_of_options(options, image_size, given).state_dict())
+            # Tensors of another network make the conversions of timm's models fail in many ways.
+            except (ConfigError, KeyError, IndexError, AttributeError) as error:
+                if given is None:
+                    raise
+                raise CheckpointError(f"{options.backbone}: {error}") from error
+    drawn, loaded = states
+    return {name: t for name, t in loaded.items() if not torch.equal(t, drawn[name])}
+
+
+def _of_options(options: ModelOptions, image_size: int, weights: State | None = None) -> nn.Module:
+    return create_backbone(
+        options.backbone,
+        width=options.width,
+        image_size=image_size,
+        arguments=options.arguments,
+        weights=weights,
+    )

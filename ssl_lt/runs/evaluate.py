@@ -8,8 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from ssl_lt.data.dataset import Data
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.data.dataset import Data, check_labels, open_data
 from ssl_lt.data.tables.table import ImageTable
+from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.geometry.representation import Representation, measure_representation
@@ -27,31 +29,88 @@ from ssl_lt.models.backbones import build_backbone
 from ssl_lt.runs.build.finetuning import build_parts
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
-from ssl_lt.runs.config.stored import TrainConfig
+from ssl_lt.runs.config.stored import AnyConfig
 from ssl_lt.runs.finetune import evaluate_trained
+from ssl_lt.runs.life.find import new_run_path
+from ssl_lt.runs.life.init_from import InitSource, describe_images, find_source, load_weights
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.same_run import check_processes
-from ssl_lt.runs.life.saved_run import device, load_network, open_saved_run, record
+from ssl_lt.runs.life.saved_run import (
+    SavedNetwork,
+    SavedRun,
+    device,
+    load_network,
+    open_saved_run,
+    record,
+    test_split,
+)
+from ssl_lt.runs.life.start import write_run_folder
 
 
-def evaluate(config: EvaluateConfig) -> None:
-    """Measures a run on the test split, adds that to its results and writes its page.
+def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> RunFolder:
+    """Measures a run, or weights without a run, on a test split; writes results and a page.
+
+    Args:
+        config: what is judged, and how.
+        source: the weights to judge without a run; None: what the configuration names.
+
+    Returns:
+        The run, or the new folder that the results of the weights are in.
 
     Raises:
         UserError: whatever the user can mend; see `ssl_lt.core.errors`.
     """
-    state = join_processes()
     check_processes(config)
+    if config.init_from is None:
+        run, network = _saved(config)
+    else:
+        run, network = _weights(config, source or _named_source(config))
+    _judge(run, network, config)
+    return run.folder
+
+
+def _saved(config: EvaluateConfig) -> tuple[SavedRun, SavedNetwork]:
+    """A run and what it has learned."""
     run = open_saved_run(
         config.run,
-        data_root=config.data_root,
-        num_workers=config.num_workers,
+        data_root=config.data.data_root,
+        num_workers=config.data.num_workers,
         verb="evaluation",
     )
-    data, test = run.data, run.test
-    few_shots(config.protocols, data)  # what cannot be drawn is said before the work
+    few_shots(config.protocols, run.data)  # what cannot be drawn is said before the work
+    return run, load_network(run.folder, run.config, run.data)
+
+
+def _named_source(config: EvaluateConfig) -> InitSource:
+    assert config.init_from is not None
+    return find_source(config.init_from, backbone=config.model.backbone)
+
+
+def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, SavedNetwork]:
+    """Weights without a run, in a new folder for the results."""
+    if source.weights is None:
+        raise ConfigError("--init-from: scratch has nothing to judge")
+    words = (source.name.rpartition(":")[2], config.data.data)
+    path = config.run_dir or new_run_path("evaluate", *words)
+    check_is_new(path)
+    state = join_processes()
+    data = open_data(config.data)
+    check_labels(data, "evaluation")
+    test = test_split(data, "evaluation")
+    few_shots(config.protocols, data)
+    backbone = _drawn(config, data)
+    report = load_weights(backbone, source, config.model, image_size=data.image_size)
+    state.print(f"{source.note}: {report}; {describe_images(config.model, data.spec)}", flush=True)
+    folder = write_run_folder(
+        path, config, data, state, verb="evaluate", started_from=source.facts()
+    )
+    return SavedRun(folder, config, data, test, None), SavedNetwork(backbone.to(device()), None)
+
+
+def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None:
+    """Measures the network, and records that."""
+    state, data, test = join_processes(), run.data, run.test
     state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
-    network = load_network(run.folder, run.config, data)
     evaluations = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
         evaluations = [*evaluate_trained(network.task, test, data, run.config)]
@@ -59,7 +118,7 @@ def evaluate(config: EvaluateConfig) -> None:
     evaluations += _representation(network.backbone, features, data, config)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]
     if config.random_init:
-        untrained = _untrained(run.config, data).to(device())
+        untrained = _drawn(run.config, data).to(device())
         seen = _features(untrained, data, test, config)
         initial = _representation(untrained, seen, data, config)
         evaluations += [replace(e, name=f"random init: {e.name}") for e in initial]
@@ -72,12 +131,12 @@ def evaluate(config: EvaluateConfig) -> None:
         record(run, [*evaluations, *run.others(evaluations)], measured)
 
 
-def _untrained(config: TrainConfig, data: Data) -> nn.Module:
-    """The backbone as it was before training, had it started from scratch."""
+def _drawn(config: AnyConfig, data: Data) -> nn.Module:
+    """The backbone as it is before training, from scratch."""
     if isinstance(config, FinetuneConfig):
         return build_parts(config, data).backbone
-    backbone, _ = build_backbone(config.model, image_size=data.image_size, seed=config.run.seed)
-    return backbone
+    seed = 0 if isinstance(config, EvaluateConfig) else config.run.seed
+    return build_backbone(config.model, image_size=data.image_size, seed=seed)[0]
 
 
 def _features(

@@ -24,7 +24,7 @@ from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.life.find import new_run_path
-from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, load_weights
+from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
 
 
@@ -63,12 +63,12 @@ def finetune_opened(
     batches = batch_plan(config.run, config.fit, data)
     task = build_task(config, data, held_out)
     batches = sampled_plan(batches, task, config, data)
-    if run.resumed is None or not any(run.resumed.checkpoints.glob("step-*")):
-        source = source or find_source(config.init_from)
-        report = load_weights(task.backbone, source)
+    facts: Mapping[str, str] = {}
+    if run.begins:
+        source = source or find_source(config.init_from, backbone=config.model.backbone)
+        facts = start_from(run, task.backbone, source, config.model)
         if config.init_classifier:
             load_classifier(task.classifier, source)
-        run.accelerator.print(source.note + (f": {report}" if report else ""))
     test = data.test  # decodes it: a damaged image is found before the run begins
     training = Training(
         "finetune",
@@ -80,6 +80,7 @@ def finetune_opened(
         end_of_epoch=lambda folder: _end_of_epoch(config, data),
         evaluate=lambda: () if test is None else evaluate_trained(task, test, data, config),
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.lr),
+        started_from=facts,
     )
     return train(run, training)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from accelerate import Accelerator
 from safetensors.torch import save_file
@@ -20,14 +21,21 @@ from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.pretraining import build_task
 from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.life.find import new_run_path
+from ssl_lt.runs.life.init_from import InitSource, find_source, start_from
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
 
 
-def pretrain(config: PretrainConfig, *, resumed: RunFolder | None = None) -> RunFolder:
+def pretrain(
+    config: PretrainConfig,
+    *,
+    source: InitSource | None = None,
+    resumed: RunFolder | None = None,
+) -> RunFolder:
     """Trains a backbone without labels.
 
     Args:
         config: of the run.
+        source: the weights to start from; None: what the configuration names.
         resumed: a run that goes on, in place of a new one.
 
     Returns:
@@ -47,9 +55,13 @@ def pretrain(config: PretrainConfig, *, resumed: RunFolder | None = None) -> Run
                 f"--batch-size {config.fit.batch_size}: contrast needs 2 images or more"
             )
         task = build_task(config, data)
+        facts: Mapping[str, str] = {}
+        if run.begins:
+            source = source or find_source(config.init_from, backbone=config.model.backbone)
+            facts = start_from(run, task.backbone, source, config.model)
         if config.knn_every:
             data.monitor_set()  # decodes it: a damaged image is found before the run begins
-        return train(run, training_of(run, config, task, batches))
+        return train(run, replace(training_of(run, config, task, batches), started_from=facts))
 
 
 def training_of(

@@ -1,19 +1,56 @@
-"""`evaluate.py`: judge a run on the balanced test split, and make its report."""
+"""`evaluate.py`: judge a run or released weights on the balanced test split, and make a report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ssl_lt.cli.config.command_line import read_simple
+from ssl_lt.cli.config.command_line import Files, Words, read_config, read_words, show_help
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.runs.config.evaluate import EvaluateConfig
+from ssl_lt.runs.config.parse import parse_known
 from ssl_lt.runs.evaluate import evaluate
+from ssl_lt.runs.life.find import find_run
+from ssl_lt.runs.life.init_from import InitSource, find_source
 
-_USAGE = "evaluate.py [--run RUN] [OPTIONS]"
+_USAGE = "evaluate.py [--run RUN | --init-from WEIGHTS --data SOURCE] [OPTIONS]"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides the defaults of other options."""
+
+    run: str = "auto"
+    init_from: str | None = None
+    backbone: str | None = None
+    data: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    config = read_simple(arguments, EvaluateConfig(), usage=_USAGE)
-    if config is not None:
-        evaluate(config)
+    if show_help(arguments, usage=_USAGE, default=EvaluateConfig(), files=Files()):
+        return 0
+    config, source = read(read_words(arguments, Files()))
+    evaluate(config, source=source)
     return 0
+
+
+def read(words: Words[Files]) -> tuple[EvaluateConfig, InitSource | None]:
+    """The configuration, with the data and the network that go with the weights.
+
+    Raises:
+        ConfigError: both a run and weights are named.
+    """
+    asked = parse_known(Choice, words.all, default=Choice())
+    choice, start = asked.config, asked.config.init_from
+    if start is not None and "run" in asked.given:
+        raise ConfigError("--run: --init-from says what is judged; leave one of them out")
+    if start is None and choice.data is not None:
+        start = str(find_run(choice.run).path)
+    if start is None:
+        return read_config(EvaluateConfig, words, default=EvaluateConfig()), None
+    source = find_source(start, backbone=choice.backbone)
+    words = replace(words, values=((Path(source.name), source.values), *words.values))
+    default = EvaluateConfig(init_from=source.name)
+    return replace(read_config(EvaluateConfig, words, default=default), run="auto"), source

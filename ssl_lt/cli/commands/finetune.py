@@ -33,6 +33,7 @@ class Choice:
 
     loss: str = FinetuneConfig.loss
     init_from: str = FinetuneConfig.init_from
+    backbone: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
     """The configuration of a new run, with the data and the network of what it starts from."""
     choice = parse_known(Choice, words.all, default=Choice()).config
-    source = find_source(choice.init_from)
+    source = find_source(choice.init_from, backbone=choice.backbone)
     words = replace(words, values=((Path(source.name), source.values), *words.values))
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),

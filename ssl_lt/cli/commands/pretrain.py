@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ssl_lt.cli.config.command_line import RunFiles, read_config, read_words, show_help
+from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
 from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.runs.config.parse import parse_known
 from ssl_lt.runs.config.pretrain import PretrainConfig, spelled_out
 from ssl_lt.runs.config.stored import stored_pretraining
 from ssl_lt.runs.life.find import run_to_resume
+from ssl_lt.runs.life.init_from import InitSource, find_source
 from ssl_lt.runs.life.same_run import check_resumed
 from ssl_lt.runs.pretrain import pretrain
 
 _USAGE = "pretrain.py [--method METHOD] [--plugins P ...] [--data SOURCE] [OPTIONS]"
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What decides the defaults of other options."""
+
+    init_from: str = PretrainConfig.init_from
+    backbone: str | None = None
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     if show_help(arguments, usage=_USAGE, default=PretrainConfig(), files=RunFiles()):
         return 0
-    config, resumed = read(arguments)
-    pretrain(config, resumed=resumed)
+    words = read_words(arguments, RunFiles())
+    resumed = run_to_resume(words.files.resume, "pretrain")
+    config, source = read_new(words) if resumed is None else (read_resumed(words, resumed), None)
+    pretrain(config, source=source, resumed=resumed)
     if rank() == 0:
         print("next: finetune.py or evaluate.py")
     return 0
 
 
-def read(arguments: Sequence[str]) -> tuple[PretrainConfig, RunFolder | None]:
-    """The configuration, and the run that goes on if one does."""
-    words = read_words(arguments, RunFiles())
-    resumed = run_to_resume(words.files.resume, "pretrain")
-    if resumed is None:
-        return spelled_out(read_config(PretrainConfig, words, default=PretrainConfig())), None
-    stored = stored_pretraining(resumed.config)
-    config = read_config(PretrainConfig, words, default=stored)
-    config = spelled_out(config, stored=stored)
-    check_resumed(resumed, stored, config)
-    return config, resumed
+def read_new(words: Words[RunFiles]) -> tuple[PretrainConfig, InitSource]:
+    """The configuration of a new run, with the images and the network that its weights expect."""
+    choice = parse_known(Choice, words.all, default=Choice()).config
+    source = find_source(choice.init_from, backbone=choice.backbone)
+    words = replace(words, values=((Path(source.name), source.values), *words.values))
+    config = spelled_out(read_config(PretrainConfig, words, default=PretrainConfig()))
+    return replace(config, init_from=source.name), source
+
+
+def read_resumed(words: Words[RunFiles], run: RunFolder) -> PretrainConfig:
+    """The run's own configuration, with what may differ when it goes on."""
+    stored = stored_pretraining(run.config)
+    config = spelled_out(read_config(PretrainConfig, words, default=stored), stored=stored)
+    if config.init_from == "auto":
+        config = replace(config, init_from=stored.init_from)
+    check_resumed(run, stored, config)
+    return config

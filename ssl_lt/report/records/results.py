@@ -74,6 +74,7 @@ class RunResult:
         curves: "loss", "lr", "knn" and others by name.
         timing: of training; None where nothing was trained.
         representations: measures of the frozen backbone; one entry a backbone that was judged.
+        started_from: "weights", "sha256" and "license" of what it began with; empty from scratch.
         schema_version: of the file.
     """
 
@@ -89,6 +90,7 @@ class RunResult:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     timing: Timing | None = None
     representations: tuple[Representation, ...] = ()
+    started_from: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ssl_lt.core.checks import check_at_least
-from ssl_lt.core.options import Flat
+from ssl_lt.core.options import Effect, Flat, option, section
+from ssl_lt.data.options import DataOptions
 from ssl_lt.evaluate.protocol_options import ProtocolOptions
+from ssl_lt.models.options import ModelOptions
+from ssl_lt.runs.config.schema import flags, names_with
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Judge a run on the balanced test split: kNN, linear probe, its classifier; make a report."""
+    """Judge a run, or released weights, on the balanced test split, and make a report.
 
-    run: str = "auto"
-    """Folder of the run; auto: the newest one under runs/."""
+    Of every backbone kNN, the nearest class mean and linear probes; of a fine-tuned run also its
+    own classifier.
+    """
+
+    run: str = option("auto", effect=Effect.START, group="what is judged")
+    """Folder of the run, or auto: the newest one under runs/. With --data it is judged on that data
+    instead of its own."""
+    init_from: str | None = option(None, group="what is judged")
+    """Judge these weights on --data, without a run: timm:NAME, hf-hub:ORG/NAME, local-dir:PATH, an
+    exported folder, a file (with --backbone) or a run."""
+    run_dir: Path | None = option(None, effect=Effect.START, group="what is judged")
+    """Folder for the results of --init-from or --data. Default: runs/evaluate-..."""
+    data: Flat[DataOptions] = section("data", DataOptions)
+    model: Flat[ModelOptions] = section("network", ModelOptions)
     protocols: Flat[ProtocolOptions] = field(default_factory=ProtocolOptions)
     random_init: bool = False
     """Also judge the same backbone with its initial, untrained weights."""
@@ -22,10 +38,14 @@ class EvaluateConfig:
     """Test images on the page's map of features (t-SNE, ten seconds of one core); 0: no map."""
     batch_size: int = 512
     """Images a forward pass."""
-    data_root: str | None = None
-    """Where the data is now, if it has moved since the run."""
-    num_workers: int = 4
-    """Processes that decode a folder too large for memory."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, {"map_images": 0, "batch_size": 1, "num_workers": 0})
+        check_at_least(self, {"map_images": 0, "batch_size": 1})
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        if self.init_from is not None:
+            return {}
+        free = names_with(self, Effect.RUN, Effect.MACHINE) | {"data"}
+        of_data = [flag.name for options in (self.data, self.model) for flag in flags(options)]
+        return {name: "--data or --init-from" for name in ["run-dir", *of_data] if name not in free}

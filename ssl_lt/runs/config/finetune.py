@@ -40,8 +40,8 @@ class FinetuneConfig(Generic[LossOptions]):
     loss: str = option("la", group="loss")
     """The classification loss, or one with a contrast beside it (scl, bcl, rcl, bcl_rcl ...)."""
     init_from: str = option("auto", effect=Effect.START, group="start")
-    """auto (the newest pretraining run under runs/), scratch, a run, an exported folder or a file
-    of weights."""
+    """auto (the newest pretraining run under runs/), scratch, a run, an exported folder, a file of
+    weights (with --backbone), or released weights: timm:NAME, hf-hub:ORG/NAME, local-dir:PATH."""
     init_classifier: bool = option(default=False, effect=Effect.START, page="all", group="start")
     """Also take over the classifier of the fine-tuned run that --init-from names."""
     freeze_backbone: bool = option(default=False, group="start")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.options import Flat, option, section
+from ssl_lt.core.options import Effect, Flat, option, section
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.engine.plan import FitOptions
@@ -40,6 +40,10 @@ class PretrainConfig:
     """Plug-ins that join the method, any with any: bcl (boosted memory), gh (harmonization)."""
     methods: Flat[MethodOptions] = section("method", MethodOptions)
     options: Flat[PluginOptions] = section("method", PluginOptions)
+    init_from: str = option("scratch", effect=Effect.START, group="start")
+    """scratch, or weights that training goes on from, with a new projector: timm:NAME,
+    hf-hub:ORG/NAME, local-dir:PATH, an exported folder, a file (with --backbone), a run or auto
+    (the newest pretraining run)."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     projector: ProjectorOptions = section("projector", ProjectorOptions)

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.yaml_file import read_yaml, write_yaml
+from ssl_lt.core.errors import ConfigError
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, FinetuneConfig, default_config, kind_of
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.pretrain import PretrainConfig
@@ -18,9 +20,12 @@ from ssl_lt.runs.config.schema import to_mapping
 SERIES = "finetune-series"
 
 TrainConfig = PretrainConfig | AnyFinetuneConfig
+AnyConfig = TrainConfig | EvaluateConfig
 T = TypeVar("T", bound=TrainConfig)
 
-_ABOUT_THE_RUN = ("verb", "command")
+_ABOUT_THE_RUN = ("verb", "command", "started_from")
+# Data sets of one small size, which `--image-size` once said nothing of.
+_ONE_SIZE = ("digits", "cifar10", "cifar100")
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,27 @@ class StoredConfig:
         verb: "pretrain", "finetune" or `SERIES`.
         command: as it was typed.
         values: flag name -> plain value, of the flags that have an effect.
+        started_from: name, digest and licence of the weights it began with; empty from scratch.
     """
 
     verb: str
     command: str
     values: Mapping[str, Any]
+    started_from: Mapping[str, str]
 
     @property
     def config(self) -> TrainConfig:
         """The typed configuration.
 
         Raises:
-            ConfigError: a key that this version does not know, or a value that does not fit.
+            ConfigError: a key that this version does not know, a value that does not fit, or what
+                evaluate.py has measured of weights, which is no run that trains.
         """
+        if self.verb == "evaluate":
+            raise ConfigError(
+                f"this is what evaluate.py measured of {self.values.get('init-from')}, "
+                "and holds no weights"
+            )
         if self.verb == "pretrain":
             return from_mapping(PretrainConfig, self.values, default=PretrainConfig())
         loss = str(self.values.get("loss", "la"))
@@ -66,20 +79,28 @@ def stored_finetuning(path: Path) -> AnyFinetuneConfig:
 
 def without_effect(config: object) -> dict[str, str]:
     """Start of a flag -> what has to be chosen for such flags to have an effect."""
-    if isinstance(config, PretrainConfig | FinetuneConfig):
+    if isinstance(config, PretrainConfig | FinetuneConfig | EvaluateConfig):
         return config.without_effect()
     return {}
 
 
-def effective_mapping(config: TrainConfig) -> dict[str, Any]:
+def effective_mapping(config: AnyConfig) -> dict[str, Any]:
     """Flag name -> plain value, of the flags that have an effect for what was chosen."""
     return to_mapping(config, skip=config.without_effect())
 
 
-def write_config(path: Path, config: TrainConfig, *, verb: str, command: str) -> None:
+def write_config(
+    path: Path,
+    config: AnyConfig,
+    *,
+    verb: str,
+    command: str,
+    started_from: Mapping[str, str] | None = None,
+) -> None:
     """Writes the resolved configuration; `read_config` gives the same object back."""
-    content = {"verb": verb, "command": command, **effective_mapping(config)}
-    write_text_atomically(path, write_yaml(content))
+    about = {"verb": verb, "command": command}
+    start = {"started_from": dict(started_from)} if started_from else {}
+    write_text_atomically(path, write_yaml({**about, **start, **effective_mapping(config)}))
 
 
 def read_config(path: Path) -> StoredConfig:
@@ -88,9 +109,15 @@ def read_config(path: Path) -> StoredConfig:
     Raises:
         ConfigError: it cannot be read; names the file and line.
     """
-    values = read_yaml(path)
+    content = read_yaml(path)
+    values = option_values(content)
+    if "interpolation" not in values and values.get("data") in _ONE_SIZE:
+        values.pop("image-size", None)
     return StoredConfig(
-        str(values.get("verb")), str(values.get("command", "")), option_values(values)
+        str(content.get("verb")),
+        str(content.get("command", "")),
+        values,
+        dict(content.get("started_from") or {}),
     )
 
 

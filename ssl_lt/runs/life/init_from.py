@@ -1,44 +1,74 @@
-"""Where a backbone's weights come from: a run, an exported folder, a file, or nowhere."""
+"""Where a backbone's weights come from: a run, released weights, a folder, a file, or nowhere."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
 
+from ssl_lt.core.disk.files import file_sha256
 from ssl_lt.core.errors import CheckpointError, ConfigError
+from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.checkpoint import newest_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.options import ModelOptions
+from ssl_lt.models.released import (
+    HUB,
+    LOCAL,
+    TIMM,
+    ReleasedModel,
+    find_released,
+    released_folder,
+    usual_images,
+)
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
 from ssl_lt.runs.config.schema import flags
 from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, newest_run
+from ssl_lt.runs.life.training import OpenRun
 
 
 @dataclass(frozen=True)
 class InitSource:
-    """What a fine-tuning starts from.
+    """What a run starts from.
 
     Attributes:
-        name: what is written into the configuration: a path, or "scratch".
+        name: what is written into the configuration: a path, the name of released weights, or
+            "scratch".
         weights: file with the backbone, None from scratch.
-        values: flags of the run it comes from that this one takes over: its data and network.
+        values: flags that are taken over: the data and network of a run, the network and the images
+            that released weights expect.
         note: a line for the user.
+        license: tag of released weights; "" where none is known.
     """
 
     name: str
     weights: Path | None
     values: dict[str, Any]
     note: str
+    license: str = ""
+
+    def facts(self) -> dict[str, str]:
+        """What is recorded of the weights: their name, digest and licence; empty from scratch."""
+        if self.weights is None:
+            return {}
+        facts = {"weights": self.name, "sha256": file_sha256(self.weights)}
+        return facts | ({"license": self.license} if self.license else {})
 
 
-def find_source(init_from: str) -> InitSource:
-    """Resolves `--init-from`.
+def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
+    """Resolves `--init-from`; released weights are downloaded if they are not there yet.
+
+    Args:
+        init_from: `auto`, `scratch`, a run, an exported folder, a file, `timm:NAME`,
+            `hf-hub:ORG/NAME` or `local-dir:PATH`.
+        backbone: `--backbone`, which says what a plain file is of.
 
     Raises:
         ConfigError: nothing is there.
@@ -52,20 +82,60 @@ def find_source(init_from: str) -> InitSource:
             note = f"no pretraining run under {RUNS}/: training from scratch"
             return InitSource("scratch", None, {}, note)
         return _of_run(run)
+    if init_from.startswith((TIMM, HUB, LOCAL)):
+        return _of_released(find_released(init_from))
     path = Path(init_from)
     if (path / "config.yaml").is_file():
         return _of_run(RunFolder(path))
+    if (path / "config.json").is_file():
+        return _of_released(released_folder(path, name=init_from))
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
     if not path.is_file():
-        raise ConfigError(f"--init-from: {init_from} is no run, exported folder or weights file")
-    return InitSource(init_from, path, {}, f"from {path}")
+        raise ConfigError(
+            f"--init-from: {init_from} is no run, exported folder or weights file, and no name "
+            "such as timm:resnet50"
+        )
+    return InitSource(init_from, path, usual_images(backbone) if backbone else {}, f"from {path}")
 
 
-def load_weights(backbone: nn.Module, source: InitSource) -> WeightsReport | None:
+def start_from(
+    run: OpenRun, backbone: nn.Module, source: InitSource, model: ModelOptions
+) -> Mapping[str, str]:
+    """Loads the backbone in place and says in one line what was taken, and what it expects.
+
+    Returns:
+        The facts to record, see `InitSource`.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_weights` says.
+    """
+    images = run.data.spec
+    report = load_weights(backbone, source, model, image_size=images.size)
+    note = "" if report is None else f": {report}; {describe_images(model, images)}"
+    run.accelerator.print(source.note + note, flush=True)
+    return source.facts()
+
+
+def describe_images(model: ModelOptions, images: ImageSpec) -> str:
+    """What a network sees, on one line."""
+    mean, std = (" ".join(f"{v:.3g}" for v in values) for values in (images.mean, images.std))
+    size = f"{images.size} pixels ({images.interpolation})"
+    return f"{model.backbone} sees {size}, mean {mean}, std {std}"
+
+
+def load_weights(
+    backbone: nn.Module, source: InitSource, model: ModelOptions, *, image_size: int
+) -> WeightsReport | None:
     """Loads the backbone in place; None from scratch.
 
     Experts that start from a plain network take from it what they share.
+
+    Args:
+        backbone: built from `model` and the image size.
+        source: of the weights.
+        model: of the backbone, for timm's conversion of weights that do not fit as they are.
+        image_size: in pixels.
 
     Raises:
         CheckpointError: too few tensors match, or some have another shape.
@@ -73,8 +143,11 @@ def load_weights(backbone: nn.Module, source: InitSource) -> WeightsReport | Non
     """
     if source.weights is None:
         return None
+    from ssl_lt.models.backbones import converted  # imports timm, which takes seconds
+
+    convert = partial(converted, options=model, image_size=image_size)
     try:
-        return load_backbone_weights(backbone, source.weights)
+        return load_backbone_weights(backbone, source.weights, convert=convert)
     except CheckpointError:
         shared = getattr(backbone, "shared_part", None)
         if shared is None:
@@ -114,3 +187,14 @@ def _of_run(run: RunFolder) -> InitSource:
     stored = read_config(run.config).values
     values = {name: value for name, value in stored.items() if name in taken}
     return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}")
+
+
+def _of_released(model: ReleasedModel) -> InitSource:
+    arguments = dict(model.arguments)
+    values: dict[str, Any] = {"backbone": model.backbone, **model.images}
+    if (width := arguments.pop("width", None)) is not None:
+        values["width"] = width
+    if arguments:
+        values["model-kwargs"] = [f"{name}={value!r}" for name, value in arguments.items()]
+    note = f"from {model.name}" + (f" ({model.license})" if model.license else "")
+    return InitSource(model.name, model.file(), values, note, model.license)

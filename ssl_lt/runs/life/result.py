@@ -26,6 +26,8 @@ from ssl_lt.report.records.results import (
 )
 from ssl_lt.runs.config.stored import read_config
 
+# Which option says what a run of each verb is.
+_CHOICE = {"pretrain": "method", "finetune": "loss", "evaluate": "init-from"}
 _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu", "faiss-cpu")
 
 
@@ -93,12 +95,13 @@ def save_result(
     representations: Sequence[Representation] = (),
 ) -> RunResult:
     """Writes `results.json` from what the folder holds and what was measured."""
+    stored = read_config(folder.config)
     result = RunResult(
         name=folder.path.name,
         verb=verb,
-        method=configuration["method" if verb == "pretrain" else "loss"],
+        method=configuration[_CHOICE[verb]],
         plugins=_added(configuration),
-        command=read_config(folder.config).command,
+        command=stored.command,
         data=describe_data(data),
         configuration=configuration,
         environment=environment(),
@@ -106,6 +109,7 @@ def save_result(
         curves=read_curves(folder.metrics) if folder.metrics.is_file() else {},
         timing=_timing(folder),
         representations=tuple(representations),
+        started_from=stored.started_from,
     )
     write_results(result, folder.results)
     return result

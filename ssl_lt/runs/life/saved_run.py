@@ -29,7 +29,7 @@ from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.finetune import FinetuneConfig
-from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
+from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import save_result, stored_result
@@ -43,14 +43,15 @@ class SavedRun:
 
     Attributes:
         folder: of the run.
-        config: it was started with; its data may have moved since.
+        config: it was started with, or what evaluate.py was asked for where weights are judged
+            without a run; its data may have moved since.
         data: its training subset.
         test: what it is judged by.
         stored: its `results.json` so far; None of a run that is not finished.
     """
 
     folder: RunFolder
-    config: TrainConfig
+    config: AnyConfig
     data: Data
     test: ImageTable
     stored: RunResult | None
@@ -91,10 +92,18 @@ def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: s
     config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
     data = open_data(config.data, stored=folder.split_files)
     check_labels(data, verb)
-    test = data.test
-    if test is None:
+    return SavedRun(folder, config, data, test_split(data, verb), stored)
+
+
+def test_split(data: Data, verb: str) -> ImageTable:
+    """What is judged by.
+
+    Raises:
+        DataError: there is none.
+    """
+    if data.test is None:
         raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
-    return SavedRun(folder, config, data, test, stored)
+    return data.test
 
 
 def record(
@@ -137,7 +146,7 @@ def run_config_of(folder: RunFolder, *, data_root: str | None, num_workers: int)
     return replace(config, data=replace(config.data, num_workers=num_workers, **moved))
 
 
-def load_network(folder: RunFolder, config: TrainConfig, data: Data) -> SavedNetwork:
+def load_network(folder: RunFolder, config: AnyConfig, data: Data) -> SavedNetwork:
     """The networks as the newest valid checkpoint has them; labels and a test split may lack.
 
     Raises:
@@ -151,8 +160,7 @@ def load_network(folder: RunFolder, config: TrainConfig, data: Data) -> SavedNet
         load_model_state(task, load_file(weights))
         task.to(device())
         return SavedNetwork(task.backbone, task)
-    size, seed = data.image_size, config.run.seed
-    backbone, _ = build_backbone(config.model, image_size=size, seed=seed)
+    backbone, _ = build_backbone(config.model, image_size=data.image_size, seed=0)
     load_backbone_weights(backbone, weights)
     return SavedNetwork(backbone.to(device()), None)
 

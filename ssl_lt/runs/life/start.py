@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from ssl_lt.core.errors import DistributedError
 from ssl_lt.core.processes.distributed import gather_objects
@@ -14,14 +15,28 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.splits.split import read_split, write_split
 from ssl_lt.data.splits.unreadable import write_bad_images
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
-from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, write_config
+from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, write_config
 from ssl_lt.runs.life.find import shared_path
 
 
 def start_run(
-    name: Path, config: TrainConfig, data: Data, accelerator: Accelerator, *, verb: str
+    name: Path,
+    config: TrainConfig,
+    data: Data,
+    accelerator: Accelerator,
+    *,
+    verb: str,
+    started_from: Mapping[str, str],
 ) -> RunFolder:
     """Makes the folder, writes what the run is and starts the trackers, before its first step.
+
+    Args:
+        name: of the folder.
+        config: of the run.
+        data: it trains on.
+        accelerator: made for it.
+        verb: "pretrain" or "finetune".
+        started_from: facts of the weights, see `InitSource`.
 
     Raises:
         ConfigError: the folder exists.
@@ -29,7 +44,7 @@ def start_run(
         DistributedError: another machine does not see it.
     """
     _ = data.sha256  # looks every file up: one that is missing leaves no run behind
-    folder = write_run_folder(name, config, data, accelerator, verb=verb)
+    folder = write_run_folder(name, config, data, accelerator, verb=verb, started_from=started_from)
     values = effective_mapping(config)
     plain = {k: str(value) if isinstance(value, list) else value for k, value in values.items()}
     accelerator.init_trackers("ssl_lt", config={**plain, "run": folder.path.name})
@@ -37,7 +52,13 @@ def start_run(
 
 
 def write_run_folder(
-    name: Path, config: TrainConfig, data: Data, accelerator: Accelerator, *, verb: str
+    name: Path,
+    config: AnyConfig,
+    data: Data,
+    accelerator: Accelerator | PartialState,
+    *,
+    verb: str,
+    started_from: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Makes the folder and writes what the run is.
 
@@ -55,7 +76,9 @@ def write_run_folder(
             if data.options.bad_images == "skip":
                 write_bad_images(folder.bad_images, data.bad_images)
             command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-            write_config(folder.config, config, verb=verb, command=command)
+            write_config(
+                folder.config, config, verb=verb, command=command, started_from=started_from
+            )
     accelerator.wait_for_everyone()
     _check_visible(RunFolder(name))
     return RunFolder(name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -43,6 +43,11 @@ class OpenRun:
     data: Data
     accelerator: Accelerator
 
+    @property
+    def begins(self) -> bool:
+        """There is no checkpoint yet that its weights are in."""
+        return self.resumed is None or not any(self.resumed.checkpoints.glob("step-*"))
+
 
 @dataclass(frozen=True)
 class Training:
@@ -58,6 +63,7 @@ class Training:
         end_of_epoch: what is measured between epochs.
         evaluate: the last epoch on the test split, for `results.json`.
         lr_scale: factors on the learning rate, by name of the parameter.
+        started_from: facts of the weights, see `InitSource`.
     """
 
     verb: str
@@ -69,6 +75,7 @@ class Training:
     end_of_epoch: Callable[[RunFolder], EndOfEpoch]
     evaluate: Callable[[], Sequence[Evaluation]]
     lr_scale: LrScale = same_rate
+    started_from: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_finished(resumed: RunFolder) -> bool:
@@ -111,7 +118,14 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         The finished run.
     """
     config, accelerator, data = training.config, run.accelerator, training.data
-    folder = run.resumed or start_run(run.path, config, run.data, accelerator, verb=training.verb)
+    folder = run.resumed or start_run(
+        run.path,
+        config,
+        run.data,
+        accelerator,
+        verb=training.verb,
+        started_from=training.started_from,
+    )
     with nullcontext() if run.resumed else run_lock(folder):  # `opened` holds that of a resumed one
         start = describe_start(folder, data, config.fit.batch_size, accelerator)
         accelerator.print(start, flush=True)
