@@ -16,8 +16,13 @@ def standardised(features: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         features: (N, D) of the training images.
         others: (M, D) of other images.
     """
+    mean, std = moments(features)
+    return tuple((x - mean) / std for x in (features, *others))
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """(D,) mean and (D,) deviation of each feature of (N, D); infinity for that of a constant."""
     std, mean = torch.std_mean(features, dim=0, correction=0)
     # What rounding leaves of a constant must not be blown up to unit variance.
     noise = 10 * torch.finfo(features.dtype).eps * mean.abs()
-    std = torch.where(std > noise, std, torch.inf)
-    return tuple((x - mean) / std for x in (features, *others))
+    return mean, torch.where(std > noise, std, torch.inf)

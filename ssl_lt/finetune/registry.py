@@ -85,6 +85,13 @@ class LossEntry:
         return self.contrast is None and self.task is None
 
 
+def prior_strength(loss: str, options: Any) -> float:
+    """How much of the log-prior a loss adds to the logits while it trains; 0 of a plain one."""
+    if isinstance(options, LogitAdjustmentOptions | VectorScalingOptions | ElmOptions):
+        return options.tau
+    return 1.0 if loss == "balanced_softmax" else 0.0
+
+
 LOSSES: dict[str, LossEntry] = {
     "ce": LossEntry(CrossEntropyLoss, CrossEntropyOptions, "cross-entropy"),
     "la": LossEntry(

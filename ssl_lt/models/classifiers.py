@@ -29,6 +29,11 @@ class CosineClassifier(nn.Module):
         self.weight = nn.Parameter(F.normalize(weight, dim=1))
         self.scale = scale
 
+    @torch.no_grad()
+    def start_at(self, class_means: Tensor) -> None:
+        """Sets the weights to (C, D) means, at norm 1; as LIFT (arXiv:2309.10019) starts."""
+        self.weight.copy_(F.normalize(class_means, dim=1))
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, C) logits of (B, D) features of any norm."""
         # Half-precision cosines times 30 would be off by a tenth of a logit.

@@ -19,7 +19,7 @@ class ProjectorOptions:
     """Number of linear layers (SimCLR 2, the released code of SDCLR 3)."""
     hidden_dim: int | None = option(None, page="all")
     """Width of the hidden layers. Default: the width of the backbone\'s features."""
-    output_dim: int = 128
+    output_dim: int = option(128, page="all")
     """Width of the projections."""
 
     def __post_init__(self) -> None:

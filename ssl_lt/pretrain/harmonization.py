@@ -41,7 +41,7 @@ class HarmonizationOptions:
     """Number of cluster directions (100 in all published runs, whatever the number of classes)."""
     weight: float = 1.0
     """Weight of the harmonization loss after its ramp."""
-    warmup_epochs: int | None = None
+    warmup_epochs: int | None = option(None, page="all")
     """Epochs without the harmonization loss (published: 500 of 1000, 400 of 500). Default: half of
     all epochs."""
     ramp_epochs: int = option(10, page="all")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -90,8 +91,8 @@ def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, Save
     """Weights without a run, in a new folder for the results."""
     if source.weights is None:
         raise ConfigError("--init-from: scratch has nothing to judge")
-    words = (source.name.rpartition(":")[2], config.data.data)
-    path = config.run_dir or new_run_path("evaluate", *words)
+    named = Path(source.name.rpartition(":")[2])
+    path = config.run_dir or new_run_path("evaluate", named.stem, config.data.data)
     check_is_new(path)
     state = join_processes()
     data = open_data(config.data)

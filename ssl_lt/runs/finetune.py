@@ -22,6 +22,7 @@ from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
+from ssl_lt.runs.build.heads import head_init, start_head
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
@@ -69,6 +70,10 @@ def finetune_opened(
         facts = start_from(run, task.backbone, source, config.model)
         if config.init_classifier:
             load_classifier(task.classifier, source)
+        task.to(run.accelerator.device)
+        kind = head_init(config, from_weights=source.weights is not None)
+        if note := start_head(task, config, data, kind):
+            run.accelerator.print(note, flush=True)
     test = data.test  # decodes it: a damaged image is found before the run begins
     training = Training(
         "finetune",

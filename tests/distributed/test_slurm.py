@@ -106,7 +106,7 @@ def test_a_new_job_starts_one_launcher_a_node_and_a_new_run(tmp_path):
     assert (asked.rdzv_backend, asked.rdzv_id) == ("c10d", f"{JOB}-0")
     assert asked.rdzv_endpoint == f"127.0.0.1:{20000 + JOB}"
     assert asked.training_script == "pretrain.py"
-    config, _ = pretrain.read(asked.training_script_args)
+    config, *_ = pretrain.read(asked.training_script_args)
     assert (config.method, config.data.data) == ("sdclr", "folder:my photos")
     assert config.run.run_dir == tmp_path / "run"
     assert job.calls("scontrol") == [["show", "hostnames", "node-[a-b]"]]
@@ -119,7 +119,7 @@ def test_a_job_that_was_queued_again_goes_on(tmp_path):
     assert job.wait() == (0, "")
     asked = launched(job)
     assert asked.rdzv_id == f"{JOB}-1"  # nothing of the first attempt is met
-    config, resumed = pretrain.read(asked.training_script_args)
+    config, _, resumed = pretrain.read(asked.training_script_args)
     assert resumed is not None
     assert resumed.path == tmp_path / "run"
     assert config.method == "simclr"

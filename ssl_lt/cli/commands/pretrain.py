@@ -32,13 +32,20 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     if show_help(arguments, usage=_USAGE, default=PretrainConfig(), files=RunFiles()):
         return 0
-    words = read_words(arguments, RunFiles())
-    resumed = run_to_resume(words.files.resume, "pretrain")
-    config, source = read_new(words) if resumed is None else (read_resumed(words, resumed), None)
+    config, source, resumed = read(arguments)
     pretrain(config, source=source, resumed=resumed)
     if rank() == 0:
         print("next: finetune.py or evaluate.py")
     return 0
+
+
+def read(arguments: Sequence[str]) -> tuple[PretrainConfig, InitSource | None, RunFolder | None]:
+    """The configuration, the weights of a new run, and the run that goes on if one does."""
+    words = read_words(arguments, RunFiles())
+    resumed = run_to_resume(words.files.resume, "pretrain")
+    if resumed is not None:
+        return read_resumed(words, resumed), None, resumed
+    return *read_new(words), None
 
 
 def read_new(words: Words[RunFiles]) -> tuple[PretrainConfig, InitSource]:

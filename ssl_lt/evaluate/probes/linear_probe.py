@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.standardise import standardised
+from ssl_lt.core.standardise import moments, standardised
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.scores.accuracy import accuracy
@@ -83,7 +83,49 @@ def linear_probe(
         DataError: no training rows, an unknown label, a feature that is not finite, or a grid to
             choose from while no class has two images.
     """
-    for name, part in (("train", train), ("test", test), ("validation", validation)):
+    check_features(test, "test", num_classes=num_classes)
+    probe = fit_probe(
+        train, num_classes=num_classes, validation=validation, l2_grid=l2_grid, tau=tau
+    )
+    answers, confidence = softmax_answers(probe.logits(test.features))
+    predictions = probe.classes[answers]
+    per_class = accuracy(predictions, test.labels, num_classes=num_classes).per_class
+    return ProbeResult(predictions, confidence, per_class, probe.l2, probe.grid, probe.iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedProbe:
+    """A linear classifier of features as they are.
+
+    Attributes:
+        classes: (K,) int64 with training images.
+        weight: (K, D).
+        bias: (K,).
+        l2, grid, iterations: as in `ProbeResult`.
+    """
+
+    classes: Tensor
+    weight: Tensor
+    bias: Tensor
+    l2: float
+    grid: Mapping[float, float]
+    iterations: int
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, K) of (N, D)."""
+        return torch.addmm(self.bias, features, self.weight.T)
+
+
+def fit_probe(
+    train: Features,
+    *,
+    num_classes: int,
+    validation: Features | None = None,
+    l2_grid: Sequence[float] = L2_GRID,
+    tau: float = 0.0,
+) -> FittedProbe:
+    """The probe that `linear_probe` predicts with; its arguments and errors are the same."""
+    for name, part in (("train", train), ("validation", validation)):
         if part is not None:
             check_features(part, name, num_classes=num_classes)
     # A class without a training image would only pull its bias to minus infinity.
@@ -99,12 +141,11 @@ def linear_probe(
             judged = validation.features, torch.searchsorted(classes, validation.labels)
         grid, iterations, start = _choose((x[fitted], y[fitted]), judged, l2_grid, tau=tau)
     l2 = max(grid, key=grid.__getitem__) if grid else l2_grid[0]
-    x, queries = standardised(x, test.features)
-    weights, used = fit_logistic(x, y, l2=l2, tau=tau, start=start)
-    answers, confidence = softmax_answers(logits(queries, weights))
-    predictions = classes[answers]
-    per_class = accuracy(predictions, test.labels, num_classes=num_classes).per_class
-    return ProbeResult(predictions, confidence, per_class, l2, grid, iterations + used)
+    mean, std = moments(x)
+    weights, used = fit_logistic((x - mean) / std, y, l2=l2, tau=tau, start=start)
+    weight = (weights[:-1] / std[:, None]).T.contiguous()
+    bias = weights[-1] - weight @ mean
+    return FittedProbe(classes, weight, bias, l2, grid, iterations + used)
 
 
 def fit_logistic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -106,12 +107,14 @@ def set_biases(classifier: nn.Module, value: float) -> None:
 def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
     """What the task is made of."""
     counts_per_class = torch.tensor(data.split.counts_per_class)
-    new_classifier = CosineClassifier if config.classifier == "cosine" else linear_classifier
+    new_classifier: Callable[[int, int], nn.Module] = linear_classifier
+    if config.classifier == "cosine":
+        new_classifier = partial(CosineClassifier, scale=config.cosine_scale)
     if config.ensemble.experts == "none":
         backbone, num_features = build_backbone(
             config.model, image_size=data.image_size, seed=config.run.seed
         )
-        classifier: nn.Module = new_classifier(num_features, data.num_classes)
+        classifier = new_classifier(num_features, data.num_classes)
     else:
         backbone, num_features = build_experts(config)
         num_experts = config.ensemble.num_experts

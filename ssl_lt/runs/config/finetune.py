@@ -24,6 +24,7 @@ from ssl_lt.runs.config.run import RunOptions
 from ssl_lt.runs.config.schema import nearest
 from ssl_lt.runs.config.series import SeriesOptions
 
+HeadInit = Literal["auto", "probe", "class-means", "random"]
 # Options of the chosen loss, such as `RebalancedOptions`.
 LossOptions = TypeVar("LossOptions")
 
@@ -48,6 +49,12 @@ class FinetuneConfig(Generic[LossOptions]):
     """Train the classifier alone. The backbone keeps its weights and running statistics."""
     classifier: Literal["linear", "cosine"] = option("linear", group="network")
     """The layer on top of the backbone."""
+    cosine_scale: float = option(30.0, page="all", group="network")
+    """Factor on the cosines of --classifier cosine; 25 and 30 are usual."""
+    head_init: HeadInit = option("auto", page="all", group="start")
+    """What the classifier starts at: probe (a linear probe on the training features, with the
+    loss's logit adjustment), class-means (their means, for --classifier cosine) or random. auto:
+    probe or class-means where there are weights to start from, random from scratch."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     augment: Literal["weak", "autoaugment"] = option("weak", group="views")
@@ -74,7 +81,7 @@ class FinetuneConfig(Generic[LossOptions]):
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
-        check_range(self, {"hold_out": "[0, 1)"})
+        check_range(self, {"hold_out": "[0, 1)", "cosine_scale": "(0, inf)"})
         check_at_least(self, {"eval_every": 0})
 
     @property
@@ -87,6 +94,8 @@ class FinetuneConfig(Generic[LossOptions]):
         found = {}
         if self.entry.views == 1:
             found["view."] = "a loss with contrastive views, such as --loss rcl"
+        if self.classifier != "cosine":
+            found["cosine-scale"] = "--classifier cosine"
         if self.sampling.sampler != "meta":
             found["meta."] = "--sampler meta"
         return found

@@ -93,7 +93,7 @@ def test_harmless_fields_and_the_same_command_again_are_allowed(finished, tmp_pa
 def test_the_alias_a_run_was_started_with_may_be_repeated(empty):
     make(empty / "run")
     write_config(empty / "run/config.yaml", pretraining("bcl"), verb="pretrain", command="")
-    config, run = pretrain.read(["--method", "bcl", "--resume", "run"])
+    config, _, run = pretrain.read(["--method", "bcl", "--resume", "run"])
     assert (config.plugins, run.path.name) == (("bcl",), "run")
     with pytest.raises(ConfigError, match="--plugins"):
         pretrain.read(["--method", "gh", "--resume", "run"])
