@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import GROUP_NAMES, leading_rule
+from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
@@ -115,6 +118,17 @@ def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) ->
         answers = vote_with_shares(neighbours, options=chosen)
         evaluations.append(_judged(name, answers, queries, data, note=note))
     return evaluations
+
+
+def class_mean_evaluation(seen: EvalFeatures, data: Data) -> Evaluation:
+    """The class whose mean training feature is nearest, by cosine."""
+    bank, queries = seen.bank, seen.queries
+    counts = bank.labels.bincount(minlength=data.num_classes)
+    means = F.normalize(cluster_means(bank.features, bank.labels, data.num_classes), dim=1)
+    cosines = (F.normalize(queries.features, dim=1) @ means.T).masked_fill(counts == 0, -torch.inf)
+    predictions, labels = cosines.argmax(dim=1).numpy(), queries.labels.numpy()
+    note = "cosine, means of the long-tailed training set"
+    return evaluate_predictions("nearest class mean", predictions, labels, data, note=note)
 
 
 def probe_evaluations(

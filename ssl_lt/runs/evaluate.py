@@ -20,6 +20,7 @@ from ssl_lt.evaluate.geometry.view_pair import view_pair
 from ssl_lt.evaluate.pictures import write_pictures
 from ssl_lt.evaluate.protocols import (
     EvalFeatures,
+    class_mean_evaluation,
     few_shots,
     knn_evaluations,
     needs_whole,
@@ -176,7 +177,7 @@ def _representation(
 ) -> list[Evaluation]:
     """KNN against the long-tailed training set, linear probes on it and on the whole one."""
     options = config.protocols
-    evaluations = knn_evaluations(seen, data, options)
+    evaluations = [*knn_evaluations(seen, data, options), class_mean_evaluation(seen, data)]
     whole = seen.bank
     if needs_whole(options) and len(data.readable) != len(data.train):
         table, size = data.decoded(data.readable), config.batch_size

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.features.features import Features
@@ -93,11 +94,9 @@ def _set_linear(layer: nn.Linear, probe: FittedProbe) -> None:
 
 
 def _class_means(train: Features, data: Data) -> Tensor:
-    """(C, D) means of the features of norm 1."""
+    """(C, D) means of the training features."""
     counts = train.labels.bincount(minlength=data.num_classes)
     if (empty := (counts == 0).nonzero()).numel():
         name = data.source.class_names[int(empty[0])]
         raise ConfigError(f"--head-init class-means: class {name} has no training images")
-    unit = nn.functional.normalize(train.features, dim=1)
-    sums = torch.zeros(data.num_classes, unit.shape[1]).index_add_(0, train.labels, unit)
-    return sums / counts[:, None]
+    return cluster_means(train.features, train.labels, data.num_classes)
