@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
 from ssl_lt.core.types import View
-
-Trained = Literal["all", "classifier"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,8 @@ class FinetuneModules:
         view: of the images that are classified.
         contrastive_view: of the two other views; None where the loss has none.
         counts_per_class: (C,) int64 training images of each class.
-        trained: "all", or "classifier": the backbone keeps weights and running statistics.
+        tune: which of the backbone's weights train, which has been seen to: a kind of `--tune`.
+            With any but "all" it keeps its running statistics.
         train_features: network -> (N, D) float32 features of the training images, not augmented
             and in evaluation mode, and their (N,) labels; every rank gets all rows. N is the order
             of `Batch.index`. It takes a pass over the data, so tasks call it between epochs.
@@ -39,7 +37,7 @@ class FinetuneModules:
     view: View
     contrastive_view: View | None
     counts_per_class: Tensor
-    trained: Trained
+    tune: str
     train_features: Callable[[nn.Module], tuple[Tensor, Tensor]]
     seed: int
     held_out_accuracy: Callable[[nn.Module], Tensor] | None = None

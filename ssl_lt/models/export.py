@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ssl_lt.core.disk.folders import replace_dir_atomically
 from ssl_lt.core.errors import NumericError
 from ssl_lt.core.types import ImageSpec
+from ssl_lt.models.tuning.exported import TUNING
+from ssl_lt.models.tuning.merge import has_to_stay, merged
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.safetensors"
 # Of the same weights in the same arithmetic; a share of the largest value.
@@ -29,7 +31,8 @@ def export_backbone(
     """Writes `model.safetensors` and `config.json`, whole or not at all.
 
     `timm.create_model(f"local-dir:{folder}", pretrained=True)` gives the backbone back; for our
-    own architectures after `import ssl_lt.models.backbones`, which registers their names.
+    own architectures after `import ssl_lt.models.backbones`, which registers their names. Of one
+    with adapters `load_exported` does.
 
     Args:
         backbone: built by `create_backbone`.
@@ -45,6 +48,9 @@ def save_for_timm(
 ) -> None:
     """Writes weights and configuration into an existing folder.
 
+    What `--tune` inserted is merged. Adapters, which cannot be, are written beside the weights, and
+    `load_exported` reads such a folder.
+
     Args:
         network: made by timm, on any device; with a classifier or without.
         folder: to write into.
@@ -53,7 +59,7 @@ def save_for_timm(
     """
     from timm.models import save_for_hf
 
-    plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+    plain = merged(network).cpu().to(memory_format=torch.contiguous_format)
     data_config: dict[str, Any] = {
         "input_size": (3, images.size, images.size),
         "mean": images.mean,
@@ -61,7 +67,9 @@ def save_for_timm(
         "interpolation": images.interpolation,
         "crop_pct": images.crop,
     }
-    model_config = {"label_names": list(class_names)} if class_names else None
+    model_config: dict[str, Any] = {"label_names": list(class_names)} if class_names else {}
+    if (kind := has_to_stay(network)) is not None:
+        model_config[TUNING] = kind
     save_for_hf(
         plain,
         str(folder),
@@ -93,14 +101,6 @@ def save_classifier(classifier: nn.Module, folder: Path) -> None:
     """Writes `classifier.safetensors`, for a classifier that timm's network has no place for."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
     save_file(tensors, folder / CLASSIFIER)
-
-
-def reloaded(folder: Path) -> nn.Module:
-    """The network as timm makes it from a folder, in evaluation mode."""
-    import timm
-
-    network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    return network.eval()
 
 
 def check_same(found: Tensor, expected: Tensor, *, tolerance: float, what: str) -> float:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssl_lt.core.errors import CheckpointError
+from ssl_lt.models.tuning.merge import merged_state, place_of
 
 # Of several networks in one file that all fit: the one that is meant to be used comes first.
 PREFERRED = ("ema", "teacher", "encoder_q", "base_encoder", "backbone", "student")
@@ -89,13 +90,17 @@ def load_backbone_weights(
         Which keys matched, are missing, and were not used.
 
     Raises:
-        CheckpointError: a file that is absent or damaged, a tensor of another shape, or less than
-            90 % of the backbone's tensors found.
+        CheckpointError: a file that is absent or damaged, adapters that cannot be merged, a tensor
+            of another shape, or less than 90 % of the backbone's tensors found.
     """
-    target = backbone.state_dict()
+    # What is inserted for light fine-tuning is in no file of others, and merged where it is in one.
+    target = {key: t for key, t in backbone.state_dict().items() if place_of(key) is None}
     content = _read(path)
     found = sorted(
-        (_renamed(name, tensors, target) for name, tensors in _containers(content)),
+        (
+            _renamed(name, merged_state(tensors, of=str(path)), target)
+            for name, tensors in _containers(content)
+        ),
         key=lambda one: (-one.num_matched, _preference(one.place)),
     )
     if not found:

@@ -26,11 +26,12 @@ from ssl_lt.models.export import (
     RELOAD_TOLERANCE,
     WEIGHTS,
     check_same,
-    reloaded,
     save_classifier,
     save_for_timm,
     with_classifier,
 )
+from ssl_lt.models.tuning.exported import load_exported
+from ssl_lt.models.tuning.merge import has_to_stay, merged
 from ssl_lt.report.pages.card import ModelFacts, model_card
 from ssl_lt.runs.config.export import ExportConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
@@ -48,19 +49,27 @@ class ExportModules:
     """What is exported, in evaluation mode on the CPU.
 
     Attributes:
-        network: for timm: the backbone, with the classifier where it has a place for it.
+        network: for timm: the backbone, with the classifier where it has a place for it; what
+            `--tune` inserted is merged.
         classifier: that has to go into a file of its own, or None.
-        whole: all that the run has learned: (B, 3, S, S) -> features or logits.
+        trained: the network as the run trained it: (B, 3, S, S) -> features or logits.
     """
 
     network: nn.Module
     classifier: nn.Module | None
-    whole: nn.Module
+    trained: nn.Module
 
     @property
     def ends_in_logits(self) -> bool:
         """There is a classifier, in whichever place."""
-        return self.whole is not self.network or bool(getattr(self.network, "num_classes", 0))
+        return self.classifier is not None or bool(getattr(self.network, "num_classes", 0))
+
+    @property
+    def exported(self) -> nn.Module:
+        """Network and classifier: gives what `trained` gives."""
+        if self.classifier is None:
+            return self.network
+        return nn.Sequential(self.network, self.classifier).eval()
 
 
 def export(config: ExportConfig) -> None:
@@ -80,7 +89,7 @@ def export(config: ExportConfig) -> None:
     parts = _parts(run, run_config, data)
     batch = _batch(data)
     with torch.no_grad():
-        expected = parts.whole(batch)
+        expected = parts.trained(batch)
     with replace_dir_atomically(output) as folder:
         checks = _write_network(parts, folder, data, batch, expected)
         if config.onnx:
@@ -109,14 +118,15 @@ def _parts(run: RunFolder, config: TrainConfig, data: Data) -> ExportModules:
     backbone = copy.deepcopy(saved.backbone).cpu().eval()
     # A stage that trains the contrast alone leaves the classifier as it was drawn.
     if saved.task is None or effective_mapping(config).get("classification-weight") == 0:
-        return ExportModules(backbone, None, backbone)
+        return ExportModules(merged(backbone), None, backbone)
     classifier = copy.deepcopy(saved.task.classifier).cpu().eval()
-    whole = nn.Sequential(backbone, classifier).eval()
-    joined = with_classifier(backbone, classifier)
+    trained = nn.Sequential(backbone, classifier).eval()
+    plain = merged(backbone)
+    joined = with_classifier(plain, classifier)
     return (
-        ExportModules(backbone, classifier, whole)
+        ExportModules(plain, classifier, trained)
         if joined is None
-        else ExportModules(joined, None, whole)
+        else ExportModules(joined, None, trained)
     )
 
 
@@ -142,8 +152,8 @@ def _write_network(
     """
     names = data.source.class_names if parts.ends_in_logits and parts.classifier is None else ()
     save_for_timm(parts.network, folder, images=data.spec, class_names=names)
-    found = reloaded(folder)
-    what = "the network that timm loads"
+    found = load_exported(folder)
+    what = "the network that timm loads" if has_to_stay(found) is None else "the loaded network"
     if parts.classifier is not None:
         save_classifier(parts.classifier, folder)
         last = copy.deepcopy(parts.classifier)
@@ -163,7 +173,7 @@ def _write_onnx(parts: ExportModules, folder: Path, batch: Tensor, expected: Ten
     """
     path, what = folder / onnx.MODEL, f"{onnx.MODEL} in ONNX Runtime"
     output = "logits" if parts.ends_in_logits else "features"
-    onnx.save_onnx(parts.whole, path, images=batch, output=output)
+    onnx.save_onnx(parts.exported, path, images=batch, output=output)
     differences = [
         check_same(
             onnx.run_onnx(path, batch[:size]),
@@ -210,6 +220,7 @@ def _facts(
         ),
         onnx_note=onnx_note if with_onnx else "",
         checks=tuple(checks),
+        has_adapters=has_to_stay(parts.network) is not None,
         note="" if run.is_finished else "Its training was not finished.",
     )
 

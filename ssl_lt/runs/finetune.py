@@ -19,6 +19,7 @@ from ssl_lt.evaluate.scores.softmax import softmax_answers
 from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
+from ssl_lt.models.tuning.apply import trained_share
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
@@ -74,6 +75,8 @@ def finetune_opened(
         kind = head_init(config, from_weights=source.weights is not None)
         if note := start_head(task, config, data, kind):
             run.accelerator.print(note, flush=True)
+    trained = trained_share(task.backbone, task.classifier)
+    run.accelerator.print(f"trained: {trained} of backbone and classifier")
     test = data.test  # decodes it: a damaged image is found before the run begins
     training = Training(
         "finetune",

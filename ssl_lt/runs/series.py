@@ -17,6 +17,7 @@ from ssl_lt.core.processes.distributed import wait_for_everyone
 from ssl_lt.data.dataset import check_labels
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.models.tuning.registry import chosen
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.export import to_markdown
@@ -95,8 +96,12 @@ def series_members(config: AnyFinetuneConfig, folder: Path) -> Iterator[Member]:
         ConfigError: as `run_series`.
     """
     series = config.series
-    if config.freeze_backbone and series.stages:
-        raise ConfigError("--freeze-backbone: --stages says what is trained")
+    if config.tune == "head" and series.stages:
+        raise ConfigError("--tune head: --stages says when the classifier alone is trained")
+    if chosen(config.tune).stays and set(series.stages[:-1]) - {"classifier"}:
+        raise ConfigError(
+            f"--tune {config.tune}: no stage can follow one that it tunes: it cannot be merged"
+        )
     if series.compare_scratch and config.init_from == "scratch":
         raise ConfigError("--compare-scratch: this starts from scratch, so there is nothing else")
     starts = {"pretrained": config.init_from}
@@ -154,7 +159,7 @@ def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int) -> Any
     if stage == "classifier":
         if not config.entry.is_classification:
             config = _with_loss(config, "la")
-        return replace(config, freeze_backbone=True)
+        return replace(config, tune="head", adapter_dim=None)
     return config
 
 

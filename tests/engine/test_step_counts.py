@@ -45,11 +45,11 @@ PRETRAINING |= {
 FINETUNING = {name: (name, {}) for name in LOSSES} | {
     "la, autoaugment": ("la", {"augment": "autoaugment"}),
     "la, cosine": ("la", {"classifier": "cosine"}),
-    "la, frozen": ("la", {"freeze-backbone": True}),
+    "la, frozen": ("la", {"tune": "head"}),
     "la, reweighted": ("la", {"reweight": "inverse"}),
     "la, ride": ("la", {"experts": "ride"}),
     "la, ace": ("la", {"experts": "ace"}),
-    "la, meta sampler": ("la", {"sampler": "meta", "freeze-backbone": True}),
+    "la, meta sampler": ("la", {"sampler": "meta", "tune": "head"}),
     "rcl, compressed": ("rcl", {"compression": 0.5, "compression-start": 0.0}),
 }
 OPTIMIZERS = ("sgd", "adamw", "lars")

@@ -66,7 +66,7 @@ def test_pictures_that_loader_workers_crop(empty):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--loss rcl --freeze-backbone", "--freeze-backbone: --loss rcl trains the backbone"),
+        ("--loss rcl --tune head", "--tune head: --loss rcl trains the backbone"),
         ("--loss bcl --temperature 0", "--temperature"),
         ("--loss bcl --use-prototypes", "--use-prototypes belongs to --loss rcl"),
         ("--loss la --contrast-weight 1", "--contrast-weight belongs to --loss"),

@@ -111,8 +111,8 @@ def test_mistakes_end_in_one_line(empty, words, says):
 @pytest.mark.slow
 def test_a_plain_run_has_no_experts_to_freeze(place, monkeypatch):
     monkeypatch.chdir(place)
-    words = [*SMALL, "--experts", "ride", "--init-from", "plain", "--freeze-backbone"]
-    refuses("finetune", place, " ".join(words), 2, "--freeze-backbone: plain has no")
+    words = [*SMALL, "--experts", "ride", "--init-from", "plain", "--tune", "head"]
+    refuses("finetune", place, " ".join(words), 2, "--tune: plain has no experts")
 
 
 def test_a_backbone_that_cannot_be_split(empty):

@@ -62,10 +62,10 @@ def test_a_run_of_before_these_flags_is_still_read(empty):
         ("--reweight inverse --loss elm", "--reweight: --loss elm takes no class weights"),
         ("--sampler balanced", "--sampler"),
         ("--sampler effective --sampler-beta -1", "--sampler-beta: -1.0 is outside"),
-        ("--sampler meta", "--sampler meta: needs --freeze-backbone"),
+        ("--sampler meta", "--sampler meta: needs --tune head"),
         ("--sampler meta --loss rcl", "--sampler meta: --loss rcl is more than a classification"),
         ("--sampler meta --sampler-after 0.5", "--sampler-after: --sampler meta"),
-        ("--sampler meta --freeze-backbone --meta.lr 0", "--meta.lr: 0.0 is not a positive number"),
+        ("--sampler meta --tune head --meta.lr 0", "--meta.lr: 0.0 is not a positive number"),
     ],
 )
 def test_mistakes_end_in_one_line(empty, words, says):

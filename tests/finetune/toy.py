@@ -45,7 +45,7 @@ def modules(**changed):
         "view": Light(0.6),
         "contrastive_view": Light(0.3),
         "counts_per_class": COUNTS,
-        "trained": "all",
+        "tune": "all",
         "train_features": no_features,
         "seed": 3,
     }

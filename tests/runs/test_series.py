@@ -51,12 +51,12 @@ def test_stages_stand_on_each_other():
     assert [m.config.fit.epochs for m in (first, second, third)] == [3, 1, 2]
     assert second.config.loss == "la"
     assert second.config.options.tau == 1.7
-    assert second.config.freeze_backbone
+    assert second.config.tune == "head"
     assert second.config.init_from == "runs/s/seed0-1-contrast"
     assert not second.config.init_classifier  # the contrast has not trained it
     assert third.config.loss == "rcl"
     assert third.config.options.classification_weight == 2
-    assert not third.config.freeze_backbone
+    assert third.config.tune == "all"
     assert third.config.init_from == "runs/s/seed0-2-classifier"
     assert third.config.init_classifier
     assert third.is_last
@@ -64,8 +64,15 @@ def test_stages_stand_on_each_other():
 
 def test_a_plain_loss_stays_itself_on_a_frozen_backbone():
     first, second = members("ce", stages=["classifier", "all"])
-    assert (first.config.loss, first.config.freeze_backbone) == ("ce", True)
-    assert (second.config.loss, second.config.freeze_backbone) == ("ce", False)
+    assert (first.config.loss, first.config.tune) == ("ce", "head")
+    assert (second.config.loss, second.config.tune) == ("ce", "all")
+
+
+def test_a_stage_that_is_tuned_stands_on_the_classifier_alone():
+    tuned = {"tune": "adaptformer", "adapter-dim": 4}
+    first, second = members("la", stages=["classifier", "all"], **tuned)
+    assert (first.config.tune, first.config.adapter_dim) == ("head", None)
+    assert (second.config.tune, second.config.adapter_dim) == ("adaptformer", 4)
 
 
 @pytest.mark.slow
@@ -158,7 +165,8 @@ def test_contrast_first_then_the_classifier_then_everything(empty):
     ("words", "says"),
     [
         ("--stages contrast", "--stages: --loss la has no contrast"),
-        ("--stages all --freeze-backbone", "--freeze-backbone: --stages says what is trained"),
+        ("--stages all --tune head", "--tune head: --stages says when the classifier alone"),
+        ("--loss rcl --stages contrast all --tune adaptformer", "--tune adaptformer: no stage can"),
         ("--stages all --stage-epochs 1 2", "--stage-epochs: 2 numbers for 1 stages"),
         ("--stages all --stage-epochs 0", "--stage-epochs: each must be at least 1"),
         ("--seeds 1 1", "--seeds: 1 1 names one twice"),

@@ -15,7 +15,7 @@ class ClassifierTask(TrainTask):
     """One augmented view, logits, a loss a sample.
 
     Args:
-        parts: networks, view, what is trained, and the seed.
+        parts: networks, view, what is tuned, and the seed.
         loss: (logits, labels) -> (B,).
     """
 
@@ -24,14 +24,16 @@ class ClassifierTask(TrainTask):
     def __init__(self, parts: FinetuneModules, loss: nn.Module) -> None:
         super().__init__()
         self.backbone, self.classifier, self.loss = parts.backbone, parts.classifier, loss
-        self.view, self.trained, self.seed = parts.view, parts.trained, parts.seed
-        self.backbone.requires_grad_(self.trained == "all")
+        self.view, self.tune, self.seed = parts.view, parts.tune, parts.seed
         self.register_buffer("epoch_number", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def train(self, mode: bool = True) -> ClassifierTask:  # noqa: FBT001, FBT002  (torch's own)
-        """A frozen backbone stays in evaluation mode, its running statistics with it."""
+        """A backbone of which only a part learns stays in evaluation mode.
+
+        So batch norms keep their statistics: those of few images would be worse.
+        """
         super().train(mode)
-        if self.trained == "classifier":
+        if self.tune != "all":
             self.backbone.eval()
         return self
 

@@ -19,7 +19,7 @@ class MetaSampledTask(ClassifierTask):
     """`ClassifierTask`, and before each step one of the meta sampler.
 
     Args:
-        parts: with `trained` "classifier".
+        parts: with `tune` "head".
         loss: (logits, labels) -> (B,), of the classifier and of the steps the sampler tries.
         options: of the sampler.
         batch_size: global, over all ranks: every rank tries a whole batch.
@@ -36,8 +36,8 @@ class MetaSampledTask(ClassifierTask):
         *,
         batch_size: int,
     ) -> None:
-        if parts.trained != "classifier":
-            raise ConfigError("--sampler meta: needs --freeze-backbone, whose features it keeps")
+        if parts.tune != "head":
+            raise ConfigError("--sampler meta: needs --tune head: it keeps the backbone's features")
         super().__init__(parts, loss)
         self.train_features = parts.train_features
         self.sampler = MetaSampler(

@@ -91,6 +91,13 @@ class ParametricContrastTask(ClassifierTask):
         x = self.view_of(batch, self.key_view, number=1)
         return F.normalize(self.key_encoder(x).float(), dim=1)
 
+    def train(self, mode: bool = True) -> ParametricContrastTask:  # noqa: FBT001, FBT002
+        """What holds for the backbone holds for the key encoder's copy of it."""
+        super().train(mode)
+        if self.key_encoder is not None and self.tune != "all":
+            self.key_encoder.copies[0].eval()
+        return self
+
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Before the first step of all, the key encoder is the network: weights may be loaded."""
         super().on_epoch_start(epoch)

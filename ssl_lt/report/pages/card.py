@@ -28,6 +28,7 @@ class ModelFacts:
         images: what it expects of images; one item a line.
         onnx_note: of the ONNX file; empty without.
         checks: what was compared before the folder was put in place.
+        has_adapters: timm cannot load it by itself.
         note: such as that training was not finished; may be empty.
     """
 
@@ -40,6 +41,7 @@ class ModelFacts:
     images: tuple[str, ...]
     onnx_note: str
     checks: tuple[str, ...]
+    has_adapters: bool = False
     note: str = ""
 
 

@@ -29,6 +29,7 @@ from ssl_lt.losses.supervised_contrastive import ContrastOptions
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
 from ssl_lt.models.expert_classifiers import ExpertClassifiers
+from ssl_lt.models.tuning.apply import apply_tuning
 from ssl_lt.runs.build.experts import build_experts, check_experts
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
@@ -75,8 +76,8 @@ def build_task(
 
 def _check_combination(config: AnyFinetuneConfig) -> None:
     entry, loss = config.entry, f"--loss {config.loss}"
-    if config.freeze_backbone and not entry.is_classification:
-        raise ConfigError(f"--freeze-backbone: {loss} trains the backbone")
+    if config.tune == "head" and not entry.is_classification:
+        raise ConfigError(f"--tune head: {loss} trains the backbone")
     if config.sampling.sampler == "meta" and not entry.is_classification:
         raise ConfigError(f"--sampler meta: {loss} is more than a classification")
     if entry.sampling == "uniform" and config.sampling.sampler != "instance":
@@ -123,6 +124,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
             for _ in range(num_experts)
         ]
         classifier = expert_classifier(heads, counts_per_class, config.ensemble)
+    apply_tuning(backbone, config.tune, num_classes=data.num_classes, dim=config.adapter_dim)
     precision = config.fit.mixed_precision
 
     def train_features(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -138,7 +140,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         if config.entry.views == 1
         else ContrastiveView(config.view, data.spec),
         counts_per_class=counts_per_class,
-        trained="classifier" if config.freeze_backbone else "all",
+        tune=config.tune,
         train_features=train_features,
         seed=config.run.seed,
     )

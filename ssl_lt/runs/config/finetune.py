@@ -20,6 +20,7 @@ from ssl_lt.finetune.experts.options import ExpertOptions
 from ssl_lt.finetune.learning_rates import RateOptions
 from ssl_lt.finetune.registry import LOSSES, LossEntry
 from ssl_lt.models.options import ModelOptions
+from ssl_lt.models.tuning.registry import TUNINGS, chosen, read_kind
 from ssl_lt.runs.config.run import RunOptions
 from ssl_lt.runs.config.schema import nearest
 from ssl_lt.runs.config.series import SeriesOptions
@@ -45,8 +46,12 @@ class FinetuneConfig(Generic[LossOptions]):
     weights (with --backbone), or released weights: timm:NAME, hf-hub:ORG/NAME, local-dir:PATH."""
     init_classifier: bool = option(default=False, effect=Effect.START, page="all", group="start")
     """Also take over the classifier of the fine-tuned run that --init-from names."""
-    freeze_backbone: bool = option(default=False, group="start")
-    """Train the classifier alone. The backbone keeps its weights and running statistics."""
+    tune: str = option("all", group="start")
+    """What of the backbone is trained: all; head (nothing: the classifier alone); norms, bias or
+    last-K (the last K blocks or stages); or what is put into it: adaptformer, lora, ssf."""
+    adapter_dim: int | None = option(None, page="all", group="start")
+    """Width of the bottleneck of --tune adaptformer and rank of lora. Default: by the number of
+    classes, so that it has about as many weights as the classifier."""
     classifier: Literal["linear", "cosine"] = option("linear", group="network")
     """The layer on top of the backbone."""
     cosine_scale: float = option(30.0, page="all", group="network")
@@ -81,8 +86,11 @@ class FinetuneConfig(Generic[LossOptions]):
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
+        check_tune(self.tune)
         check_range(self, {"hold_out": "[0, 1)", "cosine_scale": "(0, inf)"})
         check_at_least(self, {"eval_every": 0})
+        if self.adapter_dim is not None:
+            check_at_least(self, {"adapter_dim": 1})
 
     @property
     def entry(self) -> LossEntry:
@@ -98,6 +106,8 @@ class FinetuneConfig(Generic[LossOptions]):
             found["cosine-scale"] = "--classifier cosine"
         if self.sampling.sampler != "meta":
             found["meta."] = "--sampler meta"
+        if not chosen(self.tune).has_dim:
+            found["adapter-dim"] = "--tune adaptformer or lora"
         return found
 
 
@@ -108,6 +118,15 @@ def check_loss(loss: str) -> None:
     """Raises ConfigError for a loss that is not registered."""
     if loss not in LOSSES:
         raise ConfigError(f"--loss: unknown name {loss!r}{nearest(loss, LOSSES)}")
+
+
+def check_tune(tune: str) -> None:
+    """Raises ConfigError for what is not registered, or a K that is no number."""
+    kind, last = read_kind(tune)
+    if kind not in TUNINGS:
+        raise ConfigError(f"--tune: unknown name {tune!r}{nearest(tune, TUNINGS)}")
+    if kind == "last-K" and last < 1:
+        raise ConfigError(f"--tune: {tune!r}: K is a number from 1, as in last-2")
 
 
 def kind_of(loss: str) -> Any:

@@ -153,8 +153,8 @@ def load_weights(
         if shared is None:
             raise
     report = load_backbone_weights(shared(), source.weights)
-    if not any(parameter.requires_grad for parameter in backbone.parameters()):
-        raise ConfigError(f"--freeze-backbone: {source.name} has no experts that could be frozen")
+    if not all(parameter.requires_grad for parameter in backbone.parameters()):
+        raise ConfigError(f"--tune: {source.name} has no experts whose weights could be kept")
     return report
 
 

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from ssl_lt.core.errors import NumericError
-from ssl_lt.models.export import check_same, reloaded
+from ssl_lt.models.export import check_same
+from ssl_lt.models.tuning.exported import load_exported
 from ssl_lt.runs import export
 from tests.toolbox import TINY, call, refuses, snapshot, succeed
 
@@ -41,7 +42,7 @@ def test_a_fine_tuned_run_is_exported_with_its_classifier(runs):
     assert "checked: the network that timm loads: differs from the run's network by" in said
     config = json.loads((folder / "config.json").read_text())
     assert config["label_names"] == [str(digit) for digit in range(10)]
-    network = reloaded(folder)
+    network = load_exported(folder)
     x = torch.randn(3, 3, 32, 32)
     (checkpoint,) = sorted((runs / "finetuned" / "checkpoints").iterdir())[-1:]
     saved = load_file(checkpoint / "model.safetensors")
@@ -80,7 +81,7 @@ def test_a_pretrained_run_gives_features(runs):
     said = succeed("export", "pretrained").out
     assert "note: this run is not finished" in said
     folder = runs / "pretrained" / "exported-model"
-    assert reloaded(folder)(torch.randn(2, 3, 32, 32)).shape == (2, 16)
+    assert load_exported(folder)(torch.randn(2, 3, 32, 32)).shape == (2, 16)
     card = (folder / "README.md").read_text()
     assert "Its training was not finished" in card
     assert "Not evaluated yet" in card
@@ -130,7 +131,7 @@ def test_a_cosine_classifier_goes_into_a_file_of_its_own(empty):
     folder = empty / "run" / "exported-model"
     weight = load_file(folder / "classifier.safetensors")["weight"]
     assert weight.shape == (10, 16)
-    assert reloaded(folder)(torch.randn(2, 3, 32, 32)).shape == (2, 16)
+    assert load_exported(folder)(torch.randn(2, 3, 32, 32)).shape == (2, 16)
     card = (folder / "README.md").read_text()
     assert "logits are 30 times the cosine" in card
 
@@ -150,7 +151,7 @@ def test_onnx_says_the_same_for_any_number_of_images(runs):
     session = onnxruntime.InferenceSession(
         str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
     )
-    network = reloaded(folder)
+    network = load_exported(folder)
     for size in (1, 5):
         x = torch.randn(size, 3, 32, 32)
         (found,) = session.run(["logits"], {"images": x.numpy()})
@@ -177,12 +178,12 @@ def test_a_network_that_came_out_otherwise_is_not_put_in_place(runs, monkeypatch
     succeed("export", "finetuned")
 
     def other(folder):
-        network = reloaded(folder)
+        network = load_exported(folder)
         with torch.no_grad():
             network.fc.bias += 1
         return network
 
-    monkeypatch.setattr(export, "reloaded", other)
+    monkeypatch.setattr(export, "load_exported", other)
     before = snapshot(runs / "finetuned" / "exported-model")
     outcome = call("export", "finetuned")
     assert outcome.code == NOT_FINITE

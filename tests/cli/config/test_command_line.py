@@ -158,6 +158,12 @@ def test_a_bad_file_is_one_line_that_names_it(config_file, text, says):
         ("--meta.lr 0.1", "--meta.lr has no effect without --sampler meta"),
         ("--method simclr", "unknown flag --method"),
         ("--init-from", "--init-from"),
+        ("--tune adaptfomer", "--tune: unknown name 'adaptfomer'; did you mean adaptformer?"),
+        ("--tune last-0", "--tune: 'last-0': K is a number from 1, as in last-2"),
+        ("--tune last-K", "--tune: 'last-K': K is a number from 1"),
+        ("--adapter-dim 4", "--adapter-dim has no effect without --tune adaptformer or lora"),
+        ("--tune ssf --adapter-dim 4", "--adapter-dim has no effect without --tune adaptformer"),
+        ("--tune lora --adapter-dim 0", "--adapter-dim: 0"),
     ],
 )
 def test_finetuning_refuses_likewise(words, says, empty):
@@ -202,7 +208,9 @@ def test_a_pretraining_configuration_is_read_back_as_it_was(tmp_path, method, pl
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_finetuning_configuration_is_read_back_as_it_was(tmp_path, loss):
-    config = changed(finetune_config(loss, {"init-from": "scratch", "freeze-backbone": True}))
+    config = changed(
+        finetune_config(loss, {"init-from": "scratch", "tune": "lora", "adapter-dim": 3})
+    )
     path = tmp_path / "config.yaml"
     write_config(path, config, verb="finetune", command="")
     assert finetuning("--config", str(path)) == config

@@ -229,28 +229,28 @@ class Mean(nn.Module):
         return x.mean(dim=(2, 3)).double() * self.weight
 
 
-def parts(trained="classifier"):
+def parts(tune="head"):
     torch.manual_seed(0)
 
     def train_features(network):
         return network(pixels() / 255).detach(), LABELS
 
     return FinetuneModules(
-        backbone=Mean(),
+        backbone=Mean().requires_grad_(tune != "head"),
         num_features=3,
         classifier=nn.Linear(3, 4).double(),
         view=Light(0.3),
         contrastive_view=None,
         counts_per_class=COUNTS,
-        trained=trained,
+        tune=tune,
         train_features=train_features,
         seed=5,
     )
 
 
-def task(trained="classifier", batch_size=8):
+def task(tune="head", batch_size=8):
     options = MetaSamplerOptions(lr=0.1)
-    return MetaSampledTask(parts(trained), balanced_softmax(), options, batch_size=batch_size)
+    return MetaSampledTask(parts(tune), balanced_softmax(), options, batch_size=batch_size)
 
 
 def test_the_step_is_the_classifiers_own():
@@ -268,7 +268,7 @@ def test_the_step_is_the_classifiers_own():
 
 
 def test_it_needs_features_that_stay():
-    with pytest.raises(ConfigError, match="--sampler meta: needs --freeze-backbone"):
+    with pytest.raises(ConfigError, match="--sampler meta: needs --tune head"):
         task("all")
 
 

@@ -15,21 +15,21 @@ from ssl_lt.engine.fit import fit
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
 from ssl_lt.models.backbones import create_backbone, feature_dim
+from ssl_lt.models.tuning.apply import apply_tuning
 from tests.engine.tiny import TinyLoader, plan
 from tests.finetune import toy
 
 STATISTICS = {"mean": [0.4] * 3, "std": [0.2] * 3}
 
 
-def task(trained="all", view=None):
+def task(tune="all", view=None):
     torch.manual_seed(0)
     backbone = create_backbone("resnet20_cifar", width=4, image_size=8)
+    apply_tuning(backbone, tune, num_classes=4)
     loss = CrossEntropyLoss(torch.ones(4), CrossEntropyOptions())
     classifier = nn.Linear(feature_dim(backbone), 4)
     view = view or WeakView(ImageSpec(8, **STATISTICS))
-    parts = toy.modules(
-        backbone=backbone, classifier=classifier, view=view, trained=trained, seed=5
-    )
+    parts = toy.modules(backbone=backbone, classifier=classifier, view=view, tune=tune, seed=5)
     return ClassifierTask(parts, loss)
 
 
@@ -59,13 +59,22 @@ def train(task, folder, trained_epochs=2):
 
 
 def test_a_frozen_backbone_keeps_weights_and_running_statistics(tmp_path):
-    frozen = task("classifier")
+    frozen = task("head")
     backbone, classifier = state(frozen.backbone), state(frozen.classifier)
     train(frozen, tmp_path / "run")
     assert changed(backbone, frozen.backbone) == set()
     assert changed(classifier, frozen.classifier) == {"weight", "bias"}
     assert frozen.training
     assert not any(module.training for module in frozen.backbone.modules())
+
+
+@pytest.mark.parametrize("tune", ["norms", "bias", "last-1", "ssf"])
+def test_a_part_that_learns_alone_leaves_running_statistics(tmp_path, tune):
+    tuned = task(tune)
+    before = state(tuned.backbone)
+    train(tuned, tmp_path / "run")
+    trained = {name for name, p in tuned.backbone.named_parameters() if p.requires_grad}
+    assert changed(before, tuned.backbone) == trained != set()
 
 
 def test_otherwise_everything_learns(tmp_path):
