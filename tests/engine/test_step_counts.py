@@ -79,7 +79,6 @@ def data(num_classes):
         source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32, train=table),
         split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
         train=table,
-        image_size=32,
         options=DataOptions(num_workers=0),
     )
 
