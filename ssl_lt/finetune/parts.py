@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ssl_lt.augment.mixing import Mixer
 from ssl_lt.core.types import View
 
 Trained = Literal["all", "classifier"]
@@ -30,6 +31,7 @@ class FinetuneModules:
             of `Batch.index`. It takes a pass over the data, so tasks call it between epochs.
         held_out_accuracy: network that ends in logits -> (C,) accuracy on training images that
             are held out; None: there are none. Takes a pass over them, like `train_features`.
+        mixer: of the classified images; None: they are not mixed.
         seed: of the run.
     """
 
@@ -43,3 +45,4 @@ class FinetuneModules:
     train_features: Callable[[nn.Module], tuple[Tensor, Tensor]]
     seed: int
     held_out_accuracy: Callable[[nn.Module], Tensor] | None = None
+    mixer: Mixer | None = None

@@ -154,6 +154,7 @@ def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int) -> Any
     if stage == "classifier":
         if not config.entry.is_classification:
             config = _with_loss(config, "la")
+            config = replace(config, mixing=config.mixing.by_area())
         return replace(config, freeze_backbone=True)
     return config
 

@@ -51,6 +51,8 @@ FINETUNING = {name: (name, {}) for name in LOSSES} | {
     "la, ace": ("la", {"experts": "ace"}),
     "la, meta sampler": ("la", {"sampler": "meta", "freeze-backbone": True}),
     "rcl, compressed": ("rcl", {"compression": 0.5, "compression-start": 0.0}),
+    "la, mixed": ("la", {"mix": "both"}),
+    "bcl, concutmix": ("bcl", {"mix": "concutmix"}),
 }
 OPTIMIZERS = ("sgd", "adamw", "lars")
 NAMES = {

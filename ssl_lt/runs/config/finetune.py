@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from ssl_lt.augment.mixing import MixOptions
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.errors import ConfigError
@@ -19,6 +20,7 @@ from ssl_lt.finetune.balance.reweighting import ReweightOptions
 from ssl_lt.finetune.experts.options import ExpertOptions
 from ssl_lt.finetune.learning_rates import RateOptions
 from ssl_lt.finetune.registry import LOSSES, LossEntry
+from ssl_lt.losses.semantic_labels import SemanticLabelOptions
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.runs.config.run import RunOptions
 from ssl_lt.runs.config.schema import nearest
@@ -61,6 +63,8 @@ class FinetuneConfig(Generic[LossOptions]):
     """Augmentation of the classified image: weak (crop and flip), or autoaugment (also Cutout on
     small images). Compare only runs that are augmented alike."""
     view: ViewOptions = section("views", ViewOptions)
+    mixing: Flat[MixOptions] = section("image mixing", MixOptions)
+    semantic: Flat[SemanticLabelOptions] = section("image mixing", SemanticLabelOptions)
     fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=20))
     optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=0.1))
     rates: Flat[RateOptions] = section("training", RateOptions)
@@ -98,6 +102,10 @@ class FinetuneConfig(Generic[LossOptions]):
             found["cosine-scale"] = "--classifier cosine"
         if self.sampling.sampler != "meta":
             found["meta."] = "--sampler meta"
+        if self.mixing.mix == "none":
+            found["mix-"] = "--mix"
+        if self.mixing.mix != "concutmix":
+            found["rectify-"] = "--mix concutmix"
         return found
 
 
