@@ -82,6 +82,7 @@ def test_pictures_that_loader_workers_crop(empty, mix):
         ("--mix cutmix --rectify-after 0", "--rectify-after has no effect without --mix concutmix"),
         ("--mix cutmx", "--mix"),
         ("--mix mixup --mix-alpha 0", "--mix-alpha: 0.0 is not a positive number"),
+        ("--no-cutout", "cutout has no effect without --augment autoaugment"),
         ("--loss scl --mix concutmix", "--mix concutmix: --loss scl has no prototypes"),
         ("--loss paco --mix mixup", "--mix mixup: --loss paco also compares"),
         ("--loss hybrid_sc --sampler class_balanced", "--sampler: --loss hybrid_sc balances"),

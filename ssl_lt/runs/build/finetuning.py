@@ -187,7 +187,7 @@ def classified_view(
     return ClassifierView(
         data.spec,
         policy="cifar10" if small else "imagenet",
-        cutout=min(side, data.image_size) // 2 if small else 0,
+        cutout=min(side, data.image_size) // 2 if small and config.cutout else 0,
     )
 
 

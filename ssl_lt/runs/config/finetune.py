@@ -62,6 +62,8 @@ class FinetuneConfig(Generic[LossOptions]):
     augment: Literal["weak", "autoaugment"] = option("weak", group="views")
     """Augmentation of the classified image: weak (crop and flip), or autoaugment (also Cutout on
     small images). Compare only runs that are augmented alike."""
+    cutout: bool = option(default=True, page="all", group="views")
+    """With --augment autoaugment on small images: also blacken a square of half their side."""
     view: ViewOptions = section("views", ViewOptions)
     mixing: Flat[MixOptions] = section("image mixing", MixOptions)
     semantic: Flat[SemanticLabelOptions] = section("image mixing", SemanticLabelOptions)
@@ -100,6 +102,8 @@ class FinetuneConfig(Generic[LossOptions]):
             found["view."] = "a loss with contrastive views, such as --loss rcl"
         if self.classifier != "cosine":
             found["cosine-scale"] = "--classifier cosine"
+        if self.augment == "weak":
+            found["cutout"] = "--augment autoaugment"
         if self.sampling.sampler != "meta":
             found["meta."] = "--sampler meta"
         if self.mixing.mix == "none":
