@@ -18,6 +18,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 class Batch:
     """One rank's slice of a global batch.
 
+    Where images are mixed with partners that are no images of the batch, these stand behind them:
+    then the B below is twice what it is elsewhere.
+
     Attributes:
         images: (B, 3, H, W) uint8; or (B, V, 3, H, W) where the loader already cropped V views.
         labels: (B,) int64, -1 where unknown. A pretraining method never reads them.
@@ -35,6 +38,11 @@ class Batch:
     def drawn(self) -> Tensor:
         """(B,) int64 for `sample_keys`: a row that comes again gets another augmentation."""
         return self.index if self.draw is None else drawn_rows(self.index, self.draw)
+
+    def first(self, number: int) -> Batch:
+        """The batch without the samples behind the first `number`."""
+        draw = None if self.draw is None else self.draw[:number]
+        return Batch(self.images[:number], self.labels[:number], self.index[:number], draw)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])

@@ -83,7 +83,8 @@ def _bad_loss(batch: MicroBatch) -> str:
         return ""
     terms = [name for name, value in output.terms.items() if not value.isfinite()]
     if output.losses is not None and not output.losses.isfinite().all():
-        index = index[~output.losses.isfinite()]
+        # Partners that images are mixed with stand behind them.
+        index = index[: len(output.losses)][~output.losses.isfinite()]
     named = f" ({', '.join(terms)})" if terms else ""
     return f"loss {output.loss.item():g}{named}, samples {_rows(index)}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ssl_lt.augment.mixing import Mixer
 from ssl_lt.core.types import View
 
 
@@ -28,6 +29,7 @@ class FinetuneModules:
             of `Batch.index`. It takes a pass over the data, so tasks call it between epochs.
         held_out_accuracy: network that ends in logits -> (C,) accuracy on training images that
             are held out; None: there are none. Takes a pass over them, like `train_features`.
+        mixer: of the classified images; None: they are not mixed.
         seed: of the run.
     """
 
@@ -41,3 +43,4 @@ class FinetuneModules:
     train_features: Callable[[nn.Module], tuple[Tensor, Tensor]]
     seed: int
     held_out_accuracy: Callable[[nn.Module], Tensor] | None = None
+    mixer: Mixer | None = None

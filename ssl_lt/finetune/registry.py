@@ -65,6 +65,8 @@ class LossEntry:
         task: (parts, options) -> a task whose step is more than these two; None: `ClassifierTask`
             or `ContrastTask` trains the loss.
         views: of an image in a step: 1, or 3 with the two that `--view.*` sets.
+        mixing: whether the classified images may be mixed: not where the step also compares their
+            features by class.
         sampling: "any", or "uniform" where the loss weighs classes by their images itself.
         initial_bias: number of classes -> what the biases of a linear classifier start at. None:
             whatever the classifier has.
@@ -76,6 +78,7 @@ class LossEntry:
     contrast: Build | None = None
     task: Callable[[FinetuneModules, Any], ClassifierTask] | None = None
     views: Literal[1, 3] = 1
+    mixing: Literal["any", "none"] = "any"
     sampling: Literal["any", "uniform"] = "any"
     initial_bias: Callable[[int], float] | None = None
 
@@ -161,6 +164,7 @@ LOSSES: dict[str, LossEntry] = {
         ElmOptions,
         "embedding and logit margins (arXiv:2204.13208, our reading)",
         task=ElmTask,
+        mixing="none",
     ),
     "paco": LossEntry(
         None,
@@ -168,12 +172,14 @@ LOSSES: dict[str, LossEntry] = {
         "parametric contrastive learning (arXiv:2107.12028)",
         task=paco,
         views=3,
+        mixing="none",
     ),
     "gpaco": LossEntry(
         None,
         SmoothedContrastiveOptions,
         "parametric contrast without a momentum encoder (arXiv:2209.12400)",
         task=gpaco,
+        mixing="none",
     ),
     "hybrid_sc": LossEntry(
         None,
@@ -196,6 +202,7 @@ LOSSES: dict[str, LossEntry] = {
         DistributionalRobustnessOptions,
         "features near their class's centroid, whatever shifts it (DRO-LT, arXiv:2104.03066)",
         task=RobustTask,
+        mixing="none",
     ),
     "sbcl": LossEntry(
         None,

@@ -80,5 +80,5 @@ class LogitAdjustmentLoss(nn.Module):
         self.register_buffer("log_prior", class_log_prior(counts_per_class), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B,) losses of (B, C) logits."""
+        """(B,) losses of (B, C) logits; labels are (B,) classes, or (B, C) shares of them."""
         return logit_adjusted_cross_entropy(logits, labels, self.log_prior, tau=self.tau)

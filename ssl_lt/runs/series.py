@@ -159,6 +159,7 @@ def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int) -> Any
     if stage == "classifier":
         if not config.entry.is_classification:
             config = _with_loss(config, "la")
+            config = replace(config, mixing=config.mixing.by_area())
         return replace(config, tune="head", adapter_dim=None)
     return config
 

@@ -51,6 +51,8 @@ FINETUNING = {name: (name, {}) for name in LOSSES} | {
     "la, ace": ("la", {"experts": "ace"}),
     "la, meta sampler": ("la", {"sampler": "meta", "tune": "head"}),
     "rcl, compressed": ("rcl", {"compression": 0.5, "compression-start": 0.0}),
+    "la, mixed": ("la", {"mix": "both"}),
+    "bcl, concutmix": ("bcl", {"mix": "concutmix"}),
 }
 OPTIMIZERS = ("sgd", "adamw", "lars")
 NAMES = {
@@ -79,7 +81,6 @@ def data(num_classes):
         source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32, train=table),
         split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
         train=table,
-        image_size=32,
         options=DataOptions(num_workers=0),
     )
 

@@ -45,9 +45,14 @@ BATCH_NORMS = {"backbone": "resnet20_cifar", "width": 4}
 LAYER_NORMS = {"backbone": "test_convnext"}
 
 
-def task(loss, *, backbone):
-    config = finetuning(loss, {**_VALUES, **backbone})
-    return build_task(config, digits())
+def config(loss, *, backbone, **values):
+    """With further flags, by name in which `_` stands for `-`."""
+    words = {name.replace("_", "-"): value for name, value in values.items()}
+    return finetuning(loss, {**_VALUES, **backbone, **words})
+
+
+def task(loss, *, backbone, **values):
+    return build_task(config(loss, backbone=backbone, **values), digits())
 
 
 def batch(number):

@@ -32,6 +32,12 @@ def test_trains_and_is_judged(empty, loss):
     assert 0 <= result.evaluations[0].accuracy.balanced <= 1
 
 
+@pytest.mark.parametrize("words", ["--loss bcl --mix concutmix", "--loss ldam --mix both"])
+def test_mixed_images_train_and_are_judged(empty, words):
+    succeed("finetune", *TINY, *FEW, "--run-dir", "run", *words.split())
+    assert len(read_results(empty / "run" / "results.json").evaluations) == 1
+
+
 @pytest.mark.slow
 def test_a_run_can_be_judged_again_with_its_heads_in_the_checkpoint(empty):
     succeed("finetune", *SMALL, "--loss", "bcl", "--run-dir", "run")
@@ -49,7 +55,8 @@ def test_cosine_classifier_and_compression(empty):
     assert any("memor" in name for name in names), names
 
 
-def test_pictures_that_loader_workers_crop(empty):
+@pytest.mark.parametrize("mix", ["none", "concutmix"])
+def test_pictures_that_loader_workers_crop(empty, mix):
     generator = np.random.default_rng(0)
     for part in ("train", "val"):
         for name, count in (("a", 12), ("b", 6)):
@@ -59,7 +66,7 @@ def test_pictures_that_loader_workers_crop(empty):
                 Image.fromarray(pixels).save(empty / "photos" / part / name / f"{number}.png")
     words = "--data folder:photos --cache-mib 0 --image-size 24 --batch-size 6 --epochs 1 --width 4"
     words += " --num-workers 0 --mixed-precision no --init-from scratch --augment autoaugment"
-    succeed("finetune", *words.split(), "--loss", "bcl_rcl", "--run-dir", "run")
+    succeed("finetune", *words.split(), "--loss", "bcl_rcl", "--mix", mix, "--run-dir", "run")
     assert all(0 < contrast < 20 for contrast in contrasts(empty / "run"))
 
 
@@ -71,6 +78,13 @@ def test_pictures_that_loader_workers_crop(empty):
         ("--loss bcl --use-prototypes", "--use-prototypes belongs to --loss rcl"),
         ("--loss la --contrast-weight 1", "--contrast-weight belongs to --loss"),
         ("--loss rlc", "did you mean"),
+        ("--loss la --mix-alpha 1", "--mix-alpha has no effect without --mix"),
+        ("--mix cutmix --rectify-after 0", "--rectify-after has no effect without --mix concutmix"),
+        ("--mix cutmx", "--mix"),
+        ("--mix mixup --mix-alpha 0", "--mix-alpha: 0.0 is not a positive number"),
+        ("--no-cutout", "cutout has no effect without --augment autoaugment"),
+        ("--loss scl --mix concutmix", "--mix concutmix: --loss scl has no prototypes"),
+        ("--loss paco --mix mixup", "--mix mixup: --loss paco also compares"),
         ("--loss hybrid_sc --sampler class_balanced", "--sampler: --loss hybrid_sc balances"),
         (
             "--loss la --view.hue 0",

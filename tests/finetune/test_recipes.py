@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from ssl_lt.augment.mixing import MixOptions
 from ssl_lt.finetune.registry import LOSSES
+from ssl_lt.losses.semantic_labels import SemanticLabelOptions
 from tests.configs import CONFIGS, recipe
 from tests.toolbox import load_yaml
 
@@ -54,6 +58,20 @@ def test_imagenet_recipes(loss):
     assert config.model.backbone == "resnext50_32x4d"
     assert read(f"imagenet_lt/{loss}").model.backbone == "resnet50"
     assert (config.optim.lr, config.fit.epochs, config.classifier) == (0.1, 90, "cosine")
+
+
+@pytest.mark.parametrize(
+    ("more", "rectified_from"), [((), 100), (("cifar100_lt/epochs_400",), 200)]
+)
+def test_concutmix_is_bcl_with_mixed_images(more, rectified_from):
+    config, bcl = read("cifar100_lt/concutmix", *more), read("cifar100_lt/bcl", *more)
+    assert config.mixing == MixOptions("concutmix", 1.0, 0.5, "class_balanced")
+    assert config.semantic == SemanticLabelOptions()
+    assert config.semantic.rectify_after * config.fit.epochs == rectified_from
+    assert config.options == replace(bcl.options, tau=0.9)
+    assert not config.cutout
+    for part in ("data", "model", "optim", "schedule", "fit", "augment"):
+        assert getattr(config, part) == getattr(bcl, part), part
 
 
 def test_rows_of_the_laptop_comparison_differ_in_their_loss_alone():

@@ -42,6 +42,13 @@ def test_every_seed_with_and_without_pretraining():
     assert not any(m.config.series.asked for m in found)
 
 
+def test_the_stage_without_prototypes_mixes_with_labels_by_area():
+    found = [m.config for m in members("bcl", mix="concutmix", stages=["contrast", "classifier"])]
+    assert [c.mixing.mix for c in found] == ["concutmix", "cutmix"]
+    assert found[1].mixing.probability == found[0].mixing.probability == 0.5
+    assert found[1].mixing.partners == found[0].mixing.partners == "class_balanced"
+
+
 def test_stages_stand_on_each_other():
     stages = {"stages": ["contrast", "classifier", "all"], "stage-epochs": [3, 1, 2], "tau": 1.7}
     first, second, third = members("rcl", **stages)

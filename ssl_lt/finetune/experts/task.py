@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,13 @@ class ExpertTask(ClassifierTask):
 
     def forward(self, batch: Batch) -> StepOutput:
         """View, logits of all experts, mean loss."""
-        features = self.backbone(self.view_of(batch, self.view, number=0))
+        _, x, labels = self.classified(batch)
+        features = self.backbone(x)
         expert_logits = self.classifier.per_expert(features).float()
         with torch.autocast(expert_logits.device.type, enabled=False):
-            losses = self.loss(expert_logits, batch.labels)
+            losses = labels.average(partial(self.loss, expert_logits))
             predictions = self.classifier.combined(expert_logits.detach()).argmax(dim=1)
-        return step_output(losses.mean(), losses, predictions == batch.labels)
+        return step_output(losses.mean(), losses, labels.right(predictions))
 
 
 def expert_classifier(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +11,11 @@ from ssl_lt.core.random import sample_keys
 from ssl_lt.core.task import EpochAware, TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
 from ssl_lt.finetune.parts import FinetuneModules
+from ssl_lt.losses.mixed_labels import MixedLabels
 
 
 class ClassifierTask(TrainTask):
-    """One augmented view, logits, a loss a sample.
+    """One augmented view, mixed with others where asked for, logits, a loss a sample.
 
     Args:
         parts: networks, view, what is tuned, and the seed.
@@ -25,6 +28,7 @@ class ClassifierTask(TrainTask):
         super().__init__()
         self.backbone, self.classifier, self.loss = parts.backbone, parts.classifier, loss
         self.view, self.tune, self.seed = parts.view, parts.tune, parts.seed
+        self.mixer = parts.mixer
         self.register_buffer("epoch_number", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def train(self, mode: bool = True) -> ClassifierTask:  # noqa: FBT001, FBT002  (torch's own)
@@ -39,11 +43,22 @@ class ClassifierTask(TrainTask):
 
     def forward(self, batch: Batch) -> StepOutput:
         """View, logits, mean loss."""
-        x = self.view_of(batch, self.view, number=0)
+        _, x, labels = self.classified(batch)
         logits = self.classifier(self.backbone(x)).float()
         with torch.autocast(logits.device.type, enabled=False):
-            losses = self.loss(logits, batch.labels)
-        return step_output(losses.mean(), losses, logits.argmax(dim=1) == batch.labels)
+            losses = labels.average(partial(self.loss, logits))
+        return step_output(losses.mean(), losses, labels.right(logits.argmax(dim=1)))
+
+    def classified(self, batch: Batch) -> tuple[Batch, Tensor, MixedLabels]:
+        """The batch without partners; view 0 of its images and their labels, mixed if asked for."""
+        views = self.view_of(batch, self.view, number=0)
+        if self.mixer is None:
+            return batch, views, MixedLabels(batch.labels)
+        partner = self.mixer.partner_rows(len(batch), device=batch.index.device)
+        own = batch.first(len(partner))
+        keys = sample_keys(own.drawn, seed=self.seed, epoch=self.epoch_number, view=0)
+        mixed, own_share = self.mixer(views[: len(own)], views[partner], keys)
+        return own, mixed, MixedLabels(own.labels, batch.labels[partner], own_share)
 
     def on_epoch_start(self, epoch: Epoch) -> None:
         """Tells the views, and the parts that ask for it, which epoch it is."""
@@ -68,7 +83,7 @@ def step_output(loss: Tensor, losses: Tensor, right: Tensor, **terms: Tensor) ->
     Args:
         loss: scalar with gradient.
         losses: (B,) of the samples.
-        right: (B,) bool, whether the prediction is the label.
+        right: (B,) bool or float, whether the prediction is the label.
         **terms: parts of the loss to log beside the accuracy.
     """
     terms["train_accuracy"] = right.float().mean()

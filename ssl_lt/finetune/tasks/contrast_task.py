@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,8 @@ from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.finetune.tasks.weak_classes import WeakClasses
 from ssl_lt.losses.feature_compression import compressed
 from ssl_lt.losses.labelled_rows import LabelledRows
+from ssl_lt.losses.mixed_labels import MixedLabels
+from ssl_lt.losses.semantic_labels import SemanticLabels
 from ssl_lt.losses.supervised_contrastive import ContrastOptions
 from ssl_lt.models.heads import contrast_head, prototype_head
 
@@ -34,6 +37,7 @@ class Contrast:
         weight: of the contrast, mu.
         classification_weight: of the classification loss, lambda.
         weak_classes: compresses embeddings; None: off.
+        semantic_labels: rectify the labels of mixed images, where there are prototypes; None: off.
     """
 
     loss: nn.Module
@@ -43,6 +47,7 @@ class Contrast:
     weight: float
     classification_weight: float
     weak_classes: WeakClasses | None = None
+    semantic_labels: SemanticLabels | None = None
 
 
 def build_contrast(loss: nn.Module, parts: FinetuneModules, options: ContrastOptions) -> Contrast:
@@ -118,41 +123,62 @@ class ContrastTask(ClassifierTask):
         weights = torch.tensor([contrast.classification_weight, contrast.weight])
         self.register_buffer("weights", weights, persistent=False)
         self.weak_classes = contrast.weak_classes
+        self.semantic_labels = contrast.semantic_labels
 
     def forward(self, batch: Batch) -> StepOutput:
         """Three views, logits and projections, two losses."""
-        views = [self.view_of(batch, self.view, number=0)]
-        views += [self.view_of(batch, self.contrast_view, number=n) for n in (1, 2)]
-        first, others = self.backbone(torch.cat(views)).tensor_split([len(batch)])
+        batch, x, labels = self.classified(batch)
+        views = [x, *(self.view_of(batch, self.contrast_view, number=n) for n in (1, 2))]
+        features = self.backbone(torch.cat(views))
+        first, others = features.tensor_split([len(batch)])
         logits = self.classifier(first).float()
+        if self.semantic_labels is None:
+            mixed, projected = None, self.head(others).float()
+        else:
+            mixed, projected = self.head(features).float().tensor_split([len(batch)])
         # Normalised and compared in fp32: similarities are divided by a small temperature.
-        z = F.normalize(self.head(others).float(), dim=1)
+        z = F.normalize(projected, dim=1)
         prototypes = self.prototypes()
         with torch.autocast(logits.device.type, enabled=False):
-            losses = self.loss(logits, batch.labels)
+            losses = self.classification(logits, labels, mixed)
             classification = losses.mean()
             rows = gathered_rows(z, batch.labels)
             if self.weak_classes is not None:
                 rows = compressed(rows, self.weak_classes.factors)
             contrast = self.contrast(rows, prototypes, batch.index).mean()
         loss = self.weights[0] * classification + self.weights[1] * contrast
-        right = logits.argmax(dim=1) == batch.labels
+        predictions = logits.argmax(dim=1)
+        right = predictions == batch.labels
         if self.weak_classes is not None:
             self.weak_classes.observe(batch.labels, right)
+        if self.mixer is not None:
+            right = labels.right(predictions)
         return step_output(loss, losses, right, classification=classification, contrast=contrast)
+
+    def classification(self, logits: Tensor, labels: MixedLabels, mixed: Tensor | None) -> Tensor:
+        """(B,) losses, with labels that the images' (B, P) projections rectify if asked for."""
+        if self.semantic_labels is None:
+            return labels.average(partial(self.loss, logits))
+        losses: Tensor = self.loss(logits, self.semantic_labels(labels, mixed, self.centres()))
+        return losses
 
     def contrast(self, rows: LabelledRows, prototypes: Tensor | None, index: Tensor) -> Tensor:
         """(2B,) losses of both views of the samples `index` (B,)."""
         found: Tensor = self.contrast_loss(rows, prototypes)
         return found
 
-    def prototypes(self) -> Tensor | None:
-        """(C, P) unit vectors, one a class, or None where the loss has none."""
+    def centres(self) -> Tensor | None:
+        """(C, P), one a class, or None where the loss has none: prototypes of any length."""
         if self.prototype_head is None:
             return None
         # nn.Linear and our cosine classifier both keep one row a class.
-        weight = cast(Tensor, self.classifier.weight)
-        return F.normalize(self.prototype_head(weight).float(), dim=1)
+        centres: Tensor = self.prototype_head(cast(Tensor, self.classifier.weight)).float()
+        return centres
+
+    def prototypes(self) -> Tensor | None:
+        """(C, P) unit vectors, one a class, or None where the loss has none."""
+        centres = self.centres()
+        return None if centres is None else F.normalize(centres, dim=1)
 
     def on_epoch_end(self, epoch: Epoch) -> None:
         """Lets the weak classes be found."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lt.augment.classifier_view import ClassifierView
+from ssl_lt.augment.mixing import Mixer
 from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, WeakView, WorkerCrop
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
@@ -31,6 +32,7 @@ from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
 from ssl_lt.models.expert_classifiers import ExpertClassifiers
 from ssl_lt.models.tuning.apply import apply_tuning
 from ssl_lt.runs.build.experts import build_experts, check_experts
+from ssl_lt.runs.build.mixing import check_mixing, rectifying, with_partners
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
 # Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
@@ -52,6 +54,7 @@ def build_task(
     """
     _check_combination(config)
     check_experts(config)
+    check_mixing(config)
     parts = build_parts(config, data)
     if held_out is not None:
         accuracy = accuracy_on(held_out, data, precision=config.fit.mixed_precision)
@@ -68,7 +71,7 @@ def build_task(
     loss = build_loss(counts)
     if entry.contrast is not None:
         contrast = build_contrast(entry.contrast(counts, options), parts, options)
-        return ContrastTask(parts, loss, contrast)
+        return ContrastTask(parts, loss, rectifying(contrast, counts, config))
     if config.sampling.sampler == "meta":
         return MetaSampledTask(parts, loss, config.meta, batch_size=config.fit.batch_size)
     return ClassifierTask(parts, loss)
@@ -143,31 +146,36 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         tune=config.tune,
         train_features=train_features,
         seed=config.run.seed,
+        mixer=None if config.mixing.mix == "none" else Mixer(config.mixing),
     )
 
 
 def sampled_plan(
     plan: BatchSchedule, task: ClassifierTask, config: AnyFinetuneConfig, data: Data
 ) -> BatchSchedule:
-    """The plan with the rows that `--sampler` draws.
+    """The plan with the rows that `--sampler` draws, and with partners where they are read.
 
     Raises:
-        ConfigError: `--sampler effective` with a class without images.
+        ConfigError: `--sampler effective` with a class without images, or images without a partner.
     """
-    if config.sampling.sampler == "instance":
-        return plan
+    labels = data.train.labels.cpu()
+    if config.sampling.sampler != "instance":
+        rates = _rates(plan, task, config, data)
+        plan = ClassSampledPlan(plan.num_samples, plan.batch_size, plan.seed, labels, rates)
+    return with_partners(plan, labels, config)
+
+
+def _rates(
+    plan: BatchSchedule, task: ClassifierTask, config: AnyFinetuneConfig, data: Data
+) -> ClassRates:
     if isinstance(task, MetaSampledTask):
-        rates: ClassRates = task.rates
-    else:
-        counts = torch.tensor(data.split.counts_per_class)
-        epochs = [
-            Epoch(number, config.fit.epochs, plan.steps_per_epoch)
-            for number in range(config.fit.epochs)
-        ]
-        rates = [class_rates(counts, config.sampling, epoch) for epoch in epochs].__getitem__
-    return ClassSampledPlan(
-        plan.num_samples, plan.batch_size, plan.seed, data.train.labels.cpu(), rates
-    )
+        return task.rates
+    counts = torch.tensor(data.split.counts_per_class)
+    epochs = [
+        Epoch(number, config.fit.epochs, plan.steps_per_epoch)
+        for number in range(config.fit.epochs)
+    ]
+    return [class_rates(counts, config.sampling, epoch) for epoch in epochs].__getitem__
 
 
 def classified_view(
@@ -181,7 +189,7 @@ def classified_view(
     return ClassifierView(
         data.spec,
         policy="cifar10" if small else "imagenet",
-        cutout=min(side, data.image_size) // 2 if small else 0,
+        cutout=min(side, data.image_size) // 2 if small and config.cutout else 0,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from ssl_lt.augment.mixing import MixOptions
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.errors import ConfigError
@@ -19,6 +20,7 @@ from ssl_lt.finetune.balance.reweighting import ReweightOptions
 from ssl_lt.finetune.experts.options import ExpertOptions
 from ssl_lt.finetune.learning_rates import RateOptions
 from ssl_lt.finetune.registry import LOSSES, LossEntry
+from ssl_lt.losses.semantic_labels import SemanticLabelOptions
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.tuning.registry import TUNINGS, chosen, read_kind
 from ssl_lt.runs.config.run import RunOptions
@@ -65,7 +67,11 @@ class FinetuneConfig(Generic[LossOptions]):
     augment: Literal["weak", "autoaugment"] = option("weak", group="views")
     """Augmentation of the classified image: weak (crop and flip), or autoaugment (also Cutout on
     small images). Compare only runs that are augmented alike."""
+    cutout: bool = option(default=True, page="all", group="views")
+    """With --augment autoaugment on small images: also blacken a square of half their side."""
     view: ViewOptions = section("views", ViewOptions)
+    mixing: Flat[MixOptions] = section("image mixing", MixOptions)
+    semantic: Flat[SemanticLabelOptions] = section("image mixing", SemanticLabelOptions)
     fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=20))
     optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=0.1))
     rates: Flat[RateOptions] = section("training", RateOptions)
@@ -104,10 +110,16 @@ class FinetuneConfig(Generic[LossOptions]):
             found["view."] = "a loss with contrastive views, such as --loss rcl"
         if self.classifier != "cosine":
             found["cosine-scale"] = "--classifier cosine"
+        if self.augment == "weak":
+            found["cutout"] = "--augment autoaugment"
         if self.sampling.sampler != "meta":
             found["meta."] = "--sampler meta"
         if not chosen(self.tune).has_dim:
             found["adapter-dim"] = "--tune adaptformer or lora"
+        if self.mixing.mix == "none":
+            found["mix-"] = "--mix"
+        if self.mixing.mix != "concutmix":
+            found["rectify-"] = "--mix concutmix"
         return found
 
 
