@@ -52,7 +52,8 @@ def suffix_of(name: str) -> str:
 
 def has_image_suffix(name: str) -> bool:
     """Whether the name is that of an image."""
-    return Path(name).suffix.lower() in image_suffixes()
+    _, dot, suffix = name.rpartition(".")
+    return bool(dot) and f".{suffix.lower()}" in image_suffixes()
 
 
 def is_image(path: Path) -> bool:

@@ -52,15 +52,17 @@ def list_images(root: Path) -> Listing:
             behind = {link: Path(os.path.realpath(link)) for link in links}
             starts += [link for link, to in behind.items() if not Path(real).is_relative_to(to)]
             left_out[LINK_BACK] += sum(Path(real).is_relative_to(to) for to in behind.values())
-            inside = _sort_out(Path(place, name) for name in files)
-            images += [str(Path(place, name).relative_to(root)) for name in inside.images]
+            inside = _sort_out(place, files)
+            folder = Path(place).relative_to(root)
+            before = "" if folder == Path() else f"{folder}/"
+            images += [before + name for name in inside.images]
             left_out += inside.left_out
     return Listing(sorted(images), +left_out)
 
 
 def loose_images(folder: Path) -> Listing:
     """The images of a folder that are in none of its sub-folders; see `list_images`."""
-    return _sort_out(path for path in folder.iterdir() if not path.is_dir())
+    return _sort_out(str(folder), [entry.name for entry in _entries(folder) if not entry.is_dir()])
 
 
 def sub_folders(root: Path) -> list[str]:
@@ -69,13 +71,11 @@ def sub_folders(root: Path) -> list[str]:
     Raises:
         DataError: it cannot be read, or has a link to nothing.
     """
-    try:
-        paths = [path for path in root.iterdir() if not is_junk(path.name)]
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read: {error.strerror}") from error
-    for path in paths:
-        check_link(path)
-    return sorted(path.name for path in paths if path.is_dir())
+    entries = [entry for entry in _entries(root) if not is_junk(entry.name)]
+    for entry in entries:
+        if entry.is_symlink():
+            check_link(Path(entry.path))
+    return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def check_link(path: Path) -> None:
@@ -84,23 +84,34 @@ def check_link(path: Path) -> None:
     Raises:
         DataError: names the link and where it leads.
     """
-    if path.is_symlink() and not path.exists() and not has_image_suffix(path.name):
+    if not has_image_suffix(path.name) and path.is_symlink() and not path.exists():
         raise DataError(f"{path}: is a link to {path.readlink()}, which is not there")
 
 
-def _sort_out(files: Iterable[Path]) -> Listing:
-    """Names of images, and what else there is among files of one folder."""
+def _sort_out(place: str, names: Iterable[str]) -> Listing:
+    """Which files of one folder are images, and what else there is."""
     images: list[str] = []
     left_out: Counter[str] = Counter()
-    for path in files:
-        if is_junk(path.name):
+    for name in names:
+        if is_junk(name):
             continue
-        check_link(path)
-        if is_image(path):
-            images.append(path.name)
+        if has_image_suffix(name):  # and is not looked at: there may be millions
+            images.append(name)
+            continue
+        check_link(Path(place, name))
+        if is_image(Path(place, name)):
+            images.append(name)
         else:
-            left_out[suffix_of(path.name)] += 1
+            left_out[suffix_of(name)] += 1
     return Listing(sorted(images), left_out)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
 def _refuse(error: OSError) -> None:

@@ -72,7 +72,8 @@ class FileFinder:
         folder, name = os.path.split(path)
         if folder not in self._inside:
             try:
-                self._inside[folder] = frozenset(p.name for p in (self.root / folder).iterdir())
+                with os.scandir(self.root / folder) as entries:
+                    self._inside[folder] = frozenset(entry.name for entry in entries)
             except OSError:
                 self._inside[folder] = frozenset()
         return name in self._inside[folder]
