@@ -15,7 +15,7 @@ from ssl_lt.core.errors import DataError, shortened
 from ssl_lt.data.images.listing import list_images, loose_images, sub_folders
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.labels import plain
-from ssl_lt.data.sources.parts import LeftOut, Parts, find_parts, part_of
+from ssl_lt.data.sources.parts import LeftOut, Parts, find_parts, part_of, part_within
 from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.files import FileTable
 
@@ -44,6 +44,7 @@ def open_folder(argument: str, options: SourceOptions) -> Source:
     _check_parts(root, folders, parts)
     # Alone, `train` is a part; beside others that are no test part, it is a class of vehicles.
     if parts.train is None or (parts.others and not parts.held):
+        _check_no_parts(root, folders)
         source = _list(root, name)
         return replace(source, notes=(*source.notes, *_parts_as_classes(root, folders)))
     source = replace(_list(root / parts.train, name), places={"train": f"{parts.train}/"})
@@ -66,6 +67,23 @@ def _check_parts(root: Path, folders: list[str], parts: Parts) -> None:
         raise DataError(
             f"{root}: has {', '.join(f'{name}/' for name in folders)} and no train/: "
             f"give the folder of one, as folder:{root / folders[0]}"
+        )
+
+
+def _check_no_parts(root: Path, folders: list[str]) -> None:
+    """Refuses folders that would be classes by their names and are parts by all signs."""
+    alike: dict[str, str] = {}
+    inside = {name: tuple(sub_folders(root / name)) for name in folders if part_within(name)[0]}
+    for name, classes in inside.items():
+        part, is_alone = part_within(name)
+        shared = bool(classes) and list(inside.values()).count(classes) > 1
+        if part and (is_alone or shared):
+            alike.setdefault(part, name)
+    if "train" in alike and len(alike) > 1:
+        train, other = alike.pop("train"), next(iter(alike.values()))
+        raise DataError(
+            f"{root}: {train}/ and {other}/ look like parts and not like classes: give --data "
+            f"folder:{root / train} --test-data folder:{root / other}, or name them train and test"
         )
 
 

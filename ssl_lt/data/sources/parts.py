@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -73,6 +74,16 @@ def find_parts(names: Iterable[str]) -> Parts:
 def part_of(name: str) -> str | None:
     """The part that a name stands for: "train", "test", "validation", or None."""
     return _ALL.get(name.strip().lower())
+
+
+def part_within(name: str) -> tuple[str | None, bool]:
+    """The part that a word of a name stands for, and whether the name has no other word.
+
+    As of "train2017" or, with another word, "seg_test".
+    """
+    words = re.findall("[a-z]+", name.lower())
+    parts = [_ALL[word] for word in words if word in _ALL]
+    return (parts[0] if parts else None), len(words) == 1
 
 
 def part_at_start(name: str) -> str | None:

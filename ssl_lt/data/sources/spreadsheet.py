@@ -28,6 +28,7 @@ from ssl_lt.data.tables.finder import FileFinder
 
 _SEPARATORS = (",", ";", "\t")
 _ONE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_MOST_PARTS = 10  # a column with more values says something else
 _UNLABELLED = "(--label-column none takes all images without labels)"
 
 
@@ -186,8 +187,9 @@ def _parts(
                 f"{sheet.name}: column {column!r} (--split-column) has {there}, and none is train"
             )
         notes = []
-        if any(part_of(value) for value in values):
-            notes = [f"column {column!r} names no part to train on; all rows are taken"]
+        if values and len({*values}) <= _MOST_PARTS:
+            there = shortened(sorted({*values}))
+            notes = [f"column {column!r} has {there}, and none is train: all rows are taken"]
         return ["train"] * len(sheet.lines), (), notes
     for row, value in enumerate(values):
         if value and part_of(value) is None:

@@ -44,6 +44,32 @@ def test_parts_without_one_to_train_on_are_refused(tmp_path):
     assert f"has Test/, val/ and no train/: give the folder of one, as folder:{tmp_path}/Te" in said
 
 
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("train2017", "val2017"), ("",)),
+        (("train", "test1"), ("",)),
+        (("seg_train", "seg_test"), ("cat", "dog")),
+        (("Train Images", "Test Images"), ("cat", "dog")),
+    ],
+)
+def test_folders_that_look_like_parts_are_no_classes(tmp_path, names, classes):
+    for name in names:
+        for class_name in classes:
+            draw(tmp_path / name / class_name / "1.png")
+    said = refusal(f"folder:{tmp_path}")
+    train, test = (f"folder:{tmp_path}/{name}" for name in names)
+    assert f"look like parts and not like classes: give --data {train} --test-data {test}" in said
+
+
+@pytest.mark.parametrize(
+    "names", [("train station", "test tube"), ("train", "bus"), ("val", "dal")]
+)
+def test_classes_that_have_such_a_word_in_their_names(tmp_path, names):
+    fill(tmp_path, **dict.fromkeys(names, 2))
+    assert opened(f"folder:{tmp_path}").class_names == tuple(sorted(names))
+
+
 def test_two_training_parts_are_refused(tmp_path):
     fill(tmp_path / "train", cat=1)
     fill(tmp_path / "training", cat=1)
