@@ -23,6 +23,8 @@ from ssl_lt.data.tables.finder import FileFinder
 
 # The path may have blanks in it: the label is a whole number at the end of the line.
 _LINE = re.compile(r"(?P<path>.*?)(?:\s+(?P<label>\d+))?\s*")
+_SLASH = re.compile(r"[/\\]")
+_ELSEWHERE = re.compile(r"\w+://|[A-Za-z]:\\")  # a URL, or a drive of Windows
 _MOST_CLASSES = 1_000_000
 
 
@@ -160,11 +162,12 @@ def file_table(name: str, finder: FileFinder, images: Sequence[Listed]) -> FileT
 def _inside(image: Listed, root: Path, *, where: str) -> str:
     """A path relative to the root, in its shortest spelling; links are not followed."""
     text = image.path
-    relative = os.path.relpath(text, root.absolute()) if Path(text).is_absolute() else text
+    relative = os.path.relpath(text, root.absolute()) if text.startswith(os.sep) else text
     path = os.path.normpath(relative)
     if not text or path == ".":
         raise DataError(f"{where}: has no path")
-    if re.split(r"[/\\]", path)[0] == ".." or re.match(r"\w+://|[A-Za-z]:\\", text):
+    is_above = path.startswith("..") and _SLASH.split(path)[0] == ".."
+    if is_above or (":" in text and _ELSEWHERE.match(text)):
         raise DataError(
             f"{where}: {without_secret(text)} leaves the folder {root} (--data-root says which)"
         )
