@@ -267,4 +267,7 @@ def check_labels(data: Data, verb: str) -> None:
     """Raises ConfigError where a verb needs labels and there are none."""
     if not data.num_classes or int(data.train.labels.min()) < 0:
         why = " (--label-column none)" if data.options.label_column == "none" else ""
-        raise ConfigError(f"--data: {data.source.name} has no labels{why}, and {verb} needs them")
+        hint = f": {data.source.labels_from}" if data.source.labels_from and not why else ""
+        raise ConfigError(
+            f"--data: {data.source.name} has no labels{why}, and {verb} needs them{hint}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
 from ssl_lt.core.types import Interpolation
 from ssl_lt.data.images.crops import CENTRE_FRACTION
+from ssl_lt.data.images.decode import MAX_PIXELS, Decoding
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.long_tail import check_imbalance_factor
 
@@ -43,7 +45,20 @@ class SourceOptions:
 
     label_column: str | None = option(None, page="all", group="data")
     """Column of csv: or hf: with the labels, or suffix of the labels in wds: ("none" = use your own
-    data without its labels). Default: found by its name; cls in wds:."""
+    data without its labels). In csv:, A,B,C are columns of which one has a 1. Default: found by its
+    name, or such columns; cls in wds:."""
+
+    split_column: str | None = option(None, page="all", group="data")
+    """Column of csv: that says train, val or test of each image ("none" = train on all). Default:
+    found by its name."""
+
+    value_range: tuple[float, ...] = option((), page="all", group="data")
+    """Two values, LOW HIGH, that become 0 and 255 in all images of the data set, such as 0 4095 for
+    12 bits in 16-bit files. Default: 0 65535 for 16 bits; 8 bits stay as they are."""
+
+    max_image_mpix: int | None = option(None, effect=Effect.RUN, page="all", group="data")
+    """Size limit of an image in millions of pixels; larger ones cannot be read (0 = no limit).
+    Default: 89."""
 
     data_root: str | None = option(None, effect=Effect.MACHINE, group="data")
     """Folder that holds the data: torchvision's layout or the hub's parquet files. Paths in csv:
@@ -64,7 +79,10 @@ class SourceOptions:
         """Raises ConfigError for a value no source could use."""
         for name in ("data", "test_data", "val_data", "data_root"):
             check_no_secret(f"--{name.replace('_', '-')}", str(getattr(self, name) or ""))
-        check_at_least(self, {"shard_cache_mib": 0})
+        check_at_least(self, {"shard_cache_mib": 0, "max_image_mpix": 0})
+        if self.value_range and not _is_interval(self.value_range):
+            given = " ".join(f"{value:g}" for value in self.value_range)
+            raise ConfigError(f"--value-range {given}: give two numbers, the lower one first")
 
     @property
     def root(self) -> Path:
@@ -74,6 +92,13 @@ class SourceOptions:
             ConfigError: it is a URL.
         """
         return local_path(str(self.data_root or "data"), of=f"--data-root {self.data_root}")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How image files are decoded."""
+        value_range = (self.value_range[0], self.value_range[1]) if self.value_range else None
+        limit = MAX_PIXELS if self.max_image_mpix is None else self.max_image_mpix * 1_000_000
+        return Decoding(value_range, limit)
 
 
 @dataclass(frozen=True)
@@ -175,3 +200,7 @@ class DataOptions(SourceOptions):
     def workers(self) -> Workers:
         """Who decodes what does not fit into memory."""
         return Workers(self.num_workers, self.worker_timeout)
+
+
+def _is_interval(values: tuple[float, ...]) -> bool:
+    return len(values) == 2 and -math.inf < values[0] < values[1] < math.inf

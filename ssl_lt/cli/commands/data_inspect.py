@@ -13,6 +13,7 @@ from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
+from ssl_lt.data.curate.summary import escaped, understood, wrapped
 from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import Source, open_complete
@@ -48,20 +49,29 @@ def main(arguments: Sequence[str]) -> int:
     source = open_complete(config.data, config)
     output = config.output or Path("inspections") / source.file_name
     check_replaceable(output, marker=_NUMBERS, flag="--output")
+    stats = describe_all(source)
     found = inspection(
         source.name,
         source.class_names,
-        describe_all(source),
+        stats,
         {part: table.labels.numpy() for part, table in source.parts.items()},
+        source.left_out,
     )
     sheets = _sheets(found, source)
     with replace_dir_atomically(output) as folder:
         write_inspection(found, folder / _PAGE, sheets=sheets)
+    said = understood(
+        source,
+        stats["train"],
+        num_images=len(source.train),
+        counts_per_class=found.counts_per_class,
+    )
+    print("\n".join(said))
     console = Console()
     for table in summary_tables(found):
         console.print(to_rich(table))
     for warning in warnings(found):
-        print(f"warning: {warning}")
+        print("\n".join(wrapped(escaped(f"warning: {warning}"))))
     print(f"page: {(output / _PAGE).resolve()}\nlists: {(output / _NUMBERS).resolve()}")
     return 0
 

@@ -46,6 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     output = config.output
     if output is None:
         raise ConfigError("--output: no folder given; ssl-lt data pack SOURCE OUT")
+    if config.value_range:
+        raise ConfigError(
+            "--value-range: images stay the bytes they are; give it where the shards are read"
+        )
     source = open_complete(config.data, config)
     layout = plan_shards(
         source.parts,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import create_dir_atomically
+from ssl_lt.core.disk.yaml_file import as_words
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.describe import describe_all
@@ -77,7 +78,7 @@ def _table(train: Split, test: Split, test_part: str) -> Table:
 def _flags(config: SplitConfig, output: Path) -> str:
     """With which the other commands use the files."""
     given, default = to_mapping(config), to_mapping(SourceOptions())
-    names = [name for name in default if given[name] != default[name]]
-    options = [f"--{name}={given[name]}" for name in names if name not in ("data", "download")]
+    left = ("data", "download")
+    options = as_words({n: given[n] for n in default if given[n] != default[n] and n not in left})
     files = ["--split", str(output / TRAIN), "--test-split", str(output / TEST)]
     return shlex.join(["--data", config.data, *options, *files])

@@ -1,4 +1,4 @@
-"""Looking at a data set before training: inspection, packing.
+"""Looking at a data set before training: inspection, a summary, packing.
 
-Others import `describe`, `inspection`, `pack`.
+Others import `describe`, `inspection`, `pack`, `summary`.
 """

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.progress import track
-from ssl_lt.data.curate.inspection import ImageStats
+from ssl_lt.data.curate.inspection import ImageStats, Values
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.table import ImageTable
 
@@ -45,6 +46,7 @@ def describe_image(table: ImageTable, row: int) -> ImageStats:
     name = table.name(row)
     try:
         image = table.open(row)
+        values = _values(image.deep_values())
         pixels = np.asarray(image.decode())
     except DataError as error:
         # The error of a file begins with its path, which ends with its name.
@@ -57,7 +59,40 @@ def describe_image(table: ImageTable, row: int) -> ImageStats:
         content=_sha256(pixels),
         is_grey=bool((pixels[..., :1] == pixels[..., 1:]).all()),
         is_constant=bool((pixels == pixels[0, 0]).all()),
+        values=values,
     )
+
+
+def glance(table: ImageTable, *, number: int = 64) -> list[ImageStats]:
+    """Sizes, modes and values of some images of a table, or why they cannot be read.
+
+    An image of 8 bits is not decoded.
+
+    Args:
+        table: its rows are looked at from end to end, or the first where others cost much.
+        number: how many.
+    """
+    rows = np.linspace(0, len(table) - 1, min(number, len(table))).astype(np.int64).tolist()
+
+    def look(row: int) -> ImageStats:
+        try:
+            image = table.open(row)
+            size, values = (image.width, image.height), _values(image.deep_values())
+        except DataError as error:
+            return ImageStats(table.name(row), problem=str(error))
+        return ImageStats(table.name(row), *size, mode=image.mode, values=values)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        return list(threads.map(look, range(len(rows)) if table.is_streamed else rows))
+
+
+def _values(stored: NDArray[Any] | None) -> Values | None:
+    """What an image holds; the typical values are those of some 50,000 pixels."""
+    if stored is None:
+        return None
+    some = stored.reshape(-1)[:: max(1, stored.size // 50_000)]
+    typical = np.percentile(some, (0.5, 99.5))
+    return Values(*map(float, (stored.min(), stored.max(), *typical)))
 
 
 def _sha256(pixels: NDArray[np.uint8]) -> str:

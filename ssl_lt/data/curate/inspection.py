@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.groups import Groups
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
+from ssl_lt.data.sources.parts import LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Stored values of an image: the lowest and highest, of all pixels and of nearly all."""
+
+    low: float
+    high: float
+    typical_low: float
+    typical_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,7 @@ class ImageStats:
         content: SHA-256 of the size and the decoded RGB pixels, hexadecimal.
         is_grey: red, green and blue are equal in every pixel.
         is_constant: every pixel is the same.
+        values: of an image of more than 8 bits, see `Values`.
         problem: why it cannot be read, and then nothing else is known; empty for others.
     """
 
@@ -35,6 +47,7 @@ class ImageStats:
     content: str = ""
     is_grey: bool = False
     is_constant: bool = False
+    values: Values | None = None
     problem: str = ""
 
 
@@ -115,12 +128,14 @@ class Inspection:
         class_names: (C,); empty without labels.
         parts: training images, and test and validation images where there are any.
         copies: images that occur more than once, by their first row.
+        left_out: what is there and is no image of the source.
     """
 
     source: str
     class_names: tuple[str, ...]
     parts: tuple[SplitStats, ...]
     copies: tuple[DuplicateGroup, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def counts_per_class(self) -> tuple[int, ...]:
@@ -172,6 +187,7 @@ def inspection(
     class_names: tuple[str, ...],
     stats: Mapping[str, Sequence[ImageStats]],
     labels: Mapping[str, NDArray[np.int64]],
+    left_out: tuple[LeftOut, ...] = (),
 ) -> Inspection:
     """Puts together what is known of each image.
 
@@ -180,6 +196,7 @@ def inspection(
         class_names: (C,); empty without labels.
         stats: part -> of each of its images; "train" comes first.
         labels: of these parts, -1 where unknown.
+        left_out: what is there besides.
     """
     parts = [(part, images, labels[part]) for part, images in stats.items()]
     times = Counter(image.content for _, images, _ in parts for image in images)
@@ -193,6 +210,7 @@ def inspection(
         class_names=class_names,
         parts=tuple(_part(*part, num_classes=len(class_names)) for part in parts),
         copies=tuple(DuplicateGroup(content, tuple(images)) for content, images in seen.items()),
+        left_out=left_out,
     )
 
 

@@ -1,4 +1,4 @@
 """Decoding of image files, and the crops that are cut from them.
 
-Others import `crops`, `decode`.
+Others import `crops`, `decode`, `formats`, `listing`.
 """

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.core.disk.files import write_atomically
-from ssl_lt.core.errors import DataError
-from ssl_lt.data.images.decode import SUFFIXES
+from ssl_lt.core.errors import DataError, shortened
+from ssl_lt.data.images.formats import has_image_suffix
 
 LABEL_SUFFIX = "cls"
 INDEX = "index.json"  # of a packed folder
@@ -167,11 +167,15 @@ def _members(file: IO[bytes], name: str) -> Iterator[tarfile.TarInfo]:
 def _image(
     members: Mapping[str, tarfile.TarInfo], suffix: str | None, *, where: str
 ) -> tarfile.TarInfo:
-    known = [s for s in members if (f".{s}" in SUFFIXES if suffix is None else s == suffix.lower())]
+    known = [s for s in members if (_is_known(s) if suffix is None else s == suffix.lower())]
     if len(known) == 1:
         return members[known[0]]
     found = "several images" if known else "no image"
-    raise DataError(f"{where} has {found} among {', '.join(members)} (--image-column SUFFIX)")
+    raise DataError(f"{where} has {found} among {shortened(list(members))} (--image-column SUFFIX)")
+
+
+def _is_known(suffix: str) -> bool:
+    return "." not in suffix and has_image_suffix(f"a.{suffix}")
 
 
 def _content(file: IO[bytes], member: tarfile.TarInfo) -> bytes:

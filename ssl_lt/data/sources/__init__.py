@@ -1,4 +1,4 @@
 """Data sets by name: one file a source, one registry.
 
-Others import `registry`, `source`.
+Others import `parts`, `registry`, `source`.
 """

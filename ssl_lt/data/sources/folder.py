@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +11,21 @@ import numpy as np
 import torch
 
 from ssl_lt.core.disk.urls import local_path
-from ssl_lt.core.errors import DataError
-from ssl_lt.data.images.decode import SUFFIXES
+from ssl_lt.core.errors import DataError, shortened
+from ssl_lt.data.images.listing import list_images, loose_images, sub_folders
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.source import Source, align_labels, eval_splits
+from ssl_lt.data.sources.labels import plain
+from ssl_lt.data.sources.parts import LeftOut, Parts, find_parts, part_of, part_within
+from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.files import FileTable
 
 
 def open_folder(argument: str, options: SourceOptions) -> Source:
     """Lists the images of a folder.
 
-    Layouts: `train/` with `test/` or `val/`, or both; or class sub-folders; or images without
-    labels. Classes are sorted by name and images are found at any depth. Hidden files are left out,
-    and links to folders inside a class are not followed.
+    Layouts: a training part with a test or a validation part, or both, by their usual names; or
+    class sub-folders; or images without labels. Classes are sorted by name; images are found at any
+    depth and through links. What is no image is counted.
 
     Args:
         argument: PATH of `folder:PATH`; empty: the data root.
@@ -30,81 +33,144 @@ def open_folder(argument: str, options: SourceOptions) -> Source:
 
     Raises:
         ConfigError: the path is a URL.
-        DataError: no such folder, no images, images beside class folders, a class without images,
-            a test or validation class that has no training images.
+        DataError: no such folder, no images, images beside class folders, parts but none to train
+            on, a test or validation class that has no training images.
     """
     root = local_path(argument, of=f"folder:{argument}") if argument else options.root
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of images (--data folder:PATH or --data-root)")
-    name, parts = f"folder:{root}", set(_sub_folders(root))
-    test, validation = eval_splits(parts & {"test", "val"})
+    name, folders = f"folder:{root}", sub_folders(root)
+    parts = find_parts(folders)
+    _check_parts(root, folders, parts)
     # Alone, `train` is a part; beside others that are no test part, it is a class of vehicles.
-    if "train" not in parts or not (test or len(parts) == 1):
-        return Source(name, *_list(root))
-    source = Source(name, *_list(root / "train"))
-    return replace(
-        source,
-        test=_part(source, root, test),
-        validation=_part(source, root, validation),
+    if parts.train is None or (parts.others and not parts.held):
+        _check_no_parts(root, folders)
+        source = _list(root, name)
+        return replace(source, notes=(*source.notes, *_parts_as_classes(root, folders)))
+    source = replace(_list(root / parts.train, name), places={"train": f"{parts.train}/"})
+    for part, folder in parts.held.items():
+        place = root / folder
+        source = with_part(
+            source, part, _unless_dummy(_list(place, str(place)), source), place=f"{folder}/"
+        )
+    notes = source.notes
+    if not parts.held:
+        notes += (f"{parts.train}/ stands alone and is taken for the training part, not a class",)
+    return replace(source, left_out=source.left_out + _beside(root, parts), notes=notes)
+
+
+def _check_parts(root: Path, folders: list[str], parts: Parts) -> None:
+    twice = [name for name in folders if part_of(name) == "train" and name != parts.train]
+    if parts.train and twice:
+        raise DataError(f"{root}: has {parts.train}/ and {twice[0]}/: which is trained on?")
+    if folders and parts.train is None and all(part_of(name) for name in folders):
+        raise DataError(
+            f"{root}: has {', '.join(f'{name}/' for name in folders)} and no train/: "
+            f"give the folder of one, as folder:{root / folders[0]}"
+        )
+
+
+def _check_no_parts(root: Path, folders: list[str]) -> None:
+    """Refuses folders that would be classes by their names and are parts by all signs."""
+    alike: dict[str, str] = {}
+    inside = {name: tuple(sub_folders(root / name)) for name in folders if part_within(name)[0]}
+    for name, classes in inside.items():
+        part, is_alone = part_within(name)
+        shared = bool(classes) and list(inside.values()).count(classes) > 1
+        if part and (is_alone or shared):
+            alike.setdefault(part, name)
+    if "train" in alike and len(alike) > 1:
+        train, other = alike.pop("train"), next(iter(alike.values()))
+        raise DataError(
+            f"{root}: {train}/ and {other}/ look like parts and not like classes: give --data "
+            f"folder:{root / train} --test-data folder:{root / other}, or name them train and test"
+        )
+
+
+def _parts_as_classes(root: Path, folders: list[str]) -> list[str]:
+    return [
+        f"{name}/ is taken for a class; if it is a part of the data, give folder:{root / name}"
+        for name in folders
+        if part_of(name)
+    ]
+
+
+def _unless_dummy(found: Source, source: Source) -> Source:
+    """Images without labels where their only folder is there because some folder had to be."""
+    unknown = len(found.class_names) == 1 and found.class_names[0] not in source.class_names
+    if unknown and len(source.class_names) > 1:
+        return replace(found, class_names=())
+    return found
+
+
+def _beside(root: Path, parts: Parts) -> tuple[LeftOut, ...]:
+    """Images beside the parts, which belong to none."""
+    counts = {f"{name}/": len(list_images(root / name).images) for name in parts.others}
+    counts["beside the parts"] = len(loose_images(root).images)
+    return tuple(LeftOut("images", place, count) for place, count in counts.items() if count)
+
+
+def _list(root: Path, name: str) -> Source:
+    """Class names (empty when flat) and files, as a source that has nothing else."""
+    loose, folders = loose_images(root), sub_folders(root)
+    if not folders and loose.images:
+        return Source(
+            name,
+            (),
+            _table(root, loose.images, [-1] * len(loose.images)),
+            left_out=_left_out("", loose.left_out),
+        )
+    if loose.images:
+        raise DataError(
+            f"{root}: has both class folders and loose images such as {loose.images[0]}"
+        )
+    listings = {folder: list_images(root / folder) for folder in folders}
+    left_out = list(_left_out("", loose.left_out))
+    for folder, listing in listings.items():
+        left_out += _left_out(folder, listing.left_out)
+    full = [folder for folder in folders if listings[folder].images]
+    if not full:
+        kinds = sorted({one.kind for one in left_out})
+        found = f", only {shortened(kinds)}" if kinds else ""
+        raise DataError(f"{root}: has no images{found}")
+    class_names = tuple(sorted({plain(folder) for folder in full}))
+    number_of = {class_name: number for number, class_name in enumerate(class_names)}
+    names, labels = [], []
+    for folder in sorted(full, key=lambda folder: (plain(folder), folder)):
+        names += [f"{folder}/{image}" for image in listings[folder].images]
+        labels += [number_of[plain(folder)]] * len(listings[folder].images)
+    return Source(
+        name,
+        class_names,
+        _table(root, names, labels),
+        labels_from="the names of sub-folders",
+        left_out=tuple(left_out),
+        notes=tuple(_folder_notes(root, folders, full)),
     )
 
 
-def _list(root: Path) -> tuple[tuple[str, ...], FileTable]:
-    """Class names (empty when flat) and files."""
-    classes = _sub_folders(root)
-    if not classes:
-        names = _images(root)
-        if not names:
-            raise DataError(f"{root}: has no images ({' '.join(sorted(SUFFIXES))})")
-        return (), _table(root, names, [-1] * len(names))
-    loose = sorted(path.name for path in root.iterdir() if path.is_file() and _is_image(path.name))
-    if loose:
-        raise DataError(f"{root}: has both class folders and loose images such as {loose[0]}")
-    names, labels = [], []
-    for label, folder in enumerate(classes):
-        images = _images(root / folder)
-        if not images:
-            raise DataError(f"{root / folder}: class folder without images")
-        names += [f"{folder}/{name}" for name in images]
-        labels += [label] * len(images)
-    return tuple(classes), _table(root, names, labels)
+def _folder_notes(root: Path, folders: list[str], full: list[str]) -> list[str]:
+    notes = []
+    empty = [folder for folder in folders if folder not in full]
+    if empty:
+        notes.append(f"no images in {shortened(empty)}: no class is made of that")
+    spelt = Counter(plain(folder) for folder in full)
+    notes += [
+        f"{number} folders spell {name!r} in different bytes and are one class"
+        for name, number in spelt.items()
+        if number > 1
+    ]
+    if len(full) == 1 and len(inside := sub_folders(root / full[0])) > 1:
+        notes.append(
+            f"{full[0]}/ has {len(inside)} sub-folders ({shortened(inside)}): if these are the "
+            f"classes or parts, give folder:{root / full[0]}"
+        )
+    return notes
 
 
-def _part(source: Source, root: Path, name: str | None) -> FileTable | None:
-    """The test or validation part; None where there is none, or nothing has labels."""
-    if name is None:
-        return None
-    class_names, table = _list(root / name)
-    if not (class_names or source.class_names):
-        return None
-    return align_labels(source, table, class_names, name=str(root / name))
-
-
-def _sub_folders(root: Path) -> list[str]:
-    try:
-        return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read: {error.strerror}") from error
-
-
-def _images(root: Path) -> list[str]:
-    """Names relative to a folder, sorted, of the images at any depth."""
-    found = []
-    for place, folders, files in os.walk(root, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(place).relative_to(root)
-        found += [str(inside / name) for name in files if _is_image(name)]
-    return sorted(found)
+def _left_out(place: str, counts: Counter[str]) -> tuple[LeftOut, ...]:
+    return tuple(LeftOut(kind, place, count) for kind, count in sorted(counts.items()))
 
 
 def _table(root: Path, names: list[str], labels: list[int]) -> FileTable:
     return FileTable(root, np.array([os.fsencode(name) for name in names]), torch.tensor(labels))
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-
-
-def _refuse(error: OSError) -> None:
-    """Left to itself, `os.walk` passes over folders it may not read."""
-    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error

@@ -13,17 +13,20 @@ from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.columns import image_column, label_column
-from ssl_lt.data.sources.source import (
-    EVAL_SPLIT_NAMES,
-    Source,
-    align_labels,
-    eval_splits,
+from ssl_lt.data.sources.columns import image_column, label_column, no_label_hint
+from ssl_lt.data.sources.labels import (
+    ONE_CLASS,
+    check_one_label_each,
     number_classes,
+    plain,
 )
+from ssl_lt.data.sources.parts import LeftOut, find_parts, part_of
+from ssl_lt.data.sources.source import Source, align_labels
 from ssl_lt.data.tables.hub import HubTable
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+# Never the end of a name on the hub.
+_FILES = {*_BUILDERS, ".jsonl", ".json", ".csv", ".tsv", ".txt", ".tar", ".zip", ".gz"}
 _ROWS_AT_ONCE = 10_000
 
 
@@ -31,9 +34,8 @@ def open_hf(argument: str, options: SourceOptions) -> Source:
     """Opens a data set by its name on the hub, or by a path.
 
     A path is a folder made by `save_to_disk`, a parquet or Arrow file, or a folder of such files
-    or of images. It is trained on the part `train`, or the only one, and tested on `test`,
-    `validation` or `val`, whichever comes first with labels; beside `test`, the next one is the
-    validation set.
+    or of images. It is trained on the part `train`, or the only one; of the others that have
+    labels, `find_parts` says which is tested on.
 
     Args:
         argument: of `hf:NAME_OR_PATH`; a configuration follows the name of a set on the hub after
@@ -47,20 +49,32 @@ def open_hf(argument: str, options: SourceOptions) -> Source:
     """
     name = f"hf:{argument}"
     parts = _load(name, argument)
-    train_part = "train" if "train" in parts else next(iter(parts))
-    if "train" not in parts and len(parts) > 1:
+    train_part = find_parts(parts).train or next(iter(parts))
+    if part_of(train_part) != "train" and len(parts) > 1:
         raise DataError(f"{name}: has no part named train, only {', '.join(parts)}")
     class_names, table = _table(f"{name}, {train_part}", parts[train_part], options)
     source = Source(name, class_names, table)
     held = {}
-    for part in EVAL_SPLIT_NAMES:
-        if class_names and part in parts and part != train_part:
+    for part in parts:
+        if class_names and part_of(part) in ("test", "validation"):
             where = f"{name}, {part}"
             names, held_table = _table(where, parts[part], options)
             if names:
                 held[part] = align_labels(source, held_table, names, name=where)
-    test, validation = (None if part is None else held[part] for part in eval_splits(held))
-    return replace(source, test=test, validation=validation)
+    found = find_parts(held).held
+    used = {train_part, *found.values()}
+    return replace(
+        source,
+        test=held.get(found.get("test", "")),
+        validation=held.get(found.get("validation", "")),
+        labels_from=_labels_from(parts[train_part], name, options),
+        places={"train": train_part} | found if found else {},
+        left_out=tuple(
+            LeftOut("images", f"part {part!r}", len(parts[part]))
+            for part in parts
+            if part not in used
+        ),
+    )
 
 
 def _load(name: str, argument: str) -> dict[str, Any]:
@@ -76,8 +90,14 @@ def _load(name: str, argument: str) -> dict[str, Any]:
         datasets.disable_progress_bars()
     path = Path(argument)
     # By the argument itself, since an absent path would be looked for on the hub.
-    if argument.startswith((".", "/")) and not path.exists():
+    is_path = argument.startswith((".", "/")) or argument.count("/") > 1
+    if not path.exists() and (is_path or path.suffix.lower() in _FILES):
         raise DataError(f"{name}: no such file or folder")
+    if path.is_file() and path.suffix not in _BUILDERS:
+        raise DataError(
+            f"{name}: is no folder and no parquet or Arrow file: csv:FILE reads a table that names "
+            "images, wds:URLS tar shards"
+        )
     try:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             found = datasets.load_from_disk(argument)
@@ -120,16 +140,27 @@ def _labels(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, .
         return unknown
     values = part.select_columns([column]).with_format("arrow")[:].column(0).to_pylist()
     # Sets whose test labels are secret have -1 there.
-    is_missing = np.array([value is None or value == -1 for value in values])
+    is_missing = np.array([value in (None, -1, "") for value in values])
     if is_missing.all():
         return unknown
     if is_missing.any():
         raise DataError(f"{where}: row {is_missing.argmax()}: no label in column {column!r}")
     if not all(type(value) in (int, str) for value in values):
         kind = part.features[column]
-        raise DataError(f"{where}: column {column!r} holds {kind}, not a name or number an image")
+        hint = f": {ONE_CLASS}" if any(isinstance(value, list) for value in values) else ""
+        raise DataError(
+            f"{where}: column {column!r} holds {kind}, not a name or number an image{hint}"
+        )
     names = getattr(part.features[column], "names", None)
-    return number_classes(values) if names is None else (tuple(names), torch.tensor(values))
+    if names is not None:
+        return tuple(map(plain, names)), torch.tensor(values)
+    check_one_label_each([str(value) for value in values], lambda row: f"{where}: row {row}")
+    return number_classes(values)
+
+
+def _labels_from(part: Any, name: str, options: SourceOptions) -> str:
+    column = _label_column(name, part, options)
+    return no_label_hint(part.column_names) if column is None else f"column {column!r}"
 
 
 def _label_column(where: str, part: Any, options: SourceOptions) -> str | None:

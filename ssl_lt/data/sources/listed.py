@@ -1,29 +1,30 @@
-"""`csv:FILE` and `list:FILE`: image files that a text file names, line by line."""
+"""`list:FILE`: image files that a text file names, line by line, as `csv:FILE` does."""
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssl_lt.core.disk.urls import local_path, without_secret
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.images.formats import has_image_suffix
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.columns import image_column, label_column
-from ssl_lt.data.sources.source import Source, number_classes
+from ssl_lt.data.sources.labels import ONE_CLASS
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.files import FileTable
+from ssl_lt.data.tables.finder import FileFinder
 
-_SEPARATORS = (",", ";", "\t")
 # The path may have blanks in it: the label is a whole number at the end of the line.
 _LINE = re.compile(r"(?P<path>.*?)(?:\s+(?P<label>\d+))?\s*")
+_SLASH = re.compile(r"[/\\]")
+_ELSEWHERE = re.compile(r"\w+://|[A-Za-z]:\\")  # a URL, or a drive of Windows
 _MOST_CLASSES = 1_000_000
 
 
@@ -42,45 +43,6 @@ class Listed:
     label: str | None
 
 
-def open_csv(argument: str, options: SourceOptions) -> Source:
-    """Lists the images that a CSV names.
-
-    The first line names the columns; commas, semicolons or tabs separate them, whichever is the
-    most frequent there. Paths are relative to the data root if it is given, else to the folder of
-    the file. Classes are in order of their names, or by value where all are numbers.
-
-    Args:
-        argument: path of `csv:FILE`.
-        options: with the data root and the columns.
-
-    Raises:
-        ConfigError: the path is a URL.
-        DataError: no such file, no CSV, a column that is not there, a line with too many or too
-            few fields or without a label, and what `_table` says; names file and line.
-    """
-    name = f"csv:{argument}"
-    rows = _rows(_read_text(argument, name=name), name=name)
-    _, header = next(rows, (0, []))
-    images = image_column(header, options.image_column, name=name)
-    labels = label_column(header, options.label_column, name=name)
-    found = []
-    for line, fields in rows:
-        if len(fields) != len(header):
-            raise DataError(
-                f"{name}: line {line}: {len(fields)} fields, the first line names {len(header)}"
-            )
-        row = dict(zip(header, fields, strict=True))
-        label = None if labels is None else row[labels].strip()
-        if label == "":
-            raise DataError(
-                f"{name}: line {line}: no label in column {labels!r} "
-                "(--label-column none takes all images without labels)"
-            )
-        found.append(Listed(line, row[images].strip(), label))
-    class_names, numbers = number_classes([image.label for image in found])
-    return Source(name, class_names, _table(name, argument, found, numbers, options))
-
-
 def open_list(argument: str, options: SourceOptions) -> Source:
     """Lists the images of a text file, as ImageNet-LT, Places-LT and iNaturalist publish them.
 
@@ -94,15 +56,16 @@ def open_list(argument: str, options: SourceOptions) -> Source:
 
     Raises:
         ConfigError: the path is a URL.
-        DataError: no such file, a line without a label among lines with one, and what `_table`
-            says; names file and line.
+        DataError: no such file, a line without a label among lines with one, and what
+            `file_table` says; names file and line.
     """
     name = f"list:{argument}"
     images = []
-    for number, line in enumerate(_read_text(argument, name=name).split("\n"), start=1):
+    for number, line in enumerate(read_text(argument, name=name).split("\n"), start=1):
         match = _LINE.fullmatch(line)
         if match is None or not line.strip():
             continue
+        _check_one_number(match["path"], where=f"{name}: line {number}")
         images.append(Listed(number, match["path"], match["label"]))
         if (images[-1].label is None) != (images[0].label is None):
             has, first = ("a", "none") if images[0].label is None else ("no", "one")
@@ -111,41 +74,61 @@ def open_list(argument: str, options: SourceOptions) -> Source:
             )
         if int(match["label"] or 0) >= _MOST_CLASSES:
             raise DataError(f"{name}: line {number}: label {match['label']} is too large")
+    finder = FileFinder(root_of(argument, options))
+    table = file_table(name, finder, images)
     labels = torch.tensor([-1 if image.label is None else int(image.label) for image in images])
-    table = _table(name, argument, images, labels, options)
     num_classes = int(labels.max()) + 1
-    return Source(name, tuple(str(label) for label in range(num_classes)), table)
+    return Source(
+        name,
+        tuple(str(label) for label in range(num_classes)),
+        table.with_labels(labels),
+        labels_from="the number at the end of each line",
+        notes=tuple(finder.notes),
+    )
 
 
-def _read_text(place: str, *, name: str) -> str:
-    """A whole text file."""
+def _check_one_number(path: str, *, where: str) -> None:
+    """Raises DataError where numbers follow the name of an image: all but the last label."""
+    file, _, number = path.rstrip("0123456789 \t").rpartition(".")
+    rest = path[len(file) + 1 + len(number) :] if file else ""
+    if rest.strip() and rest[0].isspace() and has_image_suffix(f"a.{number}"):
+        raise DataError(f"{where}: has several labels after {file}.{number}: {ONE_CLASS}")
+
+
+def root_of(file: str, options: SourceOptions) -> Path:
+    """What the paths in a text file are relative to."""
+    return Path(file).parent if options.data_root is None else options.root
+
+
+def read_text(place: str, *, name: str) -> str:
+    """A whole text file, in UTF-8 or, as its first bytes then say, UTF-16.
+
+    Raises:
+        ConfigError, DataError: a URL; no such file, or it cannot be read as text.
+    """
     try:
+        content = local_path(place, of=name).read_bytes()
         # Spreadsheets write a byte-order mark.
-        return local_path(place, of=name).read_text(encoding="utf-8-sig")
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_wide else "utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: is not UTF-8 text (byte {error.start})") from error
+        raise DataError(
+            f"{name}: is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from error
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def _rows(text: str, *, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of each line that is not blank."""
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(_SEPARATORS, key=first.count))
-    try:
-        for fields in reader:
-            if fields:
-                yield reader.line_num, fields
-    except csv.Error as error:
-        raise DataError(f"{name}: line {reader.line_num}: {error}") from error
+def file_table(name: str, finder: FileFinder, images: Sequence[Listed]) -> FileTable:
+    """The files, in their order, without labels.
 
-
-def _table(
-    name: str, file: str, images: Sequence[Listed], labels: Tensor, options: SourceOptions
-) -> FileTable:
-    """The files, in their order.
+    Args:
+        name: of the source, for errors.
+        finder: of the folder that paths are relative to.
+        images: what the text file names.
 
     Raises:
         DataError: no images, a path that is empty, leaves the root or comes twice, or a root with
@@ -153,17 +136,20 @@ def _table(
     """
     if not images:
         raise DataError(f"{name}: names no image")
-    root = Path(file).parent if options.data_root is None else options.root
-    lines: dict[str, int] = {}
+    root = finder.root
+    first: dict[str, Listed] = {}
     for image in images:
-        path = _inside(image, root, name=name)
-        if path in lines:
+        where = f"{name}: line {image.line}"
+        path = finder.find(_inside(image, root, where=where), where=where)
+        known = first.setdefault(path, image)
+        if known is not image:
+            both = f", as {known.label!r} and as {image.label!r}: {ONE_CLASS}"
             raise DataError(
-                f"{name}: line {image.line}: {without_secret(image.path)} comes twice, first in "
-                f"line {lines[path]}"
+                f"{where}: {without_secret(image.path)} comes twice, first in line {known.line}"
+                f"{both if known.label != image.label else ''}"
             )
-        lines[path] = image.line
-    table = FileTable(root, np.array([os.fsencode(path) for path in lines]), labels)
+    names = np.array([os.fsencode(path) for path in first])
+    table = FileTable(root, names, torch.full((len(names),), -1))
     # A wrong folder is said here; single files that are missing, where they are read.
     if not any(table.path(row).is_file() for row in (0, len(table) // 2, len(table) - 1)):
         raise DataError(
@@ -173,14 +159,15 @@ def _table(
     return table
 
 
-def _inside(image: Listed, root: Path, *, name: str) -> str:
+def _inside(image: Listed, root: Path, *, where: str) -> str:
     """A path relative to the root, in its shortest spelling; links are not followed."""
-    where, text = f"{name}: line {image.line}", image.path
-    relative = os.path.relpath(text, root.absolute()) if Path(text).is_absolute() else text
+    text = image.path
+    relative = os.path.relpath(text, root.absolute()) if text.startswith(os.sep) else text
     path = os.path.normpath(relative)
     if not text or path == ".":
         raise DataError(f"{where}: has no path")
-    if path.split(os.sep, 1)[0] == ".." or "://" in text:
+    is_above = path.startswith("..") and _SLASH.split(path)[0] == ".."
+    if is_above or (":" in text and _ELSEWHERE.match(text)):
         raise DataError(
             f"{where}: {without_secret(text)} leaves the folder {root} (--data-root says which)"
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ssl_lt.core.disk.urls import check_no_secret
 from ssl_lt.core.errors import ConfigError
@@ -15,14 +16,17 @@ from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.digits import open_digits
 from ssl_lt.data.sources.folder import open_folder
 from ssl_lt.data.sources.hub import open_hf
-from ssl_lt.data.sources.listed import open_csv, open_list
+from ssl_lt.data.sources.labels import label_notes
+from ssl_lt.data.sources.listed import open_list
 from ssl_lt.data.sources.source import (
     Source,
     align_labels,
     check_every_class,
+    decoded_as,
     with_held_out,
     without_labels,
 )
+from ssl_lt.data.sources.spreadsheet import open_csv
 from ssl_lt.data.sources.webdataset import open_wds
 from ssl_lt.data.tables.table import ImageTable
 
@@ -73,18 +77,48 @@ def open_complete(name: str, options: SourceOptions) -> Source:
         ConfigError: unknown name; proposes the nearest one.
         DataError: the data is not there or is damaged; says what was looked for.
     """
+    _check_effect(name, options)
     source = _open(name, options, flag="--data")
     if name.partition(":")[0] in _WITH_ARGUMENT:  # your own images
         if options.label_column == NO_LABELS:
             source = without_labels(source)
         source = check_every_class(source)
-    if options.test_data is not None:
-        tests = _part_of_other(source, "--test-data", options.test_data, options)
-        source = replace(source, test=tests)
-    if options.val_data is not None:
-        images = _part_of_other(source, "--val-data", options.val_data, options)
-        source = replace(source, validation=images)
+        source = replace(source, notes=(*source.notes, *_class_notes(source)))
+    for part, other in (("test", options.test_data), ("validation", options.val_data)):
+        if other is not None:
+            flag = "--test-data" if part == "test" else "--val-data"
+            table = _part_of_other(source, flag, other, options)
+            places = {**source.places, part: f"{flag} {other}"}
+            more: dict[str, Any] = {part: table, "places": places}
+            source = replace(source, **more)
     return source
+
+
+def _class_notes(source: Source) -> list[str]:
+    notes = label_notes(source.class_names)
+    if len(source.class_names) == 1:
+        notes.append(f"warning: there is one class only, {source.class_names[0]!r}")
+    return notes
+
+
+def _check_effect(name: str, options: SourceOptions) -> None:
+    """Raises ConfigError for a flag that none of the sources reads."""
+    named = (name, options.test_data, options.val_data)
+    kinds = {one.partition(":")[0] for one in named if one is not None}
+    takes = {
+        "image-column": (options.image_column, ("csv", "hf", "wds")),
+        "label-column": (options.label_column, ("csv", "hf", "wds")),
+        "split-column": (options.split_column, ("csv",)),
+        "value-range": (options.value_range or None, tuple(_WITH_ARGUMENT)),
+        "max-image-mpix": (options.max_image_mpix, tuple(_WITH_ARGUMENT)),
+    }
+    for flag, (value, sources) in takes.items():
+        if flag == "label-column" and value == NO_LABELS:
+            sources = tuple(_WITH_ARGUMENT)
+        if value is not None and not kinds & {*sources}:
+            raise ConfigError(
+                f"--{flag}: has no effect on {name}, only on {', '.join(f'{s}:' for s in sources)}"
+            )
 
 
 def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
@@ -102,7 +136,8 @@ def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
         raise ConfigError(f"{flag} {name}: say which, as {key}:{wanted}")
     if argument.startswith("~"):  # which a shell leaves alone after a colon
         argument = str(Path(argument).expanduser())
-    return SOURCES[key](argument, options)
+    source = SOURCES[key](argument, options)
+    return decoded_as(source, options.decoding) if key in _WITH_ARGUMENT else source
 
 
 def _part_of_other(source: Source, flag: str, name: str, options: SourceOptions) -> ImageTable:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.long_tail import subsample
+from ssl_lt.data.sources.parts import LeftOut
 from ssl_lt.data.tables.table import ImageTable
-
-# What parts that are not trained on are called.
-EVAL_SPLIT_NAMES = ("test", "validation", "valid", "val")
 
 _HELD_OUT = 0.2
 _HELD_OUT_SEED = 0
@@ -38,6 +36,10 @@ class Source:
         std: of each channel, in 0 ... 1.
         image_size: side of the images in pixels; None: files of any size, the user chooses.
         imbalance_factor: default of `--imbalance-factor`; None: the training set is used as it is.
+        labels_from: what the labels are read from, for people; without labels, what would help.
+        places: part -> where its images are from, for people.
+        left_out: what is there and belongs to no part.
+        notes: what may be meant otherwise, a sentence each.
     """
 
     name: str
@@ -50,6 +52,10 @@ class Source:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     image_size: int | None = None
     imbalance_factor: float | None = None
+    labels_from: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def parts(self) -> dict[str, ImageTable]:
@@ -63,35 +69,48 @@ class Source:
         return re.sub(r"[^A-Za-z0-9._]+", "-", self.name).strip("-.")
 
 
-def eval_splits(names: Collection[str]) -> tuple[str | None, str | None]:
-    """The test part and the validation part; a single one is the test part, whatever its name.
-
-    Args:
-        names: of the parts that are there.
-    """
-    found = [part for part in EVAL_SPLIT_NAMES if part in names]
-    test = found[0] if found else None
-    return test, found[1] if test == "test" and len(found) > 1 else None
-
-
-def number_classes(labels: Sequence[str | int | None]) -> tuple[tuple[str, ...], Tensor]:
-    """Class names in order and (N,) int64 labels; numbers are in order by value.
-
-    None stands for an unknown label: -1.
-    """
-    texts = [None if label is None else str(label) for label in labels]
-    known = {text for text in texts if text is not None}
-    all_numbers = all(re.fullmatch(r"\d+", text) for text in known)
-    class_names = tuple(sorted(known, key=(lambda t: (int(t), t)) if all_numbers else None))
-    number_of: dict[str | None, int] = {text: number for number, text in enumerate(class_names)}
-    return class_names, torch.tensor([number_of.get(text, -1) for text in texts])
-
-
 def without_labels(source: Source) -> Source:
     """The same training images, all unlabelled, without a test or a validation set."""
     table = source.train
     unknown = table.with_labels(torch.full_like(table.labels, -1))
-    return replace(source, class_names=(), train=unknown, test=None, validation=None)
+    return replace(
+        source, class_names=(), train=unknown, test=None, validation=None, labels_from=""
+    )
+
+
+def decoded_as(source: Source, decoding: Decoding) -> Source:
+    """The same images, decoded otherwise."""
+    tables: dict[str, Any] = {
+        part: table.with_decoding(decoding) for part, table in source.parts.items()
+    }
+    return replace(source, **tables)
+
+
+def with_part(source: Source, part: str, found: Source, *, place: str) -> Source:
+    """The source with a test or validation set, or a note where that has no labels to go by.
+
+    Unlabelled images are published with labels (for a competition) and labelled ones with
+    unlabelled: neither keeps from training.
+
+    Args:
+        source: with its training images.
+        part: "test" or "validation".
+        found: images of that part, as what is trained on.
+        place: where they are from, for people.
+
+    Raises:
+        DataError: as `align_labels` says.
+    """
+    left_out, notes = source.left_out + found.left_out, source.notes + found.notes
+    if source.class_names and found.class_names:
+        table = align_labels(source, found.train, found.class_names, name=found.name)
+        places = {**source.places, part: place}
+        more: dict[str, Any] = {part: table, "places": places}
+    else:
+        which = "they have" if source.class_names else "those for training have"
+        notes += (f"{place}: {len(found.train):,} images are not used, as {which} no labels",)
+        more = {}
+    return replace(source, left_out=left_out, notes=notes, **more)
 
 
 def with_held_out(source: Source) -> Source:
@@ -110,7 +129,12 @@ def with_held_out(source: Source) -> Source:
         return source
     test_rows = np.sort(subsample(labels, counts, seed=_HELD_OUT_SEED))
     train_rows = np.setdiff1d(np.arange(len(table)), test_rows)
-    return replace(source, train=table.take(train_rows), test=table.take(test_rows))
+    return replace(
+        source,
+        train=table.take(train_rows),
+        test=table.take(test_rows),
+        places={**source.places, "test": "a fifth, held out"},
+    )
 
 
 def align_labels(

@@ -34,21 +34,17 @@ from ssl_lt.data.remote.tar_index import (
     write_index,
 )
 from ssl_lt.data.sources.columns import NO_LABELS
-from ssl_lt.data.sources.source import (
-    EVAL_SPLIT_NAMES,
-    Source,
-    align_labels,
-    eval_splits,
-    number_classes,
-)
+from ssl_lt.data.sources.labels import check_one_label_each, number_classes, plain
+from ssl_lt.data.sources.parts import LeftOut, find_parts, part_at_start, part_of
+from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.shards import ShardTable
 
 
 def open_wds(argument: str, options: SourceOptions) -> Source:
     """Lists the images of shards; see `find_shards` for how they are named.
 
-    Where the names of some shards begin with `train`, those that begin with `test`, `validation` or
-    `val` are the test set; beside `test`, the next ones are the validation set. A sample is an
+    Where the names of some shards begin with `train`, those that begin with another name of a part
+    are tested or validated on, see `find_parts`. A sample is an
     image and, as member `KEY.cls`, a number or a name: its class. Numbers get names
     where `ssl-lt data pack` left them.
 
@@ -64,32 +60,43 @@ def open_wds(argument: str, options: SourceOptions) -> Source:
     files = find_shards(argument, source=name)
     cache = ShardCache(options.shard_cache or default_cache_folder(), options.shard_cache_mib)
     suffixes = Suffixes(options.image_column, options.label_column or LABEL_SUFFIX)
-    trained, *others = _parts(files)
+    trained, *others, unused = _parts(files)
     known = _class_names(files[0])
     class_names, table = _table(name, trained, cache, suffixes, known)
-    source = Source(name, class_names, table)
-
-    def held(part: tuple[ShardFile, ...]) -> ShardTable | None:
-        if not part or not class_names:
-            return None
-        names, table = _table(name, part, cache, suffixes, known)
-        return align_labels(source, table, names, name=f"{name}, {part[0].name}")
-
-    test, validation = map(held, others)
-    return replace(source, test=test, validation=validation)
+    no_labels = ""
+    if suffixes.label != NO_LABELS:
+        no_labels = f"no sample has a member KEY.{suffixes.label}; --label-column names another"
+    source = Source(
+        name,
+        class_names,
+        table,
+        labels_from=f"the member KEY.{suffixes.label} of each sample" if class_names else no_labels,
+        places={"train": f"{trained[0].name} and on"} if trained != files else {},
+        left_out=tuple(LeftOut("shard", file.name, 1) for file in unused),
+    )
+    for part, shards in zip(("test", "validation"), others, strict=True):
+        if shards and class_names:
+            names, table = _table(name, shards, cache, suffixes, known)
+            place = f"{shards[0].name} and on"
+            found = Source(f"{name}, {shards[0].name}", names, table)
+            source = with_part(source, part, found, place=place)
+    return source
 
 
 def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:
-    """Training, test and validation shards, by the words their names begin with."""
-
-    def those(part: str | None) -> tuple[ShardFile, ...]:
-        return tuple(file for file in files if part and file.name.startswith(part))
-
-    trained, there = those("train"), [part for part in EVAL_SPLIT_NAMES if those(part)]
-    if not trained or not there:
-        return files, (), ()
-    tested, checked = eval_splits(there)
-    return trained, those(tested), those(checked)
+    """Training, test and validation shards, by the words their names begin with, and others."""
+    begins = {file: part_at_start(file.name) for file in files}
+    parts = find_parts(sorted({begin for begin in begins.values() if begin}))
+    if parts.train is None or not parts.held:
+        return files, (), (), ()
+    of_part = {begin: "train" for begin in begins.values() if begin and part_of(begin) == "train"}
+    of_part |= {name: part for part, name in parts.held.items()}
+    found = [
+        tuple(file for file in files if of_part.get(begins[file] or "") == part)
+        for part in ("train", "test", "validation")
+    ]
+    used = {file for those in found for file in those}
+    return *found, tuple(file for file in files if file not in used)
 
 
 def _table(
@@ -154,9 +161,12 @@ def _labels(
         )
     different, number = np.unique(texts, return_inverse=True)
     try:
-        class_names, numbers = number_classes([text.decode() for text in different])
+        decoded = [text.decode() for text in different]
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: a label .{suffix} is no text") from error
+    of_text = dict(enumerate(np.unique(number, return_index=True)[1].tolist()))
+    check_one_label_each(decoded, lambda text: f"{name}: {table.name(of_text[text])}")
+    class_names, numbers = number_classes(decoded)
     labels = numbers[torch.from_numpy(number)]
     if not known:
         return class_names, labels
@@ -172,7 +182,7 @@ def _class_names(file: ShardFile) -> tuple[str, ...]:
     if found is None:
         return ()
     try:
-        return tuple(str(name) for name in json.load(found)["class_names"])
+        return tuple(plain(str(name)) for name in json.load(found)["class_names"])
     except (ValueError, KeyError, TypeError):  # of someone else's making
         return ()
 

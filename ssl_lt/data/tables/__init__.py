@@ -1,4 +1,4 @@
 """Tables of images: one class for pixels in memory, files, parquet and shards.
 
-Others import `decode_once`, `files`, `hub`, `parquet`, `shards`, `table`.
+Others import `decode_once`, `files`, `finder`, `hub`, `parquet`, `shards`, `table`.
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.progress import track
-from ssl_lt.data.images.decode import reading
+from ssl_lt.data.images.decode import AS_STORED, Decoding, reading
 from ssl_lt.data.tables.table import ImageTable, digest_of_files
 
 
@@ -25,11 +25,13 @@ class FileTable(ImageTable):
         names: (N,) file names as fixed-width bytes: one buffer, because a list of N Python strings
             would be copied into every worker, page by page, as its reference counts are touched.
         labels: (N,) int64, -1 where unknown.
+        decoding: see `ImageTable`.
     """
 
     root: Path
     names: NDArray[np.bytes_]
     labels: Tensor
+    decoding: Decoding = AS_STORED
 
     def fingerprint(self) -> str:
         """Covers labels and names relative to `root`, so the folder may move."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.images.decode import AS_STORED, Decoding
 from ssl_lt.data.tables.table import ImageTable, digest_of_files
 
 
@@ -24,6 +25,7 @@ class HubTable(ImageTable):
         rows: (N,) int64, of that column.
         names: (N,) what tells an image from others: its file name or its place, and its size.
         labels: (N,) int64, -1 where unknown.
+        decoding: see `ImageTable`.
     """
 
     source: str
@@ -31,6 +33,7 @@ class HubTable(ImageTable):
     rows: NDArray[np.int64]
     names: NDArray[np.bytes_]
     labels: Tensor
+    decoding: Decoding = AS_STORED
 
     def fingerprint(self) -> str:
         """Covers labels, file names and sizes."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.images.decode import AS_STORED, Decoding
 from ssl_lt.data.remote.shards import ShardCache, ShardFile, open_shard
 from ssl_lt.data.remote.tar_index import BLOCK, member_name
 from ssl_lt.data.tables.table import ImageTable, digest
@@ -29,6 +31,7 @@ class ShardTable(ImageTable):
         sizes: (N,) int64, bytes.
         ids: (N,) int64, which tell images apart, see `TarIndex`.
         labels: (N,) int64, -1 where unknown.
+        decoding: see `ImageTable`.
     """
 
     files: tuple[ShardFile, ...]
@@ -38,6 +41,8 @@ class ShardTable(ImageTable):
     sizes: NDArray[np.int64]
     ids: NDArray[np.int64]
     labels: Tensor
+    decoding: Decoding = AS_STORED
+    is_streamed: ClassVar[bool] = True
 
     def fingerprint(self) -> str:
         """Covers labels, keys and sizes, not where shards lie or what they are called."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssl_lt.data.images.decode import EncodedImage, read_bytes
+from ssl_lt.data.images.decode import AS_STORED, Decoding, EncodedImage, read_bytes
 
 
 class ImageTable(ABC):
@@ -27,11 +27,15 @@ class ImageTable(ABC):
 
     Attributes:
         labels: (N,) int64, -1 where unknown.
+        decoding: how `read` makes 8 bits of what is stored.
         takes_pixels: `take` gives a `PixelTable`.
+        is_streamed: rows are cheap to read in their order only.
     """
 
     labels: Tensor
+    decoding: Decoding = AS_STORED
     takes_pixels: ClassVar[bool] = False
+    is_streamed: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +87,7 @@ class ImageTable(ABC):
         """
         stored = self.encoded(row)
         name = self.name(row) if isinstance(stored, bytes) else str(stored)
-        return EncodedImage(read_bytes(stored), name=name)
+        return EncodedImage(read_bytes(stored), name=name, decoding=self.decoding)
 
     def read(self, row: int) -> Image.Image:
         """The image in RGB.
@@ -92,6 +96,10 @@ class ImageTable(ABC):
             DataError: it cannot be read; names it.
         """
         return self.open(row).decode()
+
+    def with_decoding(self, decoding: Decoding) -> ImageTable:
+        """The same images, decoded otherwise; pixels are decoded already."""
+        return self if self.takes_pixels else replace(cast(Any, self), decoding=decoding)
 
     def with_labels(self, labels: Tensor) -> Self:
         """The same images under other labels, (N,) int64."""

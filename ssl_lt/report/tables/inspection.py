@@ -63,7 +63,12 @@ def warnings(found: Inspection) -> tuple[str, ...]:
 
 def summary_tables(found: Inspection) -> tuple[Table, ...]:
     """The tables everyone reads."""
-    return (_overview(found), *([_groups(found)] if found.groups else []), *_kinds(found))
+    return (
+        _overview(found),
+        *([_groups(found)] if found.groups else []),
+        *_kinds(found),
+        *_left_out(found),
+    )
 
 
 def detail_tables(found: Inspection) -> tuple[Table, ...]:
@@ -162,6 +167,13 @@ def _tally(title: str, note: str, kinds: Sequence[Mapping[str, int]], found: Ins
         columns=(Column(""), *_part_columns(found)),
         rows=tuple((name, *(one.get(name, 0) for one in kinds)) for name in shown),
     )
+
+
+def _left_out(found: Inspection) -> list[Table]:
+    rows = [(one.kind, one.place, one.count) for one in found.left_out]
+    columns = (*text_columns("Kind", "Where"), *number_columns(COUNT, "Number"))
+    note = "What is there and is not read, by suffix or reason, and the folder or class it is in."
+    return [Table("Left out", note, columns, tuple(rows[:_MOST_ROWS]))] if rows else []
 
 
 def _classes(found: Inspection) -> Table:

@@ -11,6 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from ssl_lt.core.processes.distributed import world_size
+from ssl_lt.data.curate.describe import glance
+from ssl_lt.data.curate.summary import understood
 from ssl_lt.data.dataset import Data
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.geometry.representation import Representation
@@ -32,11 +34,7 @@ _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu"
 
 
 def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: Accelerator) -> str:
-    """Folder, data, processes and precision, before the first step."""
-    counts = data.split.counts_per_class
-    classes = "without labels"
-    if counts:
-        classes = f"{len(counts)} classes of {max(counts):,} to {min(counts):,} images"
+    """Folder, what was understood of the data, processes and precision, before the first step."""
     processes = world_size()
     share = f"{batch_size} images a step"
     if processes > 1:
@@ -44,11 +42,17 @@ def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: 
     device = str(accelerator.device)
     if accelerator.device.type == "cpu":
         device += f" with {torch.get_num_threads()} threads"
-    return (
-        f"run: {folder.path}\n"
-        f"data: {data.source.name}, {len(data.train):,} images, {classes}{_left_out(data)}\n"
-        f"on {device}, precision {accelerator.mixed_precision.replace('no', 'fp32')}, "
-        f"{share}"
+    whole = data.source.train
+    lines = understood(
+        data.source,
+        glance(data.train if whole.takes_pixels else whole.take(data.split.indices)),
+        num_images=len(data.train),
+        counts_per_class=data.split.counts_per_class,
+        more=_left_out(data),
+    )
+    precision = accelerator.mixed_precision.replace("no", "fp32")
+    return "\n".join(
+        [f"run: {folder.path}", *lines, f"on {device}, precision {precision}, {share}"]
     )
 
 

@@ -127,8 +127,8 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         started_from=training.started_from,
     )
     with nullcontext() if run.resumed else run_lock(folder):  # `opened` holds that of a resumed one
-        start = describe_start(folder, data, config.fit.batch_size, accelerator)
-        accelerator.print(start, flush=True)
+        if accelerator.is_main_process:
+            print(describe_start(folder, data, config.fit.batch_size, accelerator), flush=True)
         fit(
             training.task,
             train_loader(data, training.batches, training.crop, device=accelerator.device),

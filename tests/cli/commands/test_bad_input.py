@@ -115,11 +115,6 @@ def on_photos(root, *words):
     return [*TINY, "--batch-size", "4", "--image-size", "32", "--data", f"folder:{root}", *words]
 
 
-def test_a_class_folder_without_images(empty, broken):
-    (broken / "c").mkdir()
-    refuse(empty, "pretrain", *on_photos(broken), code=DATA, says="c: class folder without images")
-
-
 def damage(root, how):
     """Damages every picture of class b: some are trained on, some tested on."""
     for path in (root / "b").iterdir():

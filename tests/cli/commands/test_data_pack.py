@@ -218,3 +218,15 @@ def test_other_pictures_are_refused(empty):
     succeed("data", "pack", "folder:flat", "out")
     Image.new("RGB", (50, 5)).save(empty / "flat" / "a.png")
     refused(empty, "pack folder:flat out", CONFIG, "out: was packed with another contents")
+
+
+def test_images_of_other_formats_are_packed_and_read_again(empty):
+    for number, kind in enumerate(("JPEG2000", "WEBP", "TGA", "PPM")):
+        (empty / "photos" / "ant").mkdir(parents=True, exist_ok=True)
+        suffix = {"JPEG2000": "jp2"}.get(kind, kind.lower())
+        Image.new("RGB", (8, 8)).save(empty / "photos" / "ant" / f"{number}.{suffix}", kind)
+    succeed("data", "pack", "folder:photos", "out")
+    assert len(open_source("wds:out", SourceOptions(label_column="none")).train) == 4
+    refused = call("data", "pack", "folder:photos", "b", "--value-range", "0", "9")
+    assert refused.code == CONFIG
+    assert refused.err[0].startswith("error: --value-range: images stay the bytes they are")

@@ -138,7 +138,8 @@ def test_images_without_labels_are_pretrained_on_and_not_fine_tuned(empty, expor
     assert "data: csv:own.csv, 400 images, without labels" in said
     refuses(
         *("finetune", empty, f"--init-from scratch {' '.join(map(str, words))}", 2),
-        "--data: csv:own.csv has no labels, and fine-tuning needs them",
+        "--data: csv:own.csv has no labels, and fine-tuning needs them: its columns are image: say "
+        "with --label-column which has the labels",
     )
     shutil.rmtree(empty / "runs")
     (empty / "test.csv").write_text("image,label\nx.png,wasp\n")

@@ -3,11 +3,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.images import decode
-from ssl_lt.data.images.decode import EncodedImage, image_suffix, read_bytes
+from ssl_lt.data.images.decode import AS_STORED, Decoding, EncodedImage, image_suffix, read_bytes
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def png(path, size, *, depth, colour, rows):
     )
 
 
-def read_image(path):
-    return EncodedImage(read_bytes(path), name=str(path)).decode()
+def read_image(path, decoding=AS_STORED):
+    return EncodedImage(read_bytes(path), name=str(path), decoding=decoding).decode()
 
 
 def pixels_of(path):
@@ -190,13 +189,73 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
         read_image(tmp_path / "bomb.png")
 
 
-def test_the_pixel_limit(tmp_path, monkeypatch):
+def test_the_pixel_limit(tmp_path):
     Image.new("L", (10, 10)).save(tmp_path / "a.png")
-    monkeypatch.setattr(decode, "MAX_PIXELS", 99)
     with pytest.raises(DataError, match="10 x 10 pixels, at most 99 are allowed"):
-        read_image(tmp_path / "a.png")
-    monkeypatch.setattr(decode, "MAX_PIXELS", 100)
-    assert read_image(tmp_path / "a.png").size == (10, 10)
+        read_image(tmp_path / "a.png", Decoding(max_pixels=99))
+    for limit in (100, 0):
+        assert read_image(tmp_path / "a.png", Decoding(max_pixels=limit)).size == (10, 10)
+
+
+def test_a_limit_above_pillows_own_reads_what_it_calls_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    Image.new("L", (10, 10)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: more than 40 pixels .--max-image-mpix"):
+        read_image(tmp_path / "a.png", Decoding(max_pixels=40))
+    assert read_image(tmp_path / "a.png", Decoding(max_pixels=1000)).size == (10, 10)
+
+
+def test_a_png_with_long_texts_is_read(tmp_path):
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("history", "A" * 2_000_000, zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=texts)
+    assert read_image(tmp_path / "a.png").size == (4, 4)
+
+
+# --- a range of values
+
+
+def stored(path, values):
+    Image.fromarray(values).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "value_range", "want"),
+    [
+        (np.uint16, (0, 4095), [0, 0, 6, 128, 255, 255]),
+        (np.int32, (-1024, 3072), [64, 64, 70, 191, 255, 255]),
+        (np.float32, (0.0, 4095.0), [0, 0, 6, 128, 255, 255]),
+        (np.uint16, (0, 65535), [0, 0, 0, 8, 16, 255]),
+    ],
+)
+def test_a_value_range_is_mapped_and_cut_off(tmp_path, kind, value_range, want):
+    values = np.array([[0, 1, 100, 2048, 4095, 65535]], dtype=kind)
+    found = read_image(stored(tmp_path / "a.tif", values), Decoding(value_range))
+    assert np.asarray(found)[0, :, 0].tolist() == want
+
+
+def test_a_range_of_8_bits_is_for_images_of_8_bits(tmp_path):
+    path = stored(tmp_path / "a.png", np.array([[0, 3, 15, 200]], dtype=np.uint8))
+    found = np.asarray(read_image(path, Decoding((0, 15))))
+    assert found[0, :, 1].tolist() == [0, 51, 255, 255]
+    with pytest.raises(DataError, match=r"a\.png: .*has 8 bits a channel \(L\), for which --value"):
+        read_image(path, Decoding((0, 4095)))
+
+
+def test_colours_of_16_bits_say_so(tmp_path):
+    png(tmp_path / "a.png", (1, 1), depth=16, colour=2, rows=b"\0" + struct.pack(">3H", 4095, 1, 0))
+    image = EncodedImage((tmp_path / "a.png").read_bytes(), name="a.png")
+    assert image.mode == "RGB;16"
+    assert image.deep_values().max() == 15 * 257
+    with pytest.raises(DataError, match="has 16-bit colours"):
+        read_image(tmp_path / "a.png", Decoding((0, 4095)))
+
+
+def test_pixels_that_are_no_numbers_are_refused(tmp_path):
+    path = stored(tmp_path / "a.tif", np.array([[0.5, np.nan]], dtype=np.float32))
+    with pytest.raises(DataError, match=r"a\.tif: .*no finite numbers"):
+        read_image(path, Decoding((0, 1)))
 
 
 def test_a_suffix_is_that_of_the_format_and_not_of_the_name(tmp_path):

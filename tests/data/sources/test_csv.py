@@ -151,6 +151,202 @@ def test_names_on_the_disk_are_proposed_with_their_prefix(photos):
     assert "(known: digits, cifar10, cifar100, folder, csv, list, hf, wds)" in said
 
 
+# --- tables as they are published
+
+
+IDS = [f"ISIC_{n:07}" for n in range(12)]
+CLASSES = ["MEL"] * 6 + ["NV"] * 4 + ["BCC"] * 2
+
+
+@pytest.fixture
+def lesions(tmp_path):
+    for number, name in enumerate(IDS):
+        draw(tmp_path / "img" / f"{name}.png", number)
+    return tmp_path
+
+
+def one_hot(*classes):
+    return [
+        f"{i},{','.join(str(float(c == k)) for k in classes)}"
+        for i, c in zip(IDS, CLASSES, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("asked", [None, "MEL,NV,BCC"])
+def test_a_one_in_one_of_several_columns(lesions, asked):
+    csv = write(lesions, *one_hot("MEL", "NV", "BCC"), header="image,MEL,NV,BCC")
+    source = opened(csv, label_column=asked, hold_out=False)
+    assert source.class_names == ("BCC", "MEL", "NV")
+    assert [source.class_names[c] for c in source.train.labels] == CLASSES
+    assert reds(source.train) == list(range(12))
+    assert source.labels_from == "a 1 in one of the columns MEL, NV, BCC"
+
+
+def test_a_column_without_a_one_is_no_class(lesions):
+    csv = write(lesions, *one_hot("MEL", "NV", "BCC", "UNK"), header="image,MEL,NV,BCC,UNK")
+    source = opened(csv)
+    assert source.class_names == ("BCC", "MEL", "NV")
+    assert source.notes[0] == "no image has a 1 in UNK: no class is made of that"
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ("1.0,1.0,0.0", "line 3: has a 1 for MEL, NV: an image has one class here"),
+        ("0.0,0.0,0.0", "line 3: no label in any column of --label-column"),
+        ("0.5,0.5,0.0", "line 3: '0.5' in column 'MEL' is no 0 or 1 (--label-column)"),
+        ("1.0,,0.0", "line 3: '' in column 'NV' is no 0 or 1"),
+    ],
+)
+def test_rows_that_are_no_one_of_several(lesions, fields, says):
+    lines = one_hot("MEL", "NV", "BCC")
+    lines[1] = f"{IDS[1]},{fields}"
+    csv = write(lesions, *lines, header="image,MEL,NV,BCC")
+    assert says in refusal(csv, label_column="MEL,NV,BCC")
+    source = opened(csv)  # not asked for, such columns may be anything
+    assert source.class_names == ()
+    assert source.labels_from == (
+        "its columns are image, MEL, NV, BCC: say with --label-column which has the labels"
+    )
+
+
+def test_a_column_of_one_flag_is_no_label(lesions):
+    csv = write(lesions, *(f"{i},{n % 2},5" for n, i in enumerate(IDS)), header="image,male,age")
+    assert opened(csv).class_names == ()
+
+
+@pytest.mark.parametrize("label", ["dx", "Diagnosis", "Finding Labels", "labels", "species"])
+@pytest.mark.parametrize("image", ["image_id", "Image Index", "images"])
+def test_columns_of_published_tables(lesions, image, label):
+    lines = [f"L{n},{i},{c}" for n, (i, c) in enumerate(zip(IDS, CLASSES, strict=True))]
+    source = opened(write(lesions, *lines, header=f"lesion,{image},{label}"), hold_out=False)
+    assert [source.class_names[c] for c in source.train.labels] == CLASSES
+
+
+def with_parts(values, header="image,label,split", labels=CLASSES):
+    lines = [f"{i},{c},{v}" for i, c, v in zip(IDS, labels, values, strict=True)]
+    return [*lines], header
+
+
+PARTS = ["Train", "Val", "TEST", "train"] * 3
+
+
+@pytest.mark.parametrize("header", ["image,label,split", "image,label,Partition", "image,dx,fold"])
+def test_a_column_of_parts(lesions, header):
+    lines, _ = with_parts(PARTS)
+    asked = "fold" if "fold" in header else None
+    source = opened(write(lesions, *lines, header=header), split_column=asked)
+    assert reds(source.train) == [0, 3, 4, 7, 8, 11]
+    assert (reds(source.validation), reds(source.test)) == ([1, 5, 9], [2, 6, 10])
+    for part, table in source.parts.items():
+        assert [source.class_names[c] for c in table.labels] == [CLASSES[r] for r in reds(table)]
+        assert source.places[part] == f"column {header.split(',')[2]!r}"
+
+
+def test_a_column_of_parts_may_be_left_aside(lesions):
+    lines, header = with_parts(PARTS)
+    source = opened(write(lesions, *lines, header=header), split_column="none", hold_out=False)
+    assert len(source.train) == 12
+    assert source.test is None
+
+
+def test_rows_without_a_part_are_left_out_and_counted(lesions):
+    lines, header = with_parts(["", *PARTS[1:]])
+    source = opened(write(lesions, *lines, header=header))
+    (left,) = source.left_out
+    assert (left.kind, left.place, left.count) == ("rows", "nothing in column 'split'", 1)
+    assert reds(source.train) == [3, 4, 7, 8, 11]
+
+
+def test_test_rows_without_labels(lesions):
+    labels = ["" if part == "TEST" else c for part, c in zip(PARTS, CLASSES, strict=True)]
+    lines, header = with_parts(PARTS, labels=labels)
+    source = opened(write(lesions, *lines, header=header), hold_out=False)
+    assert source.test is None
+    assert "column 'split': 3 images are not used, as they have no labels" in source.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "says"),
+    [
+        (["trian", *PARTS[1:]], {}, "line 2: 'trian' in column 'split' is no part (train, val"),
+        (
+            ["a", "b", "c"] * 4,
+            {"split_column": "split"},
+            "'split' (--split-column) has a, b, c, an",
+        ),
+        (PARTS, {"split_column": "parts"}, "has no column 'parts' (--split-column), only image, l"),
+    ],
+)
+def test_parts_that_cannot_be_told(lesions, values, options, says):
+    lines, header = with_parts(values)
+    assert says in refusal(write(lesions, *lines, header=header), **options)
+
+
+def test_columns_that_only_look_like_parts(lesions):
+    for values, notes in ((["0", "1", "2"] * 4, 1), (["test"] * 12, 1), (IDS, 0)):
+        lines, header = with_parts(values)
+        source = opened(write(lesions, *lines, header=header), hold_out=False)
+        assert len(source.train) == 12
+        assert sum("and none is train: all rows are" in note for note in source.notes) == notes
+
+
+@pytest.mark.parametrize("label", ["cat|dog", "['cat', 'dog']", "nan", "cat;dog"])
+def test_labels_that_are_several_or_none(photos, label):
+    lines = [*LINES[:13], f'pictures/13.png,"{label}"', f'pictures/14.png,"{label}"']
+    said = refusal(write(photos, *lines))
+    assert f"line 15: label {label!r} " in said
+    assert "(2 images have such a label)" in said
+    assert opened(write(photos, *lines), label_column="none").class_names == ()
+
+
+def test_one_image_under_two_classes_in_two_lines(photos):
+    said = refusal(write(photos, *LINES, "pictures/03.png,dog"))
+    assert "line 17: pictures/03.png comes twice, first in line 5, as 'cat' and as 'dog'" in said
+
+
+def test_a_column_that_comes_twice(photos):
+    lines = [f"{line},x" for line in LINES]
+    assert "has 2 columns named 'label'" in refusal(
+        write(photos, *lines, header="image,label,label")
+    )
+    said = refusal(write(photos, *lines, header="image,a,a"), label_column="a")
+    assert "has several columns 'a' (--label-column)" in said
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["pictures\\{}.png", "Pictures/{}.PNG", "{}", "pictures/{}", ".\\pictures\\{}", "{}.png"],
+)
+def test_paths_that_are_written_otherwise(photos, written):
+    lines = [f"{written.format(f'{n:02}')},{'cat' if n < 10 else 'dog'}" for n in range(15)]
+    source = opened(write(photos, *lines), hold_out=False)
+    assert reds(source.train) == list(range(15))
+    assert names(source.train)[3] == "pictures/03.png"
+    assert source.notes[0].startswith("15 paths stand for the file that fits, as ")
+
+
+def test_a_path_that_fits_two_files(photos):
+    draw(photos / "masks" / "03.jpg")
+    csv = write(photos, "00,cat", "03,cat", "11,dog")
+    said = refusal(csv)
+    assert "line 3: 03 fits 2 files, masks/03.jpg, pictures/03.png: write the path in full" in said
+    assert len(opened(csv, data_root=photos / "pictures", hold_out=False).train) == 3
+
+
+def test_other_encodings_and_trailing_separators(photos):
+    text = "image,label,\n" + "\n".join(f"{line},," for line in LINES)
+    (photos / "wide.csv").write_bytes(text.encode("utf-16"))
+    assert len(opened(f"csv:{photos}/wide.csv", hold_out=False).train) == 15
+
+
+def test_a_table_without_a_header(photos):
+    said = refusal(write(photos, *LINES[1:], header=LINES[0]))
+    assert "its first line names a file and no columns: put a line such as image,label" in said
+    (photos / "empty.csv").write_text("")
+    assert refusal(f"csv:{photos}/empty.csv").endswith("empty.csv: is empty")
+
+
 # --- a test set from elsewhere
 
 

@@ -186,3 +186,41 @@ def test_without_the_library(monkeypatch):
     assert said == (
         "--data hf:things: Hugging Face datasets is not installed: pip install datasets"
     )
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "a/b/c", "./x", "some/x.parquet"])
+def test_what_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    assert refusal(f"hf:{name}") == f"hf:{name}: no such file or folder"
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.tar"])
+def test_files_of_other_kinds_are_refused_at_once(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    (tmp_path / name).write_text("{}")
+    assert "is no folder and no parquet or Arrow file: csv:FILE" in refusal(f"hf:{tmp_path}/{name}")
+
+
+def test_parts_under_other_names_and_what_belongs_to_none(tmp_path):
+    parts = {"training": make([0, 1, 2]), "dev": make([1], first=50), "extra": make([0, 0])}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
+    source = opened(f"hf:{tmp_path}/set")
+    assert (reds(source.train), reds(source.test)) == ([0, 1, 2], [50])
+    assert [(one.place, one.count) for one in source.left_out] == [("part 'extra'", 2)]
+    assert source.labels_from == "column 'label'"
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([["a", "b"], ["a"], ["b"]], "not a name or number an image: an image has one class here"),
+        (["a|b", "a", "b"], "row 0: label 'a|b' names several classes, parted by '|'"),
+        (["a", "nan", "b"], "row 1: label 'nan' stands for none"),
+        (["a", "", "b"], "row 1: no label in column 'label'"),
+    ],
+)
+def test_several_labels_an_image_and_none(tmp_path, labels, says):
+    rows = {"image": [png(v) for v in range(3)], "label": labels}
+    pq.write_table(pa.table(rows), tmp_path / "plain.parquet")
+    assert says in refusal(f"hf:{tmp_path}/plain.parquet")

@@ -116,3 +116,9 @@ def test_urls_in_a_list_are_not_taken_for_paths(photos, path, says):
     said = refusal(write(photos / "images", "train/n1/a.png", path))
     assert f"line 2: {says}" in said
     assert "hunter2" not in said
+
+
+def test_several_labels_at_the_end_of_a_line(photos):
+    (photos / "several.txt").write_text("train/n0/a.png 3\ntrain/n0/b.png 3 5\n")
+    said = refusal(f"list:{photos}/several.txt")
+    assert "line 2: has several labels after train/n0/b.png: an image has one class here" in said

@@ -44,6 +44,57 @@ def test_an_argument_where_none_belongs():
         open_source("digits:7", SourceOptions())
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        (
+            "folder:x",
+            {"label_column": "dx"},
+            "--label-column: has no effect on folder:x, only on csv",
+        ),
+        (
+            "list:x",
+            {"image_column": "a"},
+            "--image-column: has no effect on list:x, only on csv:, h",
+        ),
+        ("hf:x", {"split_column": "a"}, "--split-column: has no effect on hf:x, only on csv:"),
+        (
+            "digits",
+            {"label_column": "none"},
+            "--label-column: has no effect on digits, only on fol",
+        ),
+        (
+            "cifar10",
+            {"value_range": (0.0, 9.0)},
+            "--value-range: has no effect on cifar10, only on",
+        ),
+        (
+            "digits",
+            {"max_image_mpix": 9},
+            "--max-image-mpix: has no effect on digits, only on fold",
+        ),
+    ],
+)
+def test_flags_that_no_source_reads(name, options, says):
+    with pytest.raises(ConfigError, match=f"^{says}"):
+        open_source(name, SourceOptions(**options))
+
+
+def test_a_flag_that_another_source_reads(tmp_path):
+    draw(tmp_path / "cat" / "1.png")
+    (tmp_path / "test.csv").write_text("image,dx\ncat/1.png,cat\n")
+    options = SourceOptions(test_data=f"csv:{tmp_path}/test.csv", label_column="dx")
+    assert len(open_source(f"folder:{tmp_path}", options).test) == 1
+
+
+@pytest.mark.parametrize("value_range", [(1.0,), (1.0, 1.0), (2.0, 1.0), (0.0, float("nan"))])
+def test_a_range_is_two_numbers(value_range):
+    with pytest.raises(
+        ConfigError, match=r"--value-range .*: give two numbers, the lower one first"
+    ):
+        SourceOptions(value_range=value_range)
+
+
 # --- digits
 
 
@@ -306,7 +357,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     root.mkdir()
     refused("pictures: has no images")
     (root / "ant").mkdir()
-    refused("ant: class folder without images")
+    refused("pictures: has no images")
     draw(root / "ant" / "1.png")
     draw(root / "loose.png")
     refused(r"both class folders and loose images such as loose\.png")

@@ -130,6 +130,23 @@ def test_test_shards_are_tested_on_under_the_classes_of_the_training_set(tmp_pat
     assert "test-0.tar: class 'fly' is not in wds:" in said
 
 
+def test_shards_under_other_names_of_parts(tmp_path):
+    shard(tmp_path / "Train-0.tar", samples([0, 1, 2], ["bee", "ant", "wasp"]))
+    shard(tmp_path / "valid-0.tar", samples([7], ["ant"]))
+    shard(tmp_path / "Testing-0.tar", samples([8, 9]))
+    shard(tmp_path / "extra-0.tar", samples([3], ["bee"]))
+    source = opened(f"wds:{tmp_path}", hold_out=False)
+    assert (reds(source.train), reds(source.validation), source.test) == ([0, 1, 2], [7], None)
+    assert [(one.kind, one.place) for one in source.left_out] == [("shard", "extra-0.tar")]
+    assert "Testing-0.tar and on: 2 images are not used, as they have no labels" in source.notes
+
+
+def test_several_labels_in_a_member(tmp_path):
+    shard(tmp_path / "s.tar", samples([0, 1, 2], ["bee", "bee|ant", "ant"]))
+    said = refusal(f"wds:{tmp_path}/s.tar")
+    assert "s.tar, 001.png: label 'bee|ant' names several classes" in said
+
+
 def test_packed_class_names_go_with_the_numbers(two):
     (two / "index.json").write_text(json.dumps({"class_names": ["ant", "bee", "fly"]}))
     source = opened(f"wds:{two}", hold_out=False)
