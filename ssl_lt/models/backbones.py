@@ -6,6 +6,7 @@ Importing this module imports timm, which takes seconds: import it where a netwo
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
@@ -20,6 +21,9 @@ from ssl_lt.models.cifar_experts import CifarExperts, SharedGradient
 from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import State
+
+# It warns of every name that it does not use; `WeightsReport` counts them.
+logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 _CFG = {
     "input_size": (3, 32, 32),
@@ -132,7 +136,9 @@ def create_backbone(
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
     if weights is not None:
-        kwargs["pretrained_cfg_overlay"] = {"state_dict": dict(weights), "custom_load": False}
+        # A number of classes that is not the network's: timm then leaves out the file's classifier.
+        own = {"state_dict": dict(weights), "custom_load": False, "num_classes": -1}
+        kwargs["pretrained_cfg_overlay"] = own
     try:
         built = timm.create_model(name, pretrained=weights is not None, num_classes=0, **kwargs)
         return cast(nn.Module, built)

@@ -81,7 +81,7 @@ def test_names_of_the_first_authors_are_converted(tmp_path):
         convert=lambda state: converted(state, options, image_size=70),
     )
     assert torch.equal(ours.blocks[1].ls1.gamma, plain.blocks[1].ls1.gamma)
-    assert ours.pos_embed.shape[1] == 25
+    assert ours.pos_embed.shape[1] == 26
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_a_file_of_another_network_holds_is_said(tmp_path):
             convert=lambda state: converted(state, options, image_size=32),
         )
     said = str(error.value)
-    assert "of the backbone's 28 tensors; missing: cls_token, pos_embed" in said
+    assert "of the backbone's 30 tensors; missing: cls_token, pos_embed" in said
     assert f"it holds teacher: {len(state)} tensors such as backbone.conv1" in said
     assert "\n" not in said
 

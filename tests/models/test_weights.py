@@ -94,9 +94,12 @@ def test_another_shape(tmp_path):
     refused(tmp_path, state, r"conv1.weight is \(4, 3, 7, 7\), expected \(4, 3, 3, 3\)")
 
 
-def test_two_tensors_for_one_key(tmp_path):
+def test_of_two_places_the_one_with_more_of_the_backbone_is_taken(tmp_path):
     state = other() | {"encoder.conv1.weight": torch.ones(4, 3, 3, 3)}
-    refused(tmp_path, state, "conv1.weight and encoder.conv1.weight are both conv1.weight")
+    torch.save(state, tmp_path / "w.pt")
+    net = Net()
+    assert load_backbone_weights(net, tmp_path / "w.pt").unexpected == ("encoder.conv1.weight",)
+    assert same(net, other())
 
 
 def test_what_is_no_checkpoint(tmp_path):

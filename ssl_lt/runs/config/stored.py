@@ -23,7 +23,8 @@ TrainConfig = PretrainConfig | AnyFinetuneConfig
 AnyConfig = TrainConfig | EvaluateConfig
 T = TypeVar("T", bound=TrainConfig)
 
-_ABOUT_THE_RUN = ("verb", "command", "started_from")
+_ABOUT_THE_RUN = ("verb", "command")
+_STARTED_FROM = "started-from."
 # Data sets of one small size, which `--image-size` once said nothing of.
 _ONE_SIZE = ("digits", "cifar10", "cifar100")
 
@@ -99,7 +100,7 @@ def write_config(
 ) -> None:
     """Writes the resolved configuration; `read_config` gives the same object back."""
     about = {"verb": verb, "command": command}
-    start = {"started_from": dict(started_from)} if started_from else {}
+    start = {_STARTED_FROM + name: value for name, value in (started_from or {}).items()}
     write_text_atomically(path, write_yaml({**about, **start, **effective_mapping(config)}))
 
 
@@ -117,10 +118,18 @@ def read_config(path: Path) -> StoredConfig:
         str(content.get("verb")),
         str(content.get("command", "")),
         values,
-        dict(content.get("started_from") or {}),
+        {
+            key.removeprefix(_STARTED_FROM): str(value)
+            for key, value in content.items()
+            if key.startswith(_STARTED_FROM)
+        },
     )
 
 
 def option_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a YAML file; that of a run has more keys, and may be given as --config."""
-    return {key: value for key, value in values.items() if key not in _ABOUT_THE_RUN}
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in _ABOUT_THE_RUN and not key.startswith(_STARTED_FROM)
+    }
