@@ -1,7 +1,7 @@
 """The keywords of `ssl_lt.pretrain`, `finetune` and `evaluate`, for type checkers and completion.
 
-Each is a flag, written with `_` for `-` and `.`; `--help-all` says what it does. A test compares
-them with the configurations, which is where flags are declared.
+Each is a flag, written with `_` for `-` and `.`; `--help-all` says what it does. Flags are declared
+in the configurations; tests/test_keywords.py compares them with this file, and writes it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,9 @@ from typing import Literal, TypeAlias, TypedDict
 Place: TypeAlias = str | PathLike[str]
 
 
-class FileKeywords(TypedDict, total=False):
-    """Options from YAML files."""
+class SharedKeywords(TypedDict, total=False):
+    """Of all three."""
 
-    config: Place | Sequence[Place] | None
-
-
-class TrainKeywords(FileKeywords, total=False):
-    """What `pretrain` and `finetune` share."""
-
-    # files
-    resume: bool | Place | None
-    # method
-    temperature: float
     # data
     data: str
     test_data: str | None
@@ -42,7 +32,11 @@ class TrainKeywords(FileKeywords, total=False):
     split: Place | None
     test_split: Place | None
     split_seed: int
-    image_size: int
+    image_size: int | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_pct: float
     num_workers: int
     worker_timeout: int
     cache_mib: int
@@ -50,36 +44,40 @@ class TrainKeywords(FileKeywords, total=False):
     shard_streams: int | None
     bad_images: Literal["stop", "skip"]
     max_bad_images: int
+    # files
+    config: Place | Sequence[Place] | None
     # network
     backbone: str
     width: int | None
-    # view
-    view_min_scale: float
-    view_interpolation: Literal["bilinear", "bicubic"]
-    view_jitter_probability: float
-    view_brightness: float
-    view_contrast: float
-    view_saturation: float
-    view_hue: float
-    view_gray_probability: float
-    view_blur_probability: float
-    view_min_sigma: float
-    view_max_sigma: float
+    model_kwargs: Sequence[str]
+    # run
+    run_dir: Place | None
     # training
-    epochs: int
     batch_size: int
-    accumulate_steps: int
-    mixed_precision: Literal["auto", "no", "bf16"]
-    compile: bool
+
+
+class TrainKeywords(SharedKeywords, total=False):
+    """Of `pretrain` and `finetune`."""
+
+    # files
+    resume: bool | Place | None
+    # method
+    temperature: float
     # monitoring
     log_every: int
+    trackers: Sequence[Literal["tensorboard", "wandb"]]
     # run
     checkpoint_every: int
     keep_checkpoints: int
     dist_timeout: int
-    # monitoring
-    trackers: Sequence[Literal["tensorboard", "wandb"]]
+    seed: int
+    # start
+    init_from: Place
     # training
+    epochs: int
+    accumulate_steps: int
+    mixed_precision: Literal["auto", "no", "bf16"]
+    compile: bool
     optimizer: Literal["sgd", "adamw", "lars"]
     lr: float
     momentum: float
@@ -92,28 +90,30 @@ class TrainKeywords(FileKeywords, total=False):
     final_lr_fraction: float
     milestones: Sequence[float]
     step_factor: float
-    # run
-    run_dir: Place | None
-    seed: int
+    # view
+    view_min_scale: float
+    view_interpolation: Literal["bilinear", "bicubic"]
+    view_jitter_probability: float
+    view_brightness: float
+    view_contrast: float
+    view_saturation: float
+    view_hue: float
+    view_gray_probability: float
+    view_blur_probability: float
+    view_min_sigma: float
+    view_max_sigma: float
 
 
 class PretrainKeywords(TrainKeywords, total=False):
     """Of `pretrain`."""
 
-    # method
-    method: Literal["simclr", "focal", "sdclr", "bcl", "gh"]
-    plugins: Sequence[Literal["bcl", "gh"]]
-    temperature_max: float | None
-    temperature_period: float
-    # focal
-    focal_gamma: float
-    # sdclr
-    sdclr_prune_ratio: float
     # bcl
     bcl_beta: float
     bcl_num_ops: int
     bcl_rule: Literal["released", "paper"]
     bcl_slots: int
+    # focal
+    focal_gamma: float
     # gh
     gh_clusters: int
     gh_weight: float
@@ -128,17 +128,47 @@ class PretrainKeywords(TrainKeywords, total=False):
     gh_prior_momentum_after: float
     gh_pseudo_count: float
     gh_empty_clusters: Literal["keep", "floor"]
+    # method
+    method: Literal["simclr", "focal", "sdclr", "bcl", "gh"]
+    plugins: Sequence[Literal["bcl", "gh"]]
+    temperature_max: float | None
+    temperature_period: float
+    # monitoring
+    knn_every: int
     # projector
     projector_num_layers: int
     projector_hidden_dim: int | None
     projector_output_dim: int
-    # monitoring
-    knn_every: int
+    # sdclr
+    sdclr_prune_ratio: float
 
 
 class FinetuneKeywords(TrainKeywords, total=False):
-    """Of `finetune`, those of every loss."""
+    """Of `finetune`, with any loss."""
 
+    # class balance
+    reweight: Literal["none", "inverse", "effective", "adrw"]
+    reweight_beta: float
+    reweight_power: float
+    reweight_after: float
+    sampler: Literal[
+        "instance", "class_balanced", "square_root", "progressive", "effective", "meta"
+    ]
+    sampler_beta: float
+    sampler_after: float
+    # data
+    hold_out: float
+    # experts
+    experts: Literal["none", "ride", "ace"]
+    num_experts: int
+    expert_width: float
+    diversity_weight: float
+    diversity_temperature: float
+    class_temperature: float
+    class_temperature_start: float
+    expert_groups: Literal["thirds", "counts"]
+    expert_rates: Literal["counts", "equal"]
+    interference_weight: float
     # loss
     loss: str
     tau: float
@@ -175,57 +205,31 @@ class FinetuneKeywords(TrainKeywords, total=False):
     cluster_after: int
     recluster_every: int
     smallest_sub_class: int
-    # start
-    init_from: Place
-    init_classifier: bool
-    freeze_backbone: bool
-    # network
-    classifier: Literal["linear", "cosine"]
-    # views
-    augment: Literal["weak", "autoaugment"]
-    # training
-    head_lr: float | None
-    layer_decay: float
-    # class balance
-    reweight: Literal["none", "inverse", "effective", "adrw"]
-    reweight_beta: float
-    reweight_power: float
-    reweight_after: float
-    sampler: Literal[
-        "instance", "class_balanced", "square_root", "progressive", "effective", "meta"
-    ]
-    sampler_beta: float
-    sampler_after: float
     # meta
     meta_lr: float
     meta_inner_lr: float
-    # experts
-    experts: Literal["none", "ride", "ace"]
-    num_experts: int
-    expert_width: float
-    diversity_weight: float
-    diversity_temperature: float
-    class_temperature: float
-    class_temperature_start: float
-    expert_groups: Literal["thirds", "counts"]
-    expert_rates: Literal["counts", "equal"]
-    interference_weight: float
+    # monitoring
+    eval_every: int
+    # network
+    classifier: Literal["linear", "cosine"]
     # several runs
     seeds: Sequence[int]
     compare_scratch: bool
     stages: Sequence[Literal["contrast", "classifier", "all"]]
     stage_epochs: Sequence[int]
-    # data
-    hold_out: float
-    # monitoring
-    eval_every: int
+    # start
+    init_classifier: bool
+    freeze_backbone: bool
+    # training
+    head_lr: float | None
+    layer_decay: float
+    # views
+    augment: Literal["weak", "autoaugment"]
 
 
-class EvaluateKeywords(FileKeywords, total=False):
+class EvaluateKeywords(SharedKeywords, total=False):
     """Of `evaluate`."""
 
-    # options
-    run: Place
     # kNN
     knn_k: Sequence[int]
     knn_vote: Sequence[Literal["weighted", "plain", "balanced"]]
@@ -239,6 +243,6 @@ class EvaluateKeywords(FileKeywords, total=False):
     # options
     random_init: bool
     map_images: int
-    batch_size: int
-    data_root: Place | None
-    num_workers: int
+    # what is judged
+    run: Place
+    init_from: Place | None
