@@ -212,6 +212,7 @@ class FinetuneKeywords(TrainKeywords, total=False):
     eval_every: int
     # network
     classifier: Literal["linear", "cosine"]
+    cosine_scale: float
     # several runs
     seeds: Sequence[int]
     compare_scratch: bool
@@ -220,6 +221,7 @@ class FinetuneKeywords(TrainKeywords, total=False):
     # start
     init_classifier: bool
     freeze_backbone: bool
+    head_init: Literal["auto", "probe", "class-means", "random"]
     # training
     head_lr: float | None
     layer_decay: float
