@@ -23,7 +23,8 @@ TrainConfig = PretrainConfig | AnyFinetuneConfig
 AnyConfig = TrainConfig | EvaluateConfig
 T = TypeVar("T", bound=TrainConfig)
 
-_ABOUT_THE_RUN = ("verb", "command", "started_from")
+_ABOUT_THE_RUN = ("verb", "command")
+_START = "started-from."  # of the keys of `started_from`, as YAML is read
 # Data sets of one small size, which `--image-size` once said nothing of.
 _ONE_SIZE = ("digits", "cifar10", "cifar100")
 
@@ -117,10 +118,14 @@ def read_config(path: Path) -> StoredConfig:
         str(content.get("verb")),
         str(content.get("command", "")),
         values,
-        dict(content.get("started_from") or {}),
+        {k.removeprefix(_START): str(v) for k, v in content.items() if k.startswith(_START)},
     )
 
 
 def option_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a YAML file; that of a run has more keys, and may be given as --config."""
-    return {key: value for key, value in values.items() if key not in _ABOUT_THE_RUN}
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in _ABOUT_THE_RUN and not key.startswith(_START)
+    }
