@@ -23,6 +23,9 @@ class SharedKeywords(TypedDict, total=False):
     val_data: str | None
     image_column: str | None
     label_column: str | None
+    split_column: str | None
+    value_range: Sequence[float]
+    max_image_mpix: int | None
     data_root: Place | None
     download: bool
     shard_cache: Place | None
@@ -169,6 +172,14 @@ class FinetuneKeywords(TrainKeywords, total=False):
     expert_groups: Literal["thirds", "counts"]
     expert_rates: Literal["counts", "equal"]
     interference_weight: float
+    # image mixing
+    mix: Literal["none", "mixup", "cutmix", "both", "concutmix"]
+    mix_alpha: float | None
+    mix_probability: float | None
+    mix_partners: Literal["batch", "class_balanced"] | None
+    rectify_weight: float
+    rectify_classes: int
+    rectify_after: float
     # loss
     loss: str
     tau: float
@@ -220,13 +231,15 @@ class FinetuneKeywords(TrainKeywords, total=False):
     stage_epochs: Sequence[int]
     # start
     init_classifier: bool
-    freeze_backbone: bool
+    tune: str
+    adapter_dim: int | None
     head_init: Literal["auto", "probe", "class-means", "random"]
     # training
     head_lr: float | None
     layer_decay: float
     # views
     augment: Literal["weak", "autoaugment"]
+    cutout: bool
 
 
 class EvaluateKeywords(SharedKeywords, total=False):
