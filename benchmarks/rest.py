@@ -33,8 +33,8 @@ from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, knn_predict
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from ssl_lt.evaluate.probes.published_probe import BCL, published_probe
+from ssl_lt.losses.class_prior import PerSamplePrior, StreamingPrior
 from ssl_lt.models.backbones import create_backbone
-from ssl_lt.pretrain.class_prior import PerSamplePrior, StreamingPrior
 from ssl_lt.pretrain.memory_boost import MemoryBoost, MemoryBoostOptions
 from ssl_lt.pretrain.two_views import PairStep
 

@@ -21,6 +21,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="tests/engine/test_step_counts.py: record the kernels found in step_counts.json",
     )
+    parser.addoption(
+        "--update-keywords",
+        action="store_true",
+        help="tests/test_keywords.py: write ssl_lt/keywords.py by the flags that there are",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

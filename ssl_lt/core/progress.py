@@ -1,10 +1,12 @@
-"""How far a long loop has come: a bar on a terminal, lines elsewhere."""
+"""How far a long loop has come: a bar on a terminal, lines elsewhere, nothing in a notebook."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,6 +17,17 @@ from ssl_lt.core.processes.distributed import rank
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 30.0
+_WITHOUT_LINES: ContextVar[bool] = ContextVar("without_lines", default=False)
+
+
+@contextmanager
+def bars_alone() -> Iterator[None]:
+    """In this context progress is said on a terminal or not at all."""
+    token = _WITHOUT_LINES.set(True)
+    try:
+        yield
+    finally:
+        _WITHOUT_LINES.reset(token)
 
 
 class ProgressBar(Progress):
@@ -30,15 +43,16 @@ class ProgressBar(Progress):
     def __init__(
         self, label: str, total: int, *, first_step: int = 0, transient: bool = False
     ) -> None:
+        is_hidden = rank() > 0 or not sys.stderr.isatty()
         super().__init__(
             TextColumn(label),
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True, quiet=rank() > 0),
+            console=Console(stderr=True, quiet=rank() > 0 or (is_hidden and _WITHOUT_LINES.get())),
             transient=transient,
-            disable=rank() > 0 or not sys.stderr.isatty(),
+            disable=is_hidden,
         )
         self._bar = self.add_task(label, total=total, completed=first_step, note="")
 

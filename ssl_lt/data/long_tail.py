@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.groups import Groups
@@ -75,6 +75,31 @@ COUNTS: dict[str, Callable[..., list[int]]] = {
 }
 
 
+def long_tailed_counts(
+    num_classes: int, *, largest: int, imbalance_factor: float, profile: str = "exponential"
+) -> list[int]:
+    """Images of each class of a long-tailed set, class 0 the largest.
+
+    Args:
+        num_classes: C.
+        largest: n_max, images of class 0.
+        imbalance_factor: n_max / n_min, at least 1.
+        profile: "exponential" (the field's CIFAR-LT), "step" or "pareto"; see `COUNTS`.
+
+    Returns:
+        C counts.
+
+    Raises:
+        ConfigError: an unknown profile, or a factor below 1 or that leaves a class empty.
+    """
+    if profile not in COUNTS:
+        raise ConfigError(f"--imbalance: {profile!r}, must be {', '.join(COUNTS)}")
+    if num_classes < 1:
+        raise ConfigError(f"num_classes: {num_classes}, must be at least 1")
+    check_imbalance_factor(imbalance_factor)
+    return COUNTS[profile](num_classes, largest=largest, imbalance_factor=imbalance_factor)
+
+
 def subsample(labels: NDArray[np.int64], counts: list[int], *, seed: int) -> NDArray[np.int64]:
     """Chooses `counts[c]` rows of each class c, as the released LDAM code does.
 
@@ -120,11 +145,56 @@ def make_long_tailed(
         seed: see `subsample`.
 
     Raises:
-        ConfigError: as the profile says.
+        ConfigError: as `long_tailed_counts` says.
     """
     smallest = int(np.bincount(labels[labels >= 0], minlength=num_classes).min())
-    counts = COUNTS[profile](num_classes, largest=smallest, imbalance_factor=imbalance_factor)
+    counts = long_tailed_counts(
+        num_classes, largest=smallest, imbalance_factor=imbalance_factor, profile=profile
+    )
     return subsample(labels, counts, seed=seed)
+
+
+def long_tailed_subset(
+    labels: ArrayLike, *, imbalance_factor: float, seed: int = 0, profile: str = "exponential"
+) -> NDArray[np.int64]:
+    """Rows of a long-tailed subset: those of `--imbalance-factor` and `--split-seed`.
+
+    The largest class has as many images as the smallest one of the data. Of CIFAR in its original
+    order seed 0 gives the published CIFAR-LT.
+
+    Args:
+        labels: (N,) class of each row, 0 ... C-1 with an image each.
+        imbalance_factor: images of the largest class over those of the smallest, at least 1.
+        seed: of the choice, 0 ... 2^32 - 1.
+        profile: as in `long_tailed_counts`.
+
+    Returns:
+        (M,) int64 rows, class by class, for `torch.utils.data.Subset`.
+
+    Raises:
+        DataError: labels that are no whole numbers from 0 on, or a class without a row.
+        ConfigError: as `long_tailed_counts` says.
+    """
+    found = np.asarray(labels)
+    if found.ndim != 1 or not found.size or not np.issubdtype(found.dtype, np.integer):
+        raise DataError(
+            f"labels: {found.dtype} of shape {found.shape}, expected one whole number a row"
+        )
+    if found.min() < 0:
+        raise DataError(f"labels: {found.min()} is no class")
+    found = found.astype(np.int64)
+    empty = np.flatnonzero(np.bincount(found) == 0)
+    if empty.size:
+        raise DataError(f"labels: no row of class {empty[0]} ({empty.size} such classes)")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"--split-seed {seed}: must be in 0 ... 2^32 - 1")
+    return make_long_tailed(
+        found,
+        num_classes=int(found.max()) + 1,
+        profile=profile,
+        imbalance_factor=imbalance_factor,
+        seed=seed,
+    )
 
 
 def groups_by_count(counts_per_class: NDArray[np.int64]) -> Groups:

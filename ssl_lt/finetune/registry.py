@@ -15,7 +15,7 @@ from ssl_lt.finetune.tasks.hybrid import HybridOptions, hybrid_psc, hybrid_sc
 from ssl_lt.finetune.tasks.parametric_contrast import gpaco, paco
 from ssl_lt.finetune.tasks.robust_task import RobustTask
 from ssl_lt.finetune.tasks.sub_class_task import SubClassTask
-from ssl_lt.losses.balanced_contrastive import BalancedContrastiveLoss, BalancedContrastiveOptions
+from ssl_lt.losses.balanced_contrastive import BalancedContrast, BalancedContrastiveOptions
 from ssl_lt.losses.balanced_softmax import BalancedSoftmaxOptions, balanced_softmax
 from ssl_lt.losses.class_balanced import (
     ClassBalancedFocalOptions,
@@ -25,28 +25,28 @@ from ssl_lt.losses.class_balanced import (
     cb_softmax,
     one_against_all_bias,
 )
-from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
+from ssl_lt.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
 from ssl_lt.losses.distributional_robustness import DistributionalRobustnessOptions
-from ssl_lt.losses.focal import FocalLoss, FocalOptions
-from ssl_lt.losses.ldam import LdamLoss, LdamOptions, ldam_hinge_loss
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
-from ssl_lt.losses.pairwise_margin import PairwiseMarginLoss, PairwiseMarginOptions
+from ssl_lt.losses.focal import Focal, FocalOptions
+from ssl_lt.losses.ldam import Ldam, LdamOptions, ldam_hinge_loss
+from ssl_lt.losses.logit_adjustment import LogitAdjustment, LogitAdjustmentOptions
+from ssl_lt.losses.pairwise_margin import PairwiseMargin, PairwiseMarginOptions
 from ssl_lt.losses.parametric_contrastive import (
     MomentumContrastiveOptions,
     SmoothedContrastiveOptions,
 )
 from ssl_lt.losses.rebalanced_contrastive import (
     BalancedRebalancedOptions,
-    RebalancedContrastiveLoss,
+    RebalancedContrast,
     RebalancedOptions,
     balanced_rebalanced,
 )
 from ssl_lt.losses.subclass_contrastive import SubClassContrastiveOptions
 from ssl_lt.losses.supervised_contrastive import (
-    SupervisedContrastiveLoss,
+    SupervisedContrast,
     SupervisedContrastiveOptions,
 )
-from ssl_lt.losses.vector_scaling import VectorScalingLoss, VectorScalingOptions
+from ssl_lt.losses.vector_scaling import VectorScaling, VectorScalingOptions
 
 # (counts_per_class (C,), options) -> module.
 Build = Callable[[Tensor, Any], nn.Module]
@@ -96,22 +96,20 @@ def prior_strength(loss: str, options: Any) -> float:
 
 
 LOSSES: dict[str, LossEntry] = {
-    "ce": LossEntry(CrossEntropyLoss, CrossEntropyOptions, "cross-entropy"),
-    "la": LossEntry(
-        LogitAdjustmentLoss, LogitAdjustmentOptions, "logit adjustment (arXiv:2007.07314)"
-    ),
+    "ce": LossEntry(CrossEntropy, CrossEntropyOptions, "cross-entropy"),
+    "la": LossEntry(LogitAdjustment, LogitAdjustmentOptions, "logit adjustment (arXiv:2007.07314)"),
     "balanced_softmax": LossEntry(
         balanced_softmax, BalancedSoftmaxOptions, "balanced softmax (arXiv:2007.10740)"
     ),
     "pairwise": LossEntry(
-        PairwiseMarginLoss, PairwiseMarginOptions, "pairwise margins (arXiv:2007.07314, Eq. 11)"
+        PairwiseMargin, PairwiseMarginOptions, "pairwise margins (arXiv:2007.07314, Eq. 11)"
     ),
     "vs": LossEntry(
-        VectorScalingLoss,
+        VectorScaling,
         VectorScalingOptions,
         "vector scaling (arXiv:2103.01550), truncated as in TLA on demand",
     ),
-    "focal": LossEntry(FocalLoss, FocalOptions, "focal loss (arXiv:1708.02002)"),
+    "focal": LossEntry(Focal, FocalOptions, "focal loss (arXiv:1708.02002)"),
     "cb_softmax": LossEntry(
         cb_softmax, ClassBalancedOptions, "class-balanced cross-entropy (arXiv:1901.05555)"
     ),
@@ -127,33 +125,31 @@ LOSSES: dict[str, LossEntry] = {
         "class-balanced focal loss (arXiv:1901.05555)",
         initial_bias=one_against_all_bias,
     ),
-    "ldam": LossEntry(
-        LdamLoss, LdamOptions, "LDAM (arXiv:1906.07413); goes with --classifier cosine"
-    ),
+    "ldam": LossEntry(Ldam, LdamOptions, "LDAM (arXiv:1906.07413); goes with --classifier cosine"),
     "ldam_hinge": LossEntry(ldam_hinge_loss, LdamOptions, "LDAM's hinge loss (arXiv:1906.07413)"),
     "scl": LossEntry(
-        LogitAdjustmentLoss,
+        LogitAdjustment,
         SupervisedContrastiveOptions,
         "supervised contrast (arXiv:2004.11362) beside logit adjustment",
-        contrast=SupervisedContrastiveLoss,
+        contrast=SupervisedContrast,
         views=3,
     ),
     "bcl": LossEntry(
-        LogitAdjustmentLoss,
+        LogitAdjustment,
         BalancedContrastiveOptions,
         "balanced contrastive learning (CVPR 2022, arXiv:2207.09052)",
-        contrast=BalancedContrastiveLoss,
+        contrast=BalancedContrast,
         views=3,
     ),
     "rcl": LossEntry(
-        LogitAdjustmentLoss,
+        LogitAdjustment,
         RebalancedOptions,
         "rebalanced contrastive learning (arXiv:2312.01753, Eq. 4)",
-        contrast=RebalancedContrastiveLoss,
+        contrast=RebalancedContrast,
         views=3,
     ),
     "bcl_rcl": LossEntry(
-        LogitAdjustmentLoss,
+        LogitAdjustment,
         BalancedRebalancedOptions,
         "balanced and rebalanced contrast (arXiv:2312.01753, Eq. 5)",
         contrast=balanced_rebalanced,

@@ -60,7 +60,7 @@ class BalancedContrastiveOptions(ContrastOptions):
     """Weight of the contrast, mu in the papers."""
 
 
-class BalancedContrastiveLoss(nn.Module):
+class BalancedContrast(nn.Module):
     """`balanced_contrastive` as a module; the class counts are of no use to it.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
+from ssl_lt.losses.logit_adjustment import LogitAdjustment, LogitAdjustmentOptions
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,7 @@ class BalancedSoftmaxOptions:
     """The balanced softmax has nothing to choose."""
 
 
-def balanced_softmax(
-    counts_per_class: Tensor, options: BalancedSoftmaxOptions
-) -> LogitAdjustmentLoss:
+def balanced_softmax(counts_per_class: Tensor, options: BalancedSoftmaxOptions) -> LogitAdjustment:
     """Cross-entropy of `f + log n` (arXiv:2007.10740): logit adjustment with tau 1.
 
     Args:
@@ -26,4 +24,4 @@ def balanced_softmax(
     Raises:
         ConfigError: a class without images.
     """
-    return LogitAdjustmentLoss(counts_per_class, LogitAdjustmentOptions(tau=1.0))
+    return LogitAdjustment(counts_per_class, LogitAdjustmentOptions(tau=1.0))

@@ -74,7 +74,7 @@ class ClassBalancedFocalOptions(ClassBalancedOptions):
         check_gamma(self.gamma)
 
 
-class ClassBalancedLoss(nn.Module):
+class ClassBalanced(nn.Module):
     """`w_y l(f, y)`.
 
     Args:
@@ -105,16 +105,16 @@ class ClassBalancedLoss(nn.Module):
         return self.weights[labels] * self.base(logits, labels)
 
 
-def cb_softmax(counts_per_class: Tensor, options: ClassBalancedOptions) -> ClassBalancedLoss:
+def cb_softmax(counts_per_class: Tensor, options: ClassBalancedOptions) -> ClassBalanced:
     """Class-balanced cross-entropy."""
-    return ClassBalancedLoss(counts_per_class, options, cross_entropy)
+    return ClassBalanced(counts_per_class, options, cross_entropy)
 
 
-def cb_sigmoid(counts_per_class: Tensor, options: ClassBalancedOptions) -> ClassBalancedLoss:
+def cb_sigmoid(counts_per_class: Tensor, options: ClassBalancedOptions) -> ClassBalanced:
     """Class-balanced sum of binary cross-entropies."""
-    return ClassBalancedLoss(counts_per_class, options, partial(sigmoid_focal, gamma=0.0))
+    return ClassBalanced(counts_per_class, options, partial(sigmoid_focal, gamma=0.0))
 
 
-def cb_focal(counts_per_class: Tensor, options: ClassBalancedFocalOptions) -> ClassBalancedLoss:
+def cb_focal(counts_per_class: Tensor, options: ClassBalancedFocalOptions) -> ClassBalanced:
     """Class-balanced sum of binary focal losses."""
-    return ClassBalancedLoss(counts_per_class, options, partial(sigmoid_focal, gamma=options.gamma))
+    return ClassBalanced(counts_per_class, options, partial(sigmoid_focal, gamma=options.gamma))

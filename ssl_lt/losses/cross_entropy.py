@@ -26,7 +26,7 @@ class CrossEntropyOptions:
     """Cross-entropy has nothing to choose."""
 
 
-class CrossEntropyLoss(nn.Module):
+class CrossEntropy(nn.Module):
     """`cross_entropy` as a module; the class counts are of no use to it.
 
     Args:

@@ -65,7 +65,7 @@ class FocalOptions:
         check_gamma(self.gamma)
 
 
-class FocalLoss(nn.Module):
+class Focal(nn.Module):
     """`focal` as a module; the class counts are of no use to it.
 
     Args:

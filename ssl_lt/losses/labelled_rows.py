@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
+
 
 @dataclass(frozen=True)
 class LabelledRows:
@@ -55,3 +57,23 @@ def labelled_rows(embeddings: Tensor, labels: Tensor) -> LabelledRows:
     """
     own = torch.arange(len(labels), device=labels.device)
     return LabelledRows(embeddings, labels, embeddings, labels, own)
+
+
+def gathered_rows(embeddings: Tensor, labels: Tensor) -> LabelledRows:
+    """Both views of this rank's samples against both views of all ranks' samples.
+
+    Args:
+        embeddings: (2B, P), view 1 of all samples, then view 2.
+        labels: (B,).
+    """
+    num_samples = len(labels)
+    both = gather_rows(torch.cat(embeddings.chunk(2), dim=1))
+    key_labels = gather_rows(labels)
+    own = own_rows(num_samples, device=labels.device)
+    return LabelledRows(
+        anchors=embeddings,
+        labels=labels.repeat(2),
+        keys=torch.cat(both.chunk(2, dim=1)),
+        key_labels=key_labels.repeat(2),
+        own=torch.cat([own, own + len(key_labels)]),
+    )

@@ -93,7 +93,7 @@ class LdamOptions:
             raise ConfigError(f"--scale: {self.scale} is not a positive number")
 
 
-class LdamLoss(nn.Module):
+class Ldam(nn.Module):
     """`ldam` or `ldam_hinge` as a module.
 
     Args:
@@ -124,6 +124,6 @@ class LdamLoss(nn.Module):
         return self.equation(logits, labels, self.margins)
 
 
-def ldam_hinge_loss(counts_per_class: Tensor, options: LdamOptions) -> LdamLoss:
+def ldam_hinge_loss(counts_per_class: Tensor, options: LdamOptions) -> Ldam:
     """LDAM's margins in a hinge loss."""
-    return LdamLoss(counts_per_class, options, ldam_hinge)
+    return Ldam(counts_per_class, options, ldam_hinge)

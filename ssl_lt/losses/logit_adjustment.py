@@ -60,7 +60,7 @@ class LogitAdjustmentOptions:
             raise ConfigError(f"--tau: {self.tau}, must be at least 0 and finite")
 
 
-class LogitAdjustmentLoss(nn.Module):
+class LogitAdjustment(nn.Module):
     """`logit_adjusted_cross_entropy` as a module.
 
     Args:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_lt.core.processes.distributed import gather_rows, own_rows
+
 
 @dataclass(frozen=True)
 class PairKeys:
@@ -21,6 +23,14 @@ class PairKeys:
     z1: Tensor
     z2: Tensor
     own: Tensor
+
+
+def pair_keys(z1: Tensor, z2: Tensor) -> PairKeys:
+    """Projections of all ranks, with gradient, for anchors (B, D) of this rank."""
+    both = gather_rows(torch.cat([z1, z2], dim=1))
+    width = z1.shape[1]
+    own = own_rows(z1.shape[0], device=z1.device)
+    return PairKeys(both[:, :width], both[:, width:], own)
 
 
 def nt_xent_per_anchor(

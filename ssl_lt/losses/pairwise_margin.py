@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.losses.class_counts import positive_counts
 from ssl_lt.losses.cross_entropy import cross_entropy
 
@@ -57,8 +58,12 @@ class PairwiseMarginOptions:
     member: Literal["la", "balanced"] = "la"
     """Member of the family: la (margins alone), or balanced (weights alone, 1 / prior)."""
 
+    def __post_init__(self) -> None:
+        if self.member not in ("la", "balanced"):
+            raise ConfigError(f"--member: {self.member!r}, must be la or balanced")
 
-class PairwiseMarginLoss(nn.Module):
+
+class PairwiseMargin(nn.Module):
     """`pairwise_margin` as a module.
 
     Args:
@@ -87,7 +92,7 @@ class PairwiseMarginLoss(nn.Module):
         return pairwise_margin(logits, labels, self.margins, self.weights)
 
 
-def balanced_cross_entropy(counts_per_class: Tensor) -> PairwiseMarginLoss:
+def balanced_cross_entropy(counts_per_class: Tensor) -> PairwiseMargin:
     """The member `balanced`: cross-entropy with `w_j = N / (C n_j)`, N images in all.
 
     Over uniform samples its expectation is that of plain cross-entropy over class-balanced ones:
@@ -99,4 +104,4 @@ def balanced_cross_entropy(counts_per_class: Tensor) -> PairwiseMarginLoss:
     Raises:
         ConfigError: a class without images.
     """
-    return PairwiseMarginLoss(counts_per_class, PairwiseMarginOptions(member="balanced"))
+    return PairwiseMargin(counts_per_class, PairwiseMarginOptions(member="balanced"))

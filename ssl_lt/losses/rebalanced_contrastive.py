@@ -85,7 +85,7 @@ class RebalancedOptions(BalancedRebalancedOptions):
     """Add the classes' prototypes to the keys."""
 
 
-class RebalancedContrastiveLoss(nn.Module):
+class RebalancedContrast(nn.Module):
     """RCL as a module.
 
     Args:
@@ -112,18 +112,17 @@ class RebalancedContrastiveLoss(nn.Module):
         self.register_buffer("log_frequency", log_frequency, persistent=False)
 
     def forward(self, rows: LabelledRows, prototypes: Tensor | None) -> Tensor:
-        """(A,) losses; `prototypes` (C, D) are read where `uses_prototypes`."""
-        if self.uses_prototypes:
-            assert prototypes is not None, "the task makes prototypes where `uses_prototypes`"
+        """(A,) losses; `prototypes` (C, D) are keys, too; None: there are none."""
+        if prototypes is not None:
             rows = rows.with_prototypes(prototypes)
         return self.loss(rows, self.log_frequency, temperature=self.temperature)
 
 
 def balanced_rebalanced(
     counts_per_class: Tensor, options: BalancedRebalancedOptions
-) -> RebalancedContrastiveLoss:
+) -> RebalancedContrast:
     """BCL+RCL: RCL with class averages and prototypes."""
-    return RebalancedContrastiveLoss(
+    return RebalancedContrast(
         counts_per_class,
         RebalancedOptions(
             temperature=options.temperature,

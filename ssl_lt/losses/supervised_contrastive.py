@@ -96,7 +96,7 @@ class SupervisedContrastiveOptions(ContrastOptions):
     """How much of the log-prior is added to the logits of the classification."""
 
 
-class SupervisedContrastiveLoss(nn.Module):
+class SupervisedContrast(nn.Module):
     """`supervised_contrastive` as a module; class counts and prototypes are of no use to it.
 
     Args:

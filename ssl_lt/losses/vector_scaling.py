@@ -86,7 +86,7 @@ class VectorScalingOptions(LogitAdjustmentOptions):
             raise ConfigError(f"--truncate-after: {self.truncate_after} is outside [0, 1]")
 
 
-class VectorScalingLoss(EpochAware):
+class VectorScaling(EpochAware):
     """`vector_scaling` as a module; truncated (TLA, arXiv:2310.04752) from some epoch on.
 
     The first epoch without factors is `truncate_after * total`, counted from 0, as in the released

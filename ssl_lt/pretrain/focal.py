@@ -9,7 +9,8 @@ from torch import Tensor
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.losses.focal_contrast import focal_nt_xent
-from ssl_lt.pretrain.parts import TwoViewParts, pair_keys
+from ssl_lt.losses.nt_xent import pair_keys
+from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.simclr import SimCLR
 from ssl_lt.pretrain.temperature import TemperatureOptions
 

@@ -14,16 +14,16 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
-from ssl_lt.core.processes.distributed import gather_rows, own_rows
+from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.core.types import Epoch
+from ssl_lt.losses.class_prior import EmptyClusters, PerSamplePrior, StreamingPrior
 from ssl_lt.losses.geometric_structure import simplex_etf
+from ssl_lt.losses.harmonization import assignments, cluster_logits, harmonization
 from ssl_lt.losses.sinkhorn import sinkhorn
-from ssl_lt.pretrain.class_prior import EmptyClusters, PerSamplePrior, StreamingPrior
 from ssl_lt.pretrain.two_views import PairStep, Plugin
 
 PriorKind = Literal["per-sample", "streaming"]
@@ -97,43 +97,6 @@ _AT_LEAST = {
 
 def _flag(name: str) -> str:
     return "--gh." + name.replace("_", "-")
-
-
-def cluster_logits(z: Tensor, structure: Tensor) -> Tensor:
-    """Logits t = z M^T / |z M^T|: agreement with each direction, of unit norm over the clusters.
-
-    The paper's softmax(M^T z / gamma) has no such norm; the release divides by it, and its
-    temperature and epsilon suit that, so we follow the release. z itself is not normalised, but
-    by the same norm its length does not matter.
-
-    Args:
-        z: (B, d) projections, any norm.
-        structure: (K, d) directions M.
-
-    Returns:
-        (B, K).
-    """
-    return F.normalize(z @ structure.T, dim=1)
-
-
-def harmonization(t1: Tensor, t2: Tensor, q1: Tensor, q2: Tensor, *, temperature: float) -> Tensor:
-    """Swapped prediction, -sum_k q1 log softmax(t2 / gamma) - sum_k q2 log softmax(t1 / gamma).
-
-    The sum of both directions without a half, as in the release.
-
-    Args:
-        t1: (B, K) logits of view 1.
-        t2: (B, K) logits of view 2.
-        q1: (B, K) assignment of view 1, a constant.
-        q2: (B, K) assignment of view 2, a constant.
-        temperature: gamma.
-
-    Returns:
-        (B,) loss a sample.
-    """
-    first = F.log_softmax(t1 / temperature, dim=1)
-    second = F.log_softmax(t2 / temperature, dim=1)
-    return -(q1.detach() * second + q2.detach() * first).sum(dim=1)
 
 
 def warmup_end(options: HarmonizationOptions, total_epochs: int) -> int:
@@ -222,7 +185,7 @@ class GeometricHarmonization(Plugin):
             return {"gh": step.z1.new_zeros(())}
         t1 = cluster_logits(step.z1, self.structure)
         t2 = cluster_logits(step.z2, self.structure)
-        q1, q2 = self._assign(t1, t2)
+        q1, q2 = assignments(t1, t2, self._assign)
         losses = harmonization(t1, t2, q1, q2, temperature=self.options.temperature)
         return {"gh": self.weight * losses.mean()}
 
@@ -253,17 +216,12 @@ class GeometricHarmonization(Plugin):
             scores["gh_cluster"] = self.class_prior.clusters()
         return scores
 
-    def _assign(self, t1: Tensor, t2: Tensor) -> tuple[Tensor, Tensor]:
-        """This rank's rows of each view's assignment of the global batch."""
-        own = own_rows(len(t1), device=t1.device)
-        both = gather_rows(torch.cat([t1.detach(), t2.detach()], dim=1))
-        q1, q2 = (
-            self.sinkhorn(
-                logits,
-                self.class_prior.prior,
-                epsilon=self.options.epsilon,
-                max_iterations=self.options.sinkhorn_iterations,
-            )[own]
-            for logits in both.chunk(2, dim=1)
+    def _assign(self, logits: Tensor) -> Tensor:
+        """(N, K) assignment of the global batch under the prior in use."""
+        found: Tensor = self.sinkhorn(
+            logits,
+            self.class_prior.prior,
+            epsilon=self.options.epsilon,
+            max_iterations=self.options.sinkhorn_iterations,
         )
-        return q1, q2
+        return found

@@ -21,9 +21,9 @@ from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
-from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.core.random import slots
 from ssl_lt.core.types import Epoch
+from ssl_lt.losses.memorization import MemorizationMemory
 from ssl_lt.pretrain.two_views import PairStep, Plugin
 
 
@@ -55,37 +55,6 @@ class MemoryBoostOptions:
         check_at_least(self, {"slots": 0}, prefix="bcl.")
 
 
-def averaged_loss(average: Tensor, seen: Tensor, losses: Tensor, *, beta: float) -> Tensor:
-    """Computes beta M + (1 - beta) L, and L where there is no M yet.
-
-    Args:
-        average: (B,) M, the moving average so far.
-        seen: (B,) bool, whether there is one.
-        losses: (B,) L.
-        beta: share of the old value.
-    """
-    return torch.where(seen, beta * average + (1 - beta) * losses, losses)
-
-
-def boost_weights(average: Tensor, seen: Tensor) -> Tensor:
-    """Weights w = 1/2 + (M - mean M) / (2 max |M - mean M|) over the samples seen so far.
-
-    The average sample has 1/2. So have samples not seen yet, about which nothing is known, and
-    all samples where all averages are equal.
-
-    Args:
-        average: (N,) M, the moving average of each sample's loss.
-        seen: (N,) bool, whether there is one.
-
-    Returns:
-        (N,) in [0, 1].
-    """
-    total = average.masked_fill(~seen, 0).sum()
-    deviation = (average - total / seen.sum().clamp(min=1)).masked_fill(~seen, 0)
-    largest = deviation.abs().amax()
-    return 0.5 + 0.5 * deviation / torch.where(largest > 0, largest, 1)
-
-
 class MemoryBoost(Plugin):
     """Remembers each sample's loss and sets its augmentation strength for the next epoch.
 
@@ -105,44 +74,20 @@ class MemoryBoost(Plugin):
         super().__init__()
         self.options = options
         self.num_samples = num_samples
-        rows = options.slots or num_samples
-        self.memory = SampleMemory(
-            "boost",
-            {
-                "average": torch.zeros(rows),
-                "seen": torch.zeros(rows, dtype=torch.bool),
-                "weight": torch.zeros(rows),
-            },
-        )
+        self.memory = MemorizationMemory(options.slots or num_samples, beta=options.beta)
 
     def strength(self, index: Tensor) -> Tensor:
         """(B,) weights of the samples, in [0, 1]."""
-        return self.memory.tables["weight"][self._rows(index)]
+        return self.memory.strength(self._rows(index))
 
     @torch.no_grad()
     def observe(self, step: PairStep) -> None:
-        """Moves the averages of the samples of all ranks.
-
-        A sample that stands in the global batch more than once counts once, with its first loss;
-        so do samples in one slot.
-        A loss that is not finite is left out: through the mean it would spoil every weight.
-        """
-        average, seen = self.memory.tables["average"], self.memory.tables["seen"]
-        index = self._rows(gather_rows(step.index))
-        losses = gather_rows(step.losses.detach().to(average.dtype))
-        ordered, order = index.sort(stable=True)
-        # Every row of a sample takes over its first row, so they all write the same value.
-        losses = losses[order[torch.searchsorted(ordered, index)]]
-        known = losses.isfinite()
-        old, was_seen = average[index], seen[index]
-        new = averaged_loss(old, was_seen, losses, beta=self.options.beta)
-        average[index] = torch.where(known, new, old)
-        seen[index] = was_seen | known
+        """Moves the averages of the samples of all ranks; of samples in one slot, the first's."""
+        self.memory.update(self._rows(step.index), step.losses)
 
     def on_epoch_end(self, epoch: Epoch) -> None:
         """Sets the weights for the next epoch."""
-        tables = self.memory.tables
-        tables["weight"] = boost_weights(tables["average"], tables["seen"])
+        self.memory.refresh()
 
     def memories(self) -> Sequence[SampleMemory]:
         """The averages, whether there is one, and the weights in use."""
@@ -150,7 +95,7 @@ class MemoryBoost(Plugin):
 
     def scores(self) -> Mapping[str, Tensor]:
         """`memorisation`: (N,) weights for the next epoch; high where memorised late."""
-        weight = self.memory.tables["weight"]
+        weight = self.memory.weights
         samples = torch.arange(self.num_samples, device=weight.device)
         return {"memorisation": weight[self._rows(samples)]}
 

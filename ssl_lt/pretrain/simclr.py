@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_lt.losses.nt_xent import nt_xent
-from ssl_lt.pretrain.parts import TwoViewParts, pair_keys
+from ssl_lt.losses.nt_xent import nt_xent, pair_keys
+from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.temperature import TemperatureOptions, temperature_at
 from ssl_lt.pretrain.two_views import TwoViewTask
 

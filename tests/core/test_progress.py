@@ -3,7 +3,7 @@
 import pytest
 
 from ssl_lt.core import progress
-from ssl_lt.core.progress import track
+from ssl_lt.core.progress import bars_alone, track
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +15,12 @@ def at_once(monkeypatch):
 def test_lines_say_how_many_are_done(capsys):
     assert list(track("ab", total=2, label="spelling")) == ["a", "b"]
     assert capsys.readouterr().err.splitlines() == ["spelling: 1 of 2", "spelling: 2 of 2"]
+
+
+def test_a_notebook_is_left_in_peace(capsys):
+    with bars_alone():
+        assert list(track("ab", total=2, label="spelling")) == ["a", "b"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_bar_on_a_terminal(capsys, monkeypatch):

@@ -12,6 +12,9 @@ from ssl_lt.data.long_tail import (
     exponential_counts,
     groups_by_count,
     groups_by_thirds,
+    long_tailed_counts,
+    long_tailed_subset,
+    make_long_tailed,
     pareto_counts,
     step_counts,
     subsample,
@@ -158,3 +161,33 @@ def test_groups_share_out_the_classes(counts):
         ]
         for smaller, larger in pairwise(parts):
             assert smaller.max() <= larger.min()
+
+
+@pytest.mark.parametrize("profile", COUNTS)
+def test_a_subset_is_that_of_the_flags(profile):
+    labels = np.repeat(np.arange(5), [60, 50, 55, 50, 70])[
+        np.random.default_rng(0).permutation(285)
+    ]
+    wanted = make_long_tailed(labels, num_classes=5, profile=profile, imbalance_factor=10.0, seed=3)
+    found = long_tailed_subset(labels.tolist(), imbalance_factor=10, seed=3, profile=profile)
+    np.testing.assert_array_equal(found, wanted)
+    counts = long_tailed_counts(5, largest=50, imbalance_factor=10, profile=profile)
+    assert np.bincount(labels[found]).tolist() == counts
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "says"),
+    [
+        ([0, 1, 1], {"imbalance_factor": 0.5}, "--imbalance-factor 0.5: must be 1 or more"),
+        ([0, 1, 1], {"imbalance_factor": float("nan")}, "--imbalance-factor nan"),
+        ([0, 1, 1], {"imbalance_factor": 1, "profile": "linear"}, "--imbalance: 'linear'"),
+        ([0, 1, 1], {"imbalance_factor": 1, "seed": -1}, "--split-seed -1"),
+        ([0, 2, 2], {"imbalance_factor": 1}, "labels: no row of class 1"),
+        ([0, -1], {"imbalance_factor": 1}, "labels: -1 is no class"),
+        ([], {"imbalance_factor": 1}, "labels: float64 of shape"),
+        ([[0, 1]], {"imbalance_factor": 1}, "labels: int64 of shape"),
+    ],
+)
+def test_a_bad_subset_is_refused(labels, options, says):
+    with pytest.raises((ConfigError, DataError), match=says):
+        long_tailed_subset(labels, **options)

@@ -88,10 +88,15 @@ def test_a_simclr_step_of_two_processes_is_that_of_one():
 
 def launch(folder, verb, *words):
     """The command as two processes, the way a user starts them."""
+    return launch_script(folder, ROOT / f"{verb}.py", *words)
+
+
+def launch_script(folder, script, *words):
+    """A script as two processes."""
     # Standalone: it finds a free port by itself and keeps it.
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(NUM_RANKS)]
-    command = [sys.executable, *launcher, str(ROOT / f"{verb}.py"), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(script), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200,
         check=False,
@@ -160,3 +165,29 @@ def test_finetuning_and_evaluation_on_two_processes(empty):
     for a, b in zip(by_two, by_one, strict=True):
         assert a["name"] == b["name"]
         assert a["accuracy"]["balanced"] == pytest.approx(b["accuracy"]["balanced"], abs=0.01)
+
+
+SCRIPT = """
+import ssl_lt
+from ssl_lt.core.processes.distributed import rank, world_size
+
+tiny = dict(width=4, batch_size=64, epochs=1, warmup_epochs=0, num_workers=0, mixed_precision="no")
+series = ssl_lt.finetune(
+    loss="ce", init_from="scratch", seeds=[0, 1], eval_every=0, run_dir="series", **tiny
+)
+again = ssl_lt.finetune(loss="la", init_from="scratch", eval_every=0, run_dir="again", **tiny)
+assert [run.environment.num_processes for run in (*series.members, again)] == [2, 2, 2]
+assert world_size() == 2
+print(f"rank {rank()}: {again.evaluations[0].accuracy.balanced!r}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_may_train_several_runs_one_after_the_other(empty):
+    (empty / "script.py").write_text(SCRIPT)
+    found = launch_script(empty, "script.py")
+    assert found.returncode == 0, found.stderr
+    said = dict(line.split(": ") for line in found.stdout.splitlines() if line.startswith("rank"))
+    assert len(said) == NUM_RANKS
+    assert len({*said.values()}) == 1

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_lt.augment.views import WeakView
 from ssl_lt.core.types import Batch, ImageSpec
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
-from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
+from ssl_lt.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
 from ssl_lt.models.backbones import feature_dim
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.models.tuning.registry import TUNINGS
@@ -39,7 +39,7 @@ def task(name, kind):
         view=DoubleView(ImageSpec(32, mean=[0.5] * 3, std=[0.25] * 3)),
         tune=kind,
     )
-    loss = CrossEntropyLoss(torch.ones(4), CrossEntropyOptions())
+    loss = CrossEntropy(torch.ones(4), CrossEntropyOptions())
     return ClassifierTask(parts, loss).double()
 
 

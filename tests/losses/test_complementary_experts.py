@@ -10,7 +10,7 @@ from ssl_lt.losses.complementary_experts import (
     interference,
     over_own_images,
 )
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
+from ssl_lt.losses.logit_adjustment import LogitAdjustment, LogitAdjustmentOptions
 
 COUNTS = torch.tensor([4, 60, 9, 30, 2])
 GROUPS = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 0, 0, 0, 1]], dtype=torch.bool)
@@ -20,7 +20,7 @@ LABELS = torch.tensor([1, 1, 3, 0, 4, 2, 1, 0])
 
 def make(weight=0.7, tau=1.3):
     options = LogitAdjustmentOptions(tau)
-    losses = [LogitAdjustmentLoss(COUNTS[own], options) for own in GROUPS]
+    losses = [LogitAdjustment(COUNTS[own], options) for own in GROUPS]
     return ComplementaryExpertsLoss(losses, GROUPS, RATES, weight=weight)
 
 
@@ -54,7 +54,7 @@ def test_equals_a_loop_over_experts_and_images():
 
 
 def test_one_expert_with_all_classes_is_its_loss():
-    loss = LogitAdjustmentLoss(COUNTS, LogitAdjustmentOptions())
+    loss = LogitAdjustment(COUNTS, LogitAdjustmentOptions())
     everything = torch.ones(1, 5, dtype=torch.bool)
     alone = ComplementaryExpertsLoss([loss], everything, torch.ones(1), weight=3.0)
     torch.testing.assert_close(alone(logits()[:1], LABELS), loss(logits()[0], LABELS))

@@ -6,7 +6,7 @@ import torch
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.losses.cross_entropy import cross_entropy
-from ssl_lt.losses.focal import FocalLoss, FocalOptions, focal, focal_of
+from ssl_lt.losses.focal import Focal, FocalOptions, focal, focal_of
 from tests.losses.logits import assert_golden, batch, golden_batch
 
 
@@ -66,4 +66,4 @@ def test_bad_input():
     for gamma in (-0.5, float("inf"), float("nan")):
         with pytest.raises(ConfigError, match=r"--gamma: .*, must be at least 0 and finite"):
             FocalOptions(gamma=gamma)
-    assert FocalLoss(torch.tensor([3, 0]), FocalOptions()).state_dict() == {}
+    assert Focal(torch.tensor([3, 0]), FocalOptions()).state_dict() == {}

@@ -7,7 +7,7 @@ import torch
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.losses.cross_entropy import cross_entropy
 from ssl_lt.losses.ldam import (
-    LdamLoss,
+    Ldam,
     LdamOptions,
     ldam,
     ldam_hinge,
@@ -34,7 +34,7 @@ def test_equals_the_paper():
     soft, hinge = oracle(cosines, labels, margins, 30)
     got = ldam_margins(COUNTS, max_margin=0.5)
     np.testing.assert_allclose(got, margins, rtol=1e-12)
-    losses = LdamLoss(COUNTS, LdamOptions())(30 * cosines, labels)
+    losses = Ldam(COUNTS, LdamOptions())(30 * cosines, labels)
     np.testing.assert_allclose(losses.detach(), soft, rtol=1e-12, atol=1e-14)
     losses = ldam_hinge_loss(COUNTS, LdamOptions())(30 * cosines, labels)
     np.testing.assert_allclose(losses.detach() / 30, hinge, rtol=1e-12)
@@ -48,7 +48,7 @@ def test_golden_of_cosines_is_that_of_logits_of_scale_30(golden, classes, weight
     cosines, labels, counts = golden_batch(d, classes, "cos")
     margins = ldam_margins(counts, max_margin=0.5)
     np.testing.assert_allclose(margins, d[f"m_list{classes}"], rtol=1e-10)
-    losses = LdamLoss(counts, LdamOptions())(30 * cosines, labels)
+    losses = Ldam(counts, LdamOptions())(30 * cosines, labels)
     weights = np.ones(classes) if weighting == "none" else d[f"{weighting}_weights{classes}"]
     loss = weighted_mean(losses, labels, weights)
     assert_golden(d, f"ldam{classes}_{weighting}", loss, cosines)
@@ -72,13 +72,13 @@ def test_margins_do_not_see_a_factor_on_the_counts():
 
 def test_no_margin_is_cross_entropy():
     logits, labels = batch()
-    off = LdamLoss(COUNTS, LdamOptions(max_margin=0.0))
+    off = Ldam(COUNTS, LdamOptions(max_margin=0.0))
     torch.testing.assert_close(off(logits, labels), cross_entropy(logits, labels))
 
 
 def test_uniform_counts_give_one_margin():
     logits, labels = batch()
-    even = LdamLoss(torch.full((4,), 7), LdamOptions(max_margin=0.2, scale=10))
+    even = Ldam(torch.full((4,), 7), LdamOptions(max_margin=0.2, scale=10))
     moved = logits.clone()
     moved[torch.arange(7), labels] -= 2
     torch.testing.assert_close(even(logits, labels), cross_entropy(moved, labels))
@@ -100,4 +100,4 @@ def test_bad_input():
         with pytest.raises(ConfigError, match=r"--scale: .* is not a positive number"):
             LdamOptions(scale=scale)
     with pytest.raises(ConfigError, match="counts_per_class: no training image of class 1"):
-        LdamLoss(torch.tensor([5, 0]), LdamOptions())
+        Ldam(torch.tensor([5, 0]), LdamOptions())

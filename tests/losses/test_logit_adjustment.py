@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions, cross_entropy
+from ssl_lt.losses.cross_entropy import CrossEntropy, CrossEntropyOptions, cross_entropy
 from ssl_lt.losses.logit_adjustment import (
-    LogitAdjustmentLoss,
+    LogitAdjustment,
     LogitAdjustmentOptions,
     class_log_prior,
     logit_adjusted_cross_entropy,
@@ -58,18 +58,18 @@ def test_balanced_softmax_is_tau_one(golden, classes):
     d = golden("supervised/logit_adjust_balsoftmax.npz")
     logits = torch.tensor(d[f"logits{classes}"])
     labels = torch.tensor(d[f"labels{classes}"])
-    loss = LogitAdjustmentLoss(torch.tensor(d[f"cls_num{classes}"]), LogitAdjustmentOptions())
+    loss = LogitAdjustment(torch.tensor(d[f"cls_num{classes}"]), LogitAdjustmentOptions())
     want = d[f"bs{classes}_none_loss"]
     np.testing.assert_allclose(loss(logits, labels), want, rtol=2e-6)  # the prior is float32
 
 
 def test_balanced_counts_and_tau_zero_give_cross_entropy():
     logits, labels = batch()
-    base = CrossEntropyLoss(torch.ones(4), CrossEntropyOptions())(logits, labels)
+    base = CrossEntropy(torch.ones(4), CrossEntropyOptions())(logits, labels)
     np.testing.assert_allclose(base.detach(), oracle(logits, labels, [1, 1, 1, 1], 0.0), rtol=1e-12)
-    even = LogitAdjustmentLoss(torch.full((4,), 25), LogitAdjustmentOptions(tau=1.7))
+    even = LogitAdjustment(torch.full((4,), 25), LogitAdjustmentOptions(tau=1.7))
     torch.testing.assert_close(even(logits, labels), base)
-    off = LogitAdjustmentLoss(torch.tensor([9, 3, 2, 1]), LogitAdjustmentOptions(tau=0.0))
+    off = LogitAdjustment(torch.tensor([9, 3, 2, 1]), LogitAdjustmentOptions(tau=0.0))
     torch.testing.assert_close(off(logits, labels), base)
 
 
@@ -85,10 +85,10 @@ def test_a_constant_added_to_all_logits_is_not_seen():
 
 def test_a_class_without_images_is_refused():
     with pytest.raises(ConfigError, match="counts_per_class: no training image of class 2"):
-        LogitAdjustmentLoss(torch.tensor([5, 3, 0, 0]), LogitAdjustmentOptions())
+        LogitAdjustment(torch.tensor([5, 3, 0, 0]), LogitAdjustmentOptions())
 
 
 def test_the_prior_is_not_saved_with_the_weights():
-    loss = LogitAdjustmentLoss(torch.tensor([5, 3]), LogitAdjustmentOptions())
+    loss = LogitAdjustment(torch.tensor([5, 3]), LogitAdjustmentOptions())
     assert loss.log_prior.shape == (2,)
     assert loss.state_dict() == {}

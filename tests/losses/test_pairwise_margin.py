@@ -8,7 +8,7 @@ from ssl_lt.losses.balanced_softmax import BalancedSoftmaxOptions, balanced_soft
 from ssl_lt.losses.cross_entropy import cross_entropy
 from ssl_lt.losses.logit_adjustment import class_log_prior, logit_adjusted_cross_entropy
 from ssl_lt.losses.pairwise_margin import (
-    PairwiseMarginLoss,
+    PairwiseMargin,
     PairwiseMarginOptions,
     consistent_parameters,
     pairwise_margin,
@@ -52,14 +52,14 @@ def test_parameters_are_those_of_the_theorem():
 
 def test_logit_adjustment_is_a_member():
     logits, labels = batch()
-    loss = PairwiseMarginLoss(COUNTS, PairwiseMarginOptions(member="la"))
+    loss = PairwiseMargin(COUNTS, PairwiseMarginOptions(member="la"))
     wanted = logit_adjusted_cross_entropy(logits, labels, class_log_prior(COUNTS), tau=1.0)
     torch.testing.assert_close(loss(logits, labels), wanted, rtol=1e-12, atol=0)
 
 
 def test_the_balanced_loss_is_a_member():
     logits, labels = batch()
-    loss = PairwiseMarginLoss(COUNTS, PairwiseMarginOptions(member="balanced"))
+    loss = PairwiseMargin(COUNTS, PairwiseMarginOptions(member="balanced"))
     wanted = cross_entropy(logits, labels) / (4 * PRIOR[labels])
     torch.testing.assert_close(loss(logits, labels), wanted, rtol=1e-12, atol=0)
 
@@ -68,7 +68,7 @@ def test_the_balanced_loss_is_a_member():
 def test_golden_of_members(golden, classes):
     d = golden("supervised/logit_adjust_balsoftmax.npz")
     logits, labels, counts = golden_batch(d, classes)
-    loss = PairwiseMarginLoss(counts, PairwiseMarginOptions(member="la"))
+    loss = PairwiseMargin(counts, PairwiseMarginOptions(member="la"))
     assert_golden(d, f"la{classes}_t1.0", loss(logits, labels).mean(), logits)
     # The weighted loss of the released code has weights besides, divided by their sum.
     weighted = weighted_mean(loss(logits, labels), labels, d[f"law{classes}_weight"])
@@ -90,7 +90,7 @@ def test_training_to_the_end_finds_the_balanced_posterior(member):
     """Fisher consistency: free logits settle at log of p(y|x) / p(y)."""
     posterior = torch.tensor([0.9, 0.08, 0.015, 0.005], dtype=torch.float64)
     prior = torch.tensor([0.7, 0.2, 0.07, 0.03], dtype=torch.float64)
-    loss = PairwiseMarginLoss(1000 * prior, PairwiseMarginOptions(member=member))
+    loss = PairwiseMargin(1000 * prior, PairwiseMarginOptions(member=member))
     logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
     lbfgs = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-16)
 

@@ -14,7 +14,7 @@ from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.balanced_contrastive import balanced_contrastive
 from ssl_lt.losses.feature_compression import compressed, factors_of_weak_classes
 from ssl_lt.losses.labelled_rows import LabelledRows, labelled_rows
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, logit_adjusted_cross_entropy
+from ssl_lt.losses.logit_adjustment import LogitAdjustment, logit_adjusted_cross_entropy
 from ssl_lt.losses.rebalanced_contrastive import (
     class_averaged_rebalanced_contrastive,
     rebalanced_contrastive,
@@ -179,7 +179,7 @@ def test_golden_total(golden):
     weights = options.classification_weight, options.contrast_weight
     assert weights == (float(d["total_lambda"]), float(d["total_mu"]))
     logits, labels = torch.tensor(d["total_logits"]), torch.tensor(d["c1_labels"])
-    la = LogitAdjustmentLoss(counts, options)(logits, labels).mean()
+    la = LogitAdjustment(counts, options)(logits, labels).mean()
     for name, loss in (("total_rcl", rcl), ("total_bcl_rcl", bcl_rcl)):
         contrast = loss(rows, prototypes, counts, float(d["c1_tau"])).mean()
         total = weights[0] * la + weights[1] * contrast

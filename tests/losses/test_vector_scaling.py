@@ -10,7 +10,7 @@ from ssl_lt.losses.cross_entropy import cross_entropy
 from ssl_lt.losses.effective_number import effective_number_weights
 from ssl_lt.losses.logit_adjustment import class_log_prior, logit_adjusted_cross_entropy
 from ssl_lt.losses.vector_scaling import (
-    VectorScalingLoss,
+    VectorScaling,
     VectorScalingOptions,
     binary_vector_scaling,
     vector_scaling,
@@ -35,7 +35,7 @@ def oracle(logits, labels, counts, gamma, tau):
 @pytest.mark.parametrize(("gamma", "tau"), SETTINGS)
 def test_equals_the_paper(gamma, tau):
     logits, labels = batch()
-    loss = VectorScalingLoss(COUNTS, VectorScalingOptions(gamma=gamma, tau=tau))
+    loss = VectorScaling(COUNTS, VectorScalingOptions(gamma=gamma, tau=tau))
     wanted = oracle(logits, labels, COUNTS.tolist(), gamma, tau)
     np.testing.assert_allclose(loss(logits, labels).detach(), wanted, rtol=1e-12)
 
@@ -54,7 +54,7 @@ def golden_weights(d, classes, counts, weighting):
 def test_golden(golden, classes, gamma, tau, weighting):
     d = golden("supervised/vs.npz")
     logits, labels, counts = golden_batch(d, classes)
-    loss = VectorScalingLoss(counts, VectorScalingOptions(gamma=gamma, tau=tau))
+    loss = VectorScaling(counts, VectorScalingOptions(gamma=gamma, tau=tau))
     key = f"vs{classes}_g{gamma}_t{tau}"
     np.testing.assert_allclose(1 / loss.factors, d[f"{key}_Delta"], rtol=1e-10)
     np.testing.assert_allclose(loss.shifts, d[f"{key}_iota"], rtol=1e-10, atol=0)
@@ -68,7 +68,7 @@ def test_golden_truncated(golden, classes):
     d = golden("supervised/vs.npz")
     logits, labels, counts = golden_batch(d, classes)
     options = VectorScalingOptions(gamma=0.05, tau=0.75, truncate_after=0.8)
-    loss = VectorScalingLoss(counts, options)
+    loss = VectorScaling(counts, options)
     loss.on_epoch_start(Epoch(160, 200, 1))
     total = weighted_mean(loss(logits, labels), labels, d[f"adrw{classes}_nu0.25"])
     wanted = d[f"tla{classes}_g0.05_t0.75_nu0.25_loss"]
@@ -115,20 +115,20 @@ def test_binary_equals_the_paper():
 def test_special_cases():
     logits, labels = batch()
     adjusted = logit_adjusted_cross_entropy(logits, labels, class_log_prior(COUNTS), tau=1.2)
-    off = VectorScalingLoss(COUNTS, VectorScalingOptions(gamma=0.0, tau=1.2))
+    off = VectorScaling(COUNTS, VectorScalingOptions(gamma=0.0, tau=1.2))
     torch.testing.assert_close(off(logits, labels), adjusted)
-    even = VectorScalingLoss(torch.full((4,), 9), VectorScalingOptions(gamma=0.4, tau=0.7))
+    even = VectorScaling(torch.full((4,), 9), VectorScalingOptions(gamma=0.4, tau=0.7))
     torch.testing.assert_close(even(logits, labels), cross_entropy(logits, labels))
     counts = COUNTS * 3
-    one, other = (VectorScalingLoss(n, VectorScalingOptions()) for n in (COUNTS, counts))
+    one, other = (VectorScaling(n, VectorScalingOptions()) for n in (COUNTS, counts))
     torch.testing.assert_close(one(logits, labels), other(logits, labels))
 
 
 @pytest.mark.parametrize(("share", "first"), [(1.0, 10), (0.8, 8), (0.75, 8), (0.0, 0)])
 def test_truncation_follows_the_epoch_alone(share, first):
     logits, labels = batch()
-    loss = VectorScalingLoss(COUNTS, VectorScalingOptions(truncate_after=share))
-    whole = VectorScalingLoss(COUNTS, VectorScalingOptions())(logits, labels)
+    loss = VectorScaling(COUNTS, VectorScalingOptions(truncate_after=share))
+    whole = VectorScaling(COUNTS, VectorScalingOptions())(logits, labels)
     adjusted = logit_adjusted_cross_entropy(logits, labels, class_log_prior(COUNTS), tau=1.0)
     # Backwards as well: a run may be resumed at any epoch.
     for number in (*range(10), *reversed(range(10))):

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
+from ssl_lt.losses.harmonization import cluster_logits, harmonization
 from ssl_lt.losses.nt_xent import nt_xent
 from ssl_lt.losses.sinkhorn import sinkhorn
 from ssl_lt.pretrain import harmonization as module
@@ -15,8 +16,6 @@ from ssl_lt.pretrain.harmonization import (
     GeometricHarmonization,
     HarmonizationOptions,
     PriorKind,
-    cluster_logits,
-    harmonization,
     warmup_end,
     weight_at,
 )

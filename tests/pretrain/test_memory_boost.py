@@ -8,12 +8,8 @@ import torch
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.random import slots
 from ssl_lt.core.types import Epoch
-from ssl_lt.pretrain.memory_boost import (
-    MemoryBoost,
-    MemoryBoostOptions,
-    averaged_loss,
-    boost_weights,
-)
+from ssl_lt.losses.memorization import averaged_loss, boost_weights
+from ssl_lt.pretrain.memory_boost import MemoryBoost, MemoryBoostOptions
 from ssl_lt.pretrain.two_views import PairStep
 
 EPOCH = Epoch(number=0, total=6, steps=5)

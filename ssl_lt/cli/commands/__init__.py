@@ -1,1 +1,4 @@
-"""One file a command; none imports another."""
+"""One file a command; none imports another.
+
+Others import `evaluate`, `finetune`, `pretrain`, which are functions of `ssl_lt` as well.
+"""

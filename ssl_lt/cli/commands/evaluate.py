@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ssl_lt.cli.config.command_line import Files, Words, read_config, read_words, show_help
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.parse import parse_known
 from ssl_lt.runs.evaluate import evaluate
@@ -29,11 +30,15 @@ class Choice:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
-    if show_help(arguments, usage=_USAGE, default=EvaluateConfig(), files=Files()):
-        return 0
-    config, source = read(read_words(arguments, Files()))
-    evaluate(config, source=source)
+    if not show_help(arguments, usage=_USAGE, default=EvaluateConfig(), files=Files()):
+        run(arguments)
     return 0
+
+
+def run(arguments: Sequence[str]) -> RunFolder:
+    """What the arguments name, judged."""
+    config, source = read(read_words(arguments, Files()))
+    return evaluate(config, source=source)
 
 
 def read(words: Words[Files]) -> tuple[EvaluateConfig, InitSource | None]:

@@ -21,6 +21,7 @@ from ssl_lt.runs.config.stored import SERIES, stored_finetuning
 from ssl_lt.runs.finetune import finetune
 from ssl_lt.runs.life.find import run_to_resume
 from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.processes import leave_processes
 from ssl_lt.runs.life.same_run import check_resumed
 from ssl_lt.runs.series import run_series
 
@@ -41,16 +42,21 @@ def main(arguments: Sequence[str]) -> int:
     loss = parse_known(Choice, arguments, default=Choice()).config.loss
     if show_help(arguments, usage=_USAGE, default=default_config(loss), files=RunFiles()):
         return 0
+    folder = run(arguments)
+    if rank() == 0 and folder.results.is_file():  # those of a series are its members'
+        print(f"next: evaluate.py --run {folder.path}")
+    leave_processes()
+    return 0
+
+
+def run(arguments: Sequence[str]) -> RunFolder:
+    """The run, or the series of runs, that the arguments ask for, finished."""
     words = read_words(arguments, RunFiles())
     resumed = run_to_resume(words.files.resume, "finetune", SERIES)
     config, source = read_new(words) if resumed is None else (read_resumed(words, resumed), None)
     if config.series.asked:
-        run_series(config, resumed=resumed)
-        return 0
-    folder = finetune(config, source=source, resumed=resumed)
-    if rank() == 0:
-        print(f"next: evaluate.py --run {folder.path}")
-    return 0
+        return run_series(config, resumed=resumed)
+    return finetune(config, source=source, resumed=resumed)
 
 
 def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:

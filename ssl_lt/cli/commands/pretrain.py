@@ -14,6 +14,7 @@ from ssl_lt.runs.config.pretrain import PretrainConfig, spelled_out
 from ssl_lt.runs.config.stored import stored_pretraining
 from ssl_lt.runs.life.find import run_to_resume
 from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.processes import leave_processes
 from ssl_lt.runs.life.same_run import check_resumed
 from ssl_lt.runs.pretrain import pretrain
 
@@ -32,11 +33,17 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     if show_help(arguments, usage=_USAGE, default=PretrainConfig(), files=RunFiles()):
         return 0
-    config, source, resumed = read(arguments)
-    pretrain(config, source=source, resumed=resumed)
+    run(arguments)
     if rank() == 0:
         print("next: finetune.py or evaluate.py")
+    leave_processes()
     return 0
+
+
+def run(arguments: Sequence[str]) -> RunFolder:
+    """The run that the arguments ask for, finished."""
+    config, source, resumed = read(arguments)
+    return pretrain(config, source=source, resumed=resumed)
 
 
 def read(arguments: Sequence[str]) -> tuple[PretrainConfig, InitSource | None, RunFolder | None]:

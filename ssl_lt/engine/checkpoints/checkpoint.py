@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ssl_lt import __version__
 from ssl_lt.core.disk.files import file_sha256, sync_path
 from ssl_lt.core.errors import CheckpointError, DiskError
+from ssl_lt.core.version import __version__
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups, GroupStatistics
+from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,28 @@ def accuracy(
     """`accuracy_from_confusion` of `confusion_matrix`; their arguments and errors."""
     confusion = confusion_matrix(predictions, labels, num_classes=num_classes)
     return accuracy_from_confusion(confusion, groups=groups)
+
+
+def accuracy_by_group(predictions: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> Accuracy:
+    """Balanced accuracy, and that of the many-, medium- and few-shot classes.
+
+    Args:
+        predictions: (N,) integers in 0 ... C-1.
+        labels: (N,) integers in 0 ... C-1.
+        counts: (C,) training images of each class.
+
+    Returns:
+        Fractions; `groups` has two rules, by count (more than 100, 20 to 100, fewer than 20) and
+        by thirds of the classes.
+
+    Raises:
+        DataError: other shapes, no rows, or a number outside the classes.
+    """
+    found = np.asarray(counts)
+    if found.ndim != 1 or not np.issubdtype(found.dtype, np.number):
+        raise DataError(f"counts: {found.dtype} of shape {found.shape}, expected one a class")
+    groups = (groups_by_count(found), groups_by_thirds(found))
+    return accuracy(predictions, labels, num_classes=len(found), groups=groups)
 
 
 def _harmonic(a: NDArray[np.float64]) -> float:

@@ -12,6 +12,7 @@ from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.core.types import Epoch
+from ssl_lt.data.loading.class_sampler import power_rates
 from ssl_lt.losses.effective_number import effective_number_weights
 
 SamplerName = Literal[
@@ -37,21 +38,6 @@ class SamplerOptions:
         check_range(self, {"sampler_beta": "[0, 1)", "sampler_after": "[0, 1]"})
         if self.sampler == "meta" and self.sampler_after > 0:
             raise ConfigError("--sampler-after: --sampler meta learns from what it draws itself")
-
-
-def power_rates(counts_per_class: Tensor, *, power: float) -> Tensor:
-    """`p_j = n_j^q / sum_k n_k^q` (Eq. 1 of arXiv:1910.09217).
-
-    Args:
-        counts_per_class: (C,) training images of each class; one without any is never drawn.
-        power: `q`: 1 draws images uniformly, 0 classes, 1/2 in between.
-
-    Returns:
-        (C,) float64.
-    """
-    counts = counts_per_class.to(torch.float64)
-    rates = torch.where(counts > 0, counts**power, 0.0)
-    return rates / rates.sum()
 
 
 def progressive_rates(counts_per_class: Tensor, *, progress: float) -> Tensor:

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lt.core.memory import SampleMemory
-from ssl_lt.core.processes.distributed import gather_rows, own_rows
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
 from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.finetune.tasks.weak_classes import WeakClasses
 from ssl_lt.losses.feature_compression import compressed
-from ssl_lt.losses.labelled_rows import LabelledRows
+from ssl_lt.losses.labelled_rows import LabelledRows, gathered_rows
 from ssl_lt.losses.mixed_labels import MixedLabels
 from ssl_lt.losses.semantic_labels import SemanticLabels
 from ssl_lt.losses.supervised_contrastive import ContrastOptions
@@ -76,26 +75,6 @@ def build_contrast(loss: nn.Module, parts: FinetuneModules, options: ContrastOpt
         weight=options.contrast_weight,
         classification_weight=options.classification_weight,
         weak_classes=None if options.compression == 1 else weak_classes,
-    )
-
-
-def gathered_rows(embeddings: Tensor, labels: Tensor) -> LabelledRows:
-    """Both views of this rank's samples against both views of all ranks' samples.
-
-    Args:
-        embeddings: (2B, P), view 1 of all samples, then view 2.
-        labels: (B,).
-    """
-    num_samples = len(labels)
-    both = gather_rows(torch.cat(embeddings.chunk(2), dim=1))
-    key_labels = gather_rows(labels)
-    own = own_rows(num_samples, device=labels.device)
-    return LabelledRows(
-        anchors=embeddings,
-        labels=labels.repeat(2),
-        keys=torch.cat(both.chunk(2, dim=1)),
-        key_labels=key_labels.repeat(2),
-        own=torch.cat([own, own + len(key_labels)]),
     )
 
 

@@ -16,7 +16,7 @@ from ssl_lt.finetune.tasks.classifier_task import ClassifierTask, step_output
 from ssl_lt.losses.embedding_margin import embedding_margin
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.losses.logit_adjustment import (
-    LogitAdjustmentLoss,
+    LogitAdjustment,
     LogitAdjustmentOptions,
     class_log_prior,
 )
@@ -58,7 +58,7 @@ class ElmTask(ClassifierTask):
     log_frequency: Tensor
 
     def __init__(self, parts: FinetuneModules, options: ElmOptions) -> None:
-        super().__init__(parts, LogitAdjustmentLoss(parts.counts_per_class, options))
+        super().__init__(parts, LogitAdjustment(parts.counts_per_class, options))
         self.weight, self.temperature = options.embedding_weight, options.temperature
         # Follows from the data, so it is not saved with the weights.
         log_frequency = options.embedding_tau * class_log_prior(parts.counts_per_class)

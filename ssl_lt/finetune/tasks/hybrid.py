@@ -26,7 +26,7 @@ from ssl_lt.finetune.tasks.contrast_task import Contrast, ContrastTask
 from ssl_lt.losses.pairwise_margin import balanced_cross_entropy
 from ssl_lt.losses.prototypical_contrastive import PrototypicalContrastiveLoss
 from ssl_lt.losses.supervised_contrastive import (
-    SupervisedContrastiveLoss,
+    SupervisedContrast,
     SupervisedContrastiveOptions,
 )
 from ssl_lt.models.heads import contrast_head
@@ -72,7 +72,7 @@ def hybrid_sc(parts: FinetuneModules, options: HybridOptions) -> HybridTask:
         ConfigError: a class without images.
     """
     chosen = SupervisedContrastiveOptions(temperature=options.temperature)
-    contrast = SupervisedContrastiveLoss(parts.counts_per_class, chosen)
+    contrast = SupervisedContrast(parts.counts_per_class, chosen)
     return _hybrid(parts, options, contrast)
 
 

@@ -19,7 +19,7 @@ from ssl_lt.losses.distributional_robustness import (
     frequency_weights,
 )
 from ssl_lt.losses.labelled_rows import LabelledRows
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss
+from ssl_lt.losses.logit_adjustment import LogitAdjustment
 
 
 class RobustTask(ClassifierTask):
@@ -43,7 +43,7 @@ class RobustTask(ClassifierTask):
     is_robust: Tensor
 
     def __init__(self, parts: FinetuneModules, options: DistributionalRobustnessOptions) -> None:
-        super().__init__(parts, LogitAdjustmentLoss(parts.counts_per_class, options))
+        super().__init__(parts, LogitAdjustment(parts.counts_per_class, options))
         self.options, self.train_features = options, parts.train_features
         num_classes = len(parts.counts_per_class)
         self.radii = nn.Parameter(torch.full((num_classes,), options.radius))

@@ -16,7 +16,7 @@ from ssl_lt.core.types import Epoch
 from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.losses.labelled_rows import LabelledRows
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss
+from ssl_lt.losses.logit_adjustment import LogitAdjustment
 from ssl_lt.losses.subclass_contrastive import (
     SubClassContrastiveOptions,
     ranked_contrastive,
@@ -24,7 +24,7 @@ from ssl_lt.losses.subclass_contrastive import (
     two_level_contrastive,
 )
 from ssl_lt.losses.subclasses import cluster_classes, parents_of, sub_class_counts
-from ssl_lt.losses.supervised_contrastive import SupervisedContrastiveLoss
+from ssl_lt.losses.supervised_contrastive import SupervisedContrast
 
 _KMEANS_ITERATIONS = 35
 
@@ -50,8 +50,8 @@ class SubClassTask(ContrastTask):
 
     def __init__(self, parts: FinetuneModules, options: SubClassContrastiveOptions) -> None:
         counts = parts.counts_per_class
-        contrast = build_contrast(SupervisedContrastiveLoss(counts, options), parts, options)
-        super().__init__(parts, LogitAdjustmentLoss(counts, options), contrast)
+        contrast = build_contrast(SupervisedContrast(counts, options), parts, options)
+        super().__init__(parts, LogitAdjustment(counts, options), contrast)
         self.options, self.train_features = options, parts.train_features
         self.has_sub_classes = False
         per_class = sub_class_counts(counts, smallest=options.smallest_sub_class)

@@ -115,7 +115,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
 def _one_line(box: str) -> str:
     """What tyro's framed message says."""
     lines = [re.sub(r"^[│╭╰─ ]+|[│╮╯─ ]+$", "", line) for line in box.splitlines()]
-    texts = [line for line in lines[1:] if line]
+    # Where the terminal knows ASCII alone, the frame is dashes.
+    texts = [line for line in lines[1:] if line.strip("-")]
     end = next((i for i, text in enumerate(texts) if text.startswith("Argument help")), None)
     line = " ".join(texts[:end]) or "the command line could not be read"
     return re.sub(r"^Error parsing (?:[A-Z]\w*: )?", "", line)  # the class is no word of the user's

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
 from ssl_lt.core.errors import ConfigError
@@ -48,6 +49,12 @@ def join_processes(timeout_seconds: int = FitOptions.dist_timeout) -> PartialSta
     return state
 
 
+def leave_processes() -> None:
+    """Ends what `join_processes` began, after the last run of this process."""
+    if torch.distributed.is_initialized():
+        PartialState().destroy_process_group()
+
+
 def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
     """Devices, processes, precision and trackers.
 
@@ -62,6 +69,7 @@ def build_accelerator(fit: FitOptions, folder: Path) -> Accelerator:
         if not installed[tracker]():
             raise ConfigError(f"--trackers: {tracker} is not installed: pip install {tracker}")
     device = join_processes(fit.dist_timeout).device  # decides what `auto` means
+    AcceleratorState._reset_state()  # of an earlier run, which may have had another precision
     return Accelerator(
         mixed_precision=resolve_precision(fit.mixed_precision, device),
         # Memories and running statistics are equal on all ranks by construction.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
@@ -17,6 +19,22 @@ from ssl_lt.data.splits.unreadable import write_bad_images
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, write_config
 from ssl_lt.runs.life.find import shared_path
+
+_CALL: ContextVar[str | None] = ContextVar("call", default=None)
+
+
+@contextmanager
+def called_as(call: str) -> Iterator[None]:
+    """Runs that start in this context were not typed; `call` is how they were asked for."""
+    token = _CALL.set(call)
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
+def _command() -> str:
+    return _CALL.get() or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def start_run(
@@ -75,9 +93,8 @@ def write_run_folder(
                 write_split(folder.test_split, read_split(data.options.test_split))
             if data.options.bad_images == "skip":
                 write_bad_images(folder.bad_images, data.bad_images)
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
             write_config(
-                folder.config, config, verb=verb, command=command, started_from=started_from
+                folder.config, config, verb=verb, command=_command(), started_from=started_from
             )
     accelerator.wait_for_everyone()
     _check_visible(RunFolder(name))

@@ -151,5 +151,6 @@ def train(run: OpenRun, training: Training) -> RunFolder:
             # Last: a run that has it is finished.
             export_backbone(training.task.backbone, folder.exported, images=data.spec)
             print(f"finished: {folder.path}")
-        accelerator.end_training()
+        for tracker in accelerator.trackers:
+            tracker.finish()
     return folder

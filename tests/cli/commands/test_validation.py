@@ -15,6 +15,7 @@ from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.dataset import hold_out, open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.evaluate import protocols
 from ssl_lt.evaluate.probes.linear_probe import linear_probe
 from tests.toolbox import TINY, call, logged, refuses, succeed
 
@@ -122,7 +123,7 @@ def test_evaluation_and_retraining_choose_on_them(runs, empty, monkeypatch):
         chosen_on.append(len(validation))
         return linear_probe(*features, validation=validation, **others)
 
-    monkeypatch.setattr("ssl_lt.evaluate.protocols.linear_probe", probe)
+    monkeypatch.setattr(protocols, "linear_probe", probe)
     shutil.copytree(runs / "given", "run")
     words = ("--num-workers", "0", "--map-images", "0", "--knn-k", "1", "3")
     succeed("evaluate", "--run", "run", *words)

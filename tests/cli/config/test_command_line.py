@@ -256,3 +256,12 @@ def test_help_has_the_flags_most_need_and_help_all_every_one(verb):
 def test_the_short_page_of_pretraining_is_short():
     shown = [line for line in succeed("pretrain", "--help").out.splitlines() if "  --" in line]
     assert 20 <= len(shown) <= 33
+
+
+def test_what_a_run_started_from_is_read_back_and_is_no_option(tmp_path):
+    path, start = tmp_path / "config.yaml", {"weights": "timm:resnet18", "sha256": "0123"}
+    config = finetune_config("ce")
+    write_config(path, config, verb="finetune", command="", started_from=start)
+    read = stored.read_config(path)
+    assert read.started_from == start
+    assert read.config == config

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import DataError
@@ -9,6 +10,7 @@ from ssl_lt.core.groups import Groups
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.scores.accuracy import (
     accuracy,
+    accuracy_by_group,
     accuracy_from_confusion,
     confusion_matrix,
 )
@@ -147,3 +149,17 @@ def test_to_dict_is_plain_json():
 def test_bad_input_is_named(predictions, labels, message):
     with pytest.raises(DataError, match=message):
         confusion_matrix(predictions, labels, num_classes=2)
+
+
+def test_accuracy_by_group_is_that_of_a_report():
+    counts, labels = np.array([300, 90, 40, 5]), np.repeat(np.arange(4), 6)
+    predictions = np.where(np.arange(24) % 6 < 4, labels, 0)
+    groups = (groups_by_count(counts), groups_by_thirds(counts))
+    wanted = accuracy(predictions, labels, num_classes=4, groups=groups)
+    assert accuracy_by_group(predictions.tolist(), torch.tensor(labels), counts) == wanted
+    by_count, _ = wanted.groups
+    assert (by_count.many, by_count.medium, by_count.few) == pytest.approx((1, 4 / 6, 4 / 6))
+    with pytest.raises(DataError, match=r"labels: 0 \.\.\. 3 do not fit"):
+        accuracy_by_group(predictions, labels, counts[:3])
+    with pytest.raises(DataError, match="counts: "):
+        accuracy_by_group(predictions, labels, [counts])

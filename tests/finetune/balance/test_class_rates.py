@@ -7,11 +7,11 @@ import torch
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
+from ssl_lt.data.loading.class_sampler import power_rates
 from ssl_lt.finetune.balance.class_rates import (
     SamplerOptions,
     class_rates,
     effective_rates,
-    power_rates,
     progressive_rates,
 )
 

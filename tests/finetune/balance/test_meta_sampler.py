@@ -31,8 +31,8 @@ from ssl_lt.finetune.balance.meta_sampler import (
 from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
-from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
+from ssl_lt.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
+from ssl_lt.losses.logit_adjustment import LogitAdjustment, LogitAdjustmentOptions
 from tests.distributed.pool import run_on_two
 from tests.engine.tiny import plan as tiny_plan
 from tests.finetune.toy import Light
@@ -45,7 +45,7 @@ FEATURES = FEATURES + F.one_hot(LABELS, 4)[:, :3]
 
 
 def balanced_softmax():
-    return LogitAdjustmentLoss(COUNTS, LogitAdjustmentOptions())
+    return LogitAdjustment(COUNTS, LogitAdjustmentOptions())
 
 
 def sampler(batch_size=32, seed=0, counts=COUNTS, **options):
@@ -103,7 +103,7 @@ def test_two_classes_by_hand():
     """One feature, no bias, theta = 0: every number can be written down."""
     network = nn.Linear(1, 2, bias=False).double()
     nn.init.zeros_(network.weight)
-    loss = CrossEntropyLoss(torch.ones(2), CrossEntropyOptions())
+    loss = CrossEntropy(torch.ones(2), CrossEntropyOptions())
     one = torch.ones(2, 1, dtype=torch.float64)
     rows = LabelledFeatures(one, torch.tensor([0, 1]))
     weights = torch.tensor([1.5, 0.5], dtype=torch.float64)
@@ -184,7 +184,7 @@ def test_a_class_without_images_is_left_out():
     made = sampler(counts=counts)
     network = nn.Linear(3, 5).double()
     for _ in range(3):
-        made.learn(network, CrossEntropyLoss(torch.ones(5), CrossEntropyOptions()))
+        made.learn(network, CrossEntropy(torch.ones(5), CrossEntropyOptions()))
     made.on_epoch_end()
     assert made.memory.tables["logits"].isfinite().all()
     assert made.rates[4] == 0
@@ -200,7 +200,7 @@ def test_it_learns_to_draw_what_the_balanced_batch_misses():
         F.cross_entropy(network(FEATURES), LABELS).backward()
         sgd.step()
     for _ in range(40):
-        made.learn(network, CrossEntropyLoss(torch.ones(4), CrossEntropyOptions()))
+        made.learn(network, CrossEntropy(torch.ones(4), CrossEntropyOptions()))
     logits = made.memory.tables["logits"]
     assert logits[3] > 0.5 > -0.5 > logits[0]
     made.on_epoch_end()

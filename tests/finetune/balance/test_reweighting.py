@@ -10,7 +10,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.finetune.balance.reweighting import ReweightedLoss, ReweightOptions, class_weights
 from ssl_lt.finetune.registry import LOSSES
-from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions, cross_entropy
+from ssl_lt.losses.cross_entropy import CrossEntropy, CrossEntropyOptions, cross_entropy
 from ssl_lt.losses.effective_number import effective_number_weights
 from ssl_lt.losses.inverse_frequency import inverse_frequency_weights
 from tests.distributed.pool import run_on_two
@@ -191,7 +191,7 @@ def test_the_weights_of_the_effective_number_would_shrink_the_loss():
 @pytest.mark.parametrize(("after", "first"), [(0.0, 0), (0.8, 8), (0.75, 8), (1.0, 10)])
 def test_weights_begin_with_their_epoch(after, first):
     loss = reweighted(reweight="inverse", reweight_after=after)
-    plain = CrossEntropyLoss(COUNTS, CrossEntropyOptions())
+    plain = CrossEntropy(COUNTS, CrossEntropyOptions())
     logits, labels = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
     # In any order: a resumed run starts inside any epoch.
     for number in (*range(10), 2, 9, 0):

@@ -18,7 +18,7 @@ from ssl_lt.finetune.balance.reweighting import ReweightedLoss, ReweightOptions
 from ssl_lt.finetune.experts.groups import image_shares, nested_groups
 from ssl_lt.finetune.experts.options import ExpertOptions
 from ssl_lt.finetune.experts.task import ExpertTask, expert_classifier, expert_loss
-from ssl_lt.losses.logit_adjustment import LogitAdjustmentLoss, LogitAdjustmentOptions
+from ssl_lt.losses.logit_adjustment import LogitAdjustment, LogitAdjustmentOptions
 from ssl_lt.models.backbones import create_experts, feature_dim
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
@@ -32,7 +32,7 @@ KINDS = {"ride": RIDE, "ace": ACE}
 
 
 def build_loss(counts):
-    loss = LogitAdjustmentLoss(counts, LogitAdjustmentOptions())
+    loss = LogitAdjustment(counts, LogitAdjustmentOptions())
     return ReweightedLoss(loss, counts, ReweightOptions(reweight="effective", reweight_after=0.5))
 
 

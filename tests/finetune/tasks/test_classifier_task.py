@@ -13,7 +13,7 @@ from ssl_lt.data.images.crops import crop_then_resize
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
-from ssl_lt.losses.cross_entropy import CrossEntropyLoss, CrossEntropyOptions
+from ssl_lt.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
 from ssl_lt.models.backbones import create_backbone, feature_dim
 from ssl_lt.models.tuning.apply import apply_tuning
 from tests.engine.tiny import TinyLoader, plan
@@ -26,7 +26,7 @@ def task(tune="all", view=None):
     torch.manual_seed(0)
     backbone = create_backbone("resnet20_cifar", width=4, image_size=8)
     apply_tuning(backbone, tune, num_classes=4)
-    loss = CrossEntropyLoss(torch.ones(4), CrossEntropyOptions())
+    loss = CrossEntropy(torch.ones(4), CrossEntropyOptions())
     classifier = nn.Linear(feature_dim(backbone), 4)
     view = view or WeakView(ImageSpec(8, **STATISTICS))
     parts = toy.modules(backbone=backbone, classifier=classifier, view=view, tune=tune, seed=5)

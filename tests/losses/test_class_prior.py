@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ssl_lt.pretrain.class_prior import PerSamplePrior, StreamingPrior, prior_from_counts
+from ssl_lt.losses.class_prior import PerSamplePrior, StreamingPrior, prior_from_counts
 
 
 def one_hot_logits(clusters, num_clusters, *, noise, generator):
