@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
-from ssl_lt.core.processes.distributed import gather_rows, own_rows
+from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.geometric_structure import simplex_etf
 from ssl_lt.losses.sinkhorn import sinkhorn
@@ -197,7 +197,7 @@ class GeometricHarmonization(Plugin):
         )
         self.active = False
         self.momentum = options.prior_momentum
-        # Unrolled, hundreds of iterations would take minutes to compile. Not a decorator: that
+        # Unrolled, its iterations would take minutes to compile. Not a decorator: that
         # imports the compiler, which takes as long as torch itself, even for --help.
         self.sinkhorn = torch.compiler.disable(sinkhorn)  # type: ignore[no-untyped-call]
 
@@ -254,16 +254,11 @@ class GeometricHarmonization(Plugin):
         return scores
 
     def _assign(self, t1: Tensor, t2: Tensor) -> tuple[Tensor, Tensor]:
-        """This rank's rows of each view's assignment of the global batch."""
-        own = own_rows(len(t1), device=t1.device)
-        both = gather_rows(torch.cat([t1.detach(), t2.detach()], dim=1))
-        q1, q2 = (
-            self.sinkhorn(
-                logits,
-                self.class_prior.prior,
-                epsilon=self.options.epsilon,
-                max_iterations=self.options.sinkhorn_iterations,
-            )[own]
-            for logits in both.chunk(2, dim=1)
+        """Each view's assignment of the global batch; of it, this rank's rows."""
+        q1, q2 = self.sinkhorn(
+            torch.stack([t1, t2]),
+            self.class_prior.prior,
+            epsilon=self.options.epsilon,
+            max_iterations=self.options.sinkhorn_iterations,
         )
         return q1, q2
