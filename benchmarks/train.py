@@ -90,6 +90,10 @@ class FixedView(nn.Module):
         """The views, whatever is asked for."""
         return self.views
 
+    def after_crop(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
+        """The same, of images that a loader worker cropped."""
+        return self.views
+
 
 def stepper(task: TrainTask, batches: Iterator[Batch]) -> Callable[[], None]:
     """A function that does one step, checked as the training loop checks it."""
@@ -141,9 +145,10 @@ def both_steppers(
     strength = torch.full((len(batch),), 0.75, device=DEVICE)
     for name in ("view", "contrast_view"):
         if (view := getattr(ready, name, None)) is not None:
-            made = (
-                view(batch.images, keys) if name != "view" else view(batch.images, keys, strength)
-            )
+            cropped = batch.images.ndim == 5
+            images = batch.images[:, 0] if cropped else batch.images
+            make = view.after_crop if cropped else view
+            made = make(images, keys, strength) if name == "view" else make(images, keys)
             setattr(ready, name, FixedView(made))
     return {
         "end to end": stepper(task, endless(loader)),
@@ -215,9 +220,10 @@ def plain_images_per_second(words: list[str]) -> float:
     config = pretraining_config(words)
     data = open_data(config.data)
     task = pretraining.build_task(config, data)
-    module, criterion = nn.Sequential(task.backbone, task.projector), NTXentLoss(temperature=0.2)
+    module = nn.Sequential(task.backbone, task.projector).to(DEVICE)
+    criterion = NTXentLoss(temperature=0.2)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    batch_size, done, steps = config.run.batch_size, 0, 3
+    batch_size, done, steps = config.fit.batch_size, 0, 3
     loader = DataLoader(
         PillowViews(data.train.pixels), batch_size, shuffle=True, drop_last=True,
         num_workers=os.cpu_count() or 1,
@@ -226,12 +232,13 @@ def plain_images_per_second(words: list[str]) -> float:
         for x1, x2 in loader:
             if done == 1:
                 started_at = time.perf_counter()
-            loss = criterion(module(x1), module(x2))
+            loss = criterion(module(x1.to(DEVICE)), module(x2.to(DEVICE)))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             done += 1
             if done == steps + 1:
+                loss.item()  # waits for the device
                 return steps * batch_size / (time.perf_counter() - started_at)
 
 
@@ -246,7 +253,7 @@ def throughput(common: list[str], rounds: int) -> Rows:
         found["end to end"].append(in_new_process(images_per_second, common))
         found["plain loop"].append(in_new_process(plain_images_per_second, common))
     row = {name: median(rates) for name, rates in found.items()}
-    row["ready views"] = config.run.batch_size / seconds["ready views"]
+    row["ready views"] = config.fit.batch_size / seconds["ready views"]
     row["times plain"] = row["end to end"] / row["plain loop"]
     return {f"{config.model.backbone}, images/s": row}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest_plugins = ["tests.run_fixtures"]
 
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("distributed"):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_setup(item):
+    """Here, and not by a mark, so that all of them make one line of the summary."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no GPU that torch can use")
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,8 @@ them in the shares that they have now (`class_prior`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from ssl_lt.core.processes.distributed import gather_rows, own_rows
 
 
 def cluster_logits(z: Tensor, structure: Tensor) -> Tensor:
@@ -50,22 +45,3 @@ def harmonization(t1: Tensor, t2: Tensor, q1: Tensor, q2: Tensor, *, temperature
     first = F.log_softmax(t1 / temperature, dim=1)
     second = F.log_softmax(t2 / temperature, dim=1)
     return -(q1.detach() * second + q2.detach() * first).sum(dim=1)
-
-
-def assignments(
-    t1: Tensor, t2: Tensor, assign: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """This rank's rows of each view's assignment of the global batch; no gradient.
-
-    Args:
-        t1: (B, K) logits of view 1.
-        t2: (B, K) logits of view 2.
-        assign: (N, K) logits of one view of all ranks -> (N, K) assignment.
-
-    Returns:
-        Two (B, K).
-    """
-    own = own_rows(len(t1), device=t1.device)
-    both = gather_rows(torch.cat([t1.detach(), t2.detach()], dim=1))
-    q1, q2 = (assign(logits)[own] for logits in both.chunk(2, dim=1))
-    return q1, q2

@@ -22,7 +22,7 @@ from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.core.types import Epoch
 from ssl_lt.losses.class_prior import EmptyClusters, PerSamplePrior, StreamingPrior
 from ssl_lt.losses.geometric_structure import simplex_etf
-from ssl_lt.losses.harmonization import assignments, cluster_logits, harmonization
+from ssl_lt.losses.harmonization import cluster_logits, harmonization
 from ssl_lt.losses.sinkhorn import sinkhorn
 from ssl_lt.pretrain.two_views import PairStep, Plugin
 
@@ -160,7 +160,7 @@ class GeometricHarmonization(Plugin):
         )
         self.active = False
         self.momentum = options.prior_momentum
-        # Unrolled, hundreds of iterations would take minutes to compile. Not a decorator: that
+        # Unrolled, its iterations would take minutes to compile. Not a decorator: that
         # imports the compiler, which takes as long as torch itself, even for --help.
         self.sinkhorn = torch.compiler.disable(sinkhorn)  # type: ignore[no-untyped-call]
 
@@ -185,7 +185,7 @@ class GeometricHarmonization(Plugin):
             return {"gh": step.z1.new_zeros(())}
         t1 = cluster_logits(step.z1, self.structure)
         t2 = cluster_logits(step.z2, self.structure)
-        q1, q2 = assignments(t1, t2, self._assign)
+        q1, q2 = self._assign(t1, t2)
         losses = harmonization(t1, t2, q1, q2, temperature=self.options.temperature)
         return {"gh": self.weight * losses.mean()}
 
@@ -216,12 +216,12 @@ class GeometricHarmonization(Plugin):
             scores["gh_cluster"] = self.class_prior.clusters()
         return scores
 
-    def _assign(self, logits: Tensor) -> Tensor:
-        """(N, K) assignment of the global batch under the prior in use."""
-        found: Tensor = self.sinkhorn(
-            logits,
+    def _assign(self, t1: Tensor, t2: Tensor) -> tuple[Tensor, Tensor]:
+        """Each view's assignment of the global batch; of it, this rank's rows."""
+        q1, q2 = self.sinkhorn(
+            torch.stack([t1, t2]),
             self.class_prior.prior,
             epsilon=self.options.epsilon,
             max_iterations=self.options.sinkhorn_iterations,
         )
-        return found
+        return q1, q2

@@ -10,7 +10,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import gather_rows
 from ssl_lt.losses.class_prior import EmptyClusters, PerSamplePrior, StreamingPrior
 from ssl_lt.losses.geometric_structure import simplex_etf
-from ssl_lt.losses.harmonization import assignments, cluster_logits, harmonization
+from ssl_lt.losses.harmonization import cluster_logits, harmonization
 from ssl_lt.losses.modules.inputs import (
     Reduction,
     checked_labels,
@@ -108,7 +108,8 @@ class GeometricHarmonizationLoss(nn.Module):
         with torch.autocast(z1.device.type, enabled=False):
             structure = self.structure.to(z1)
             t1, t2 = cluster_logits(z1, structure), cluster_logits(z2, structure)
-            q1, q2 = assignments(t1, t2, self._assign)
+            both = torch.stack([t1, t2])
+            q1, q2 = sinkhorn(both, self.prior, epsilon=self.epsilon)
             losses = harmonization(t1, t2, q1, q2, temperature=self.temperature)
         if self.training:
             with torch.no_grad():
@@ -132,6 +133,3 @@ class GeometricHarmonizationLoss(nn.Module):
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """Takes over a saved prior."""
         self.class_prior.load_state_dict(state)
-
-    def _assign(self, logits: Tensor) -> Tensor:
-        return sinkhorn(logits, self.prior, epsilon=self.epsilon)
