@@ -31,6 +31,7 @@ class FinetuneModules:
             are held out; None: there are none. Takes a pass over them, like `train_features`.
         mixer: of the classified images; None: they are not mixed.
         seed: of the run.
+        keeps_statistics: batch norms do not learn those of the batches.
     """
 
     backbone: nn.Module
@@ -42,5 +43,6 @@ class FinetuneModules:
     tune: str
     train_features: Callable[[nn.Module], tuple[Tensor, Tensor]]
     seed: int
+    keeps_statistics: bool = False
     held_out_accuracy: Callable[[nn.Module], Tensor] | None = None
     mixer: Mixer | None = None

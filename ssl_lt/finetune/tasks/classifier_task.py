@@ -28,17 +28,22 @@ class ClassifierTask(TrainTask):
         super().__init__()
         self.backbone, self.classifier, self.loss = parts.backbone, parts.classifier, loss
         self.view, self.tune, self.seed = parts.view, parts.tune, parts.seed
-        self.mixer = parts.mixer
+        self.mixer, self.keeps_statistics = parts.mixer, parts.keeps_statistics
         self.register_buffer("epoch_number", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def train(self, mode: bool = True) -> ClassifierTask:  # noqa: FBT001, FBT002  (torch's own)
         """A backbone of which only a part learns stays in evaluation mode.
 
-        So batch norms keep their statistics: those of few images would be worse.
+        So batch norms keep their statistics: those of few images would be worse. Where every
+        weight learns they may keep them too.
         """
         super().train(mode)
         if self.tune != "all":
             self.backbone.eval()
+        elif self.keeps_statistics:
+            for layer in self.backbone.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
         return self
 
     def forward(self, batch: Batch) -> StepOutput:

@@ -144,6 +144,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         else ContrastiveView(config.view, data.spec),
         counts_per_class=counts_per_class,
         tune=config.tune,
+        keeps_statistics=config.keeps_statistics,
         train_features=train_features,
         seed=config.run.seed,
         mixer=None if config.mixing.mix == "none" else Mixer(config.mixing),

@@ -62,6 +62,10 @@ class FinetuneConfig(Generic[LossOptions]):
     """What the classifier starts at: probe (a linear probe on the training features, with the
     loss's logit adjustment), class-means (their means, for --classifier cosine) or random. auto:
     probe or class-means where there are weights to start from, random from scratch."""
+    batch_norm: Literal["auto", "update", "keep"] = option("auto", page="all", group="training")
+    """Statistics of batch norms while every weight trains: update them, or keep those of the
+    weights, which serve better than those of small batches. auto: keep where there are weights to
+    start from, update from scratch. Every other --tune keeps them."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     augment: Literal["weak", "autoaugment"] = option("weak", group="views")
@@ -103,6 +107,13 @@ class FinetuneConfig(Generic[LossOptions]):
         """Of the loss."""
         return LOSSES[self.loss]
 
+    @property
+    def keeps_statistics(self) -> bool:
+        """Batch norms do not learn the statistics of the batches; `init_from` is resolved."""
+        if self.batch_norm == "auto":
+            return self.tune != "all" or self.init_from not in ("scratch", "auto")
+        return self.batch_norm == "keep"
+
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         found = {}
@@ -114,6 +125,8 @@ class FinetuneConfig(Generic[LossOptions]):
             found["cutout"] = "--augment autoaugment"
         if self.sampling.sampler != "meta":
             found["meta."] = "--sampler meta"
+        if self.tune != "all":
+            found["batch-norm"] = "--tune all"
         if not chosen(self.tune).has_dim:
             found["adapter-dim"] = "--tune adaptformer or lora"
         if self.mixing.mix == "none":
