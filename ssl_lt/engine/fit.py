@@ -5,31 +5,27 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from ssl_lt.core.errors import DiskError
-from ssl_lt.core.processes.distributed import all_true, rank, world_size
+from ssl_lt.core.processes.distributed import all_true, world_size
 from ssl_lt.core.progress import ProgressBar
-from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
-from ssl_lt.core.types import Batch, Epoch, Loader
+from ssl_lt.core.types import Epoch, Loader
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint, save_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
-from ssl_lt.engine.finite import MicroBatch, check_weights, mean_of, not_finite
+from ssl_lt.engine.finite import check_weights
 from ssl_lt.engine.logs.metrics import MetricsLog
-from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.engine.signals import Stopped, StopRequest
+from ssl_lt.engine.update import Update
 from ssl_lt.models.batch_norm import synchronised
 
 
@@ -95,12 +91,11 @@ class _Training:
             # It proposes a setting under which buffers are sent when training starts; ours are
             # equal on all ranks.
             warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
-            self.model = accelerator.prepare_model(self.task)
-        self.optimizer = build_optimizer(self.task, settings.optim, lr_scale=settings.lr_scale)
-        self.step_module = torch.compile(self.model) if settings.fit.compile else self.model
+            model = accelerator.prepare_model(self.task)
+        self.update = Update(self.task, model, settings, accelerator)
         self.log = MetricsLog(folder, accelerator)
         self.state = TrainingState(
-            self.task, self.optimizer, self.log, self.total_steps, settings.identity
+            self.task, self.update.optimizer, self.log, self.total_steps, settings.identity
         )
         self.step = 0
         self.saved_step = 0
@@ -146,7 +141,9 @@ class _Training:
         batches = self.loader.epoch(number, first_step=first * self.settings.fit.accumulate_steps)
         line: dict[str, Any] = {}
         for _ in range(first, self.steps_per_epoch):
-            self._optimizer_step(batches)
+            numbers = self.update(batches, step=self.step, lr=self._lr_of(self.step))
+            self.step += 1
+            self.log.add(numbers)
             images_per_second = self._images_per_second(started_at, first)
             if self._epoch_ends():
                 self.task.on_epoch_end(epoch)
@@ -169,37 +166,6 @@ class _Training:
         )
         bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
         self._stop_if_asked(stop)
-
-    def _optimizer_step(self, batches: Iterator[Batch]) -> None:
-        """Forward and backward of the accumulated batches, check, update."""
-        # Dropout and the like draw from a stream that is a function of the step: nothing to save.
-        torch.manual_seed(seed_of(self.settings.seed, self.step, rank()))
-        accumulate = self.settings.fit.accumulate_steps
-        micro_batches = []
-        for number in range(accumulate):
-            batch, is_last = next(batches), number == accumulate - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                output = self.step_module(batch)
-                self.accelerator.backward(output.loss / accumulate)
-            detached = replace(output, loss=output.loss.detach())  # lets go of the graph
-            micro_batches.append(MicroBatch(batch.index, detached))
-        loss, terms = mean_of(micro_batches)
-        gradients = [p.grad for p in self.task.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        # The one moment of a step at which the host waits for the device.
-        if not all_true(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise not_finite(self.step + 1, micro_batches, self.task)
-        if (limit := self.settings.optim.clip_grad_norm) is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.task.parameters(), limit, norm)
-        self._set_lr()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.log.add({"loss": loss, "grad_norm": norm, **terms})
-
-    def _set_lr(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._lr_of(self.step) * group["lr_scale"]
 
     def _lr_of(self, step: int) -> float:
         """Of the update that ends step `step + 1`."""

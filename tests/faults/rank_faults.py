@@ -8,21 +8,21 @@ import time
 from dataclasses import replace
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.engine.fit import _Training
+from ssl_lt.engine.update import Update
 from ssl_lt.pretrain.simclr import SimCLR
 
 STEP = 6
 
 
 def _before_the_step(act):
-    step = _Training._optimizer_step
+    update = Update.__call__
 
-    def patched(self, batches):
-        if self.step + 1 == STEP:
+    def patched(self, batches, *, step, lr):
+        if step + 1 == STEP:
             act()
-        return step(self, batches)
+        return update(self, batches, step=step, lr=lr)
 
-    _Training._optimizer_step = patched
+    Update.__call__ = patched
 
 
 def killed():
