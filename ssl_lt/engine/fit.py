@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ssl_lt.core.progress import ProgressBar
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch, Loader
 from ssl_lt.engine.allocator import keep_freed_memory
+from ssl_lt.engine.averaging import WeightAverage, put
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint, save_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
@@ -39,6 +41,9 @@ def fit(
     end_of_epoch: EndOfEpoch,
 ) -> None:
     """Trains `task`, from the newest checkpoint in the run folder if there is one.
+
+    Then the task has the weights that are evaluated and exported: the average with `--ema`, else
+    those of the last step.
 
     Raises:
         NumericError: a loss or gradient is not finite on some rank; raised on all ranks, before
@@ -94,8 +99,15 @@ class _Training:
             model = accelerator.prepare_model(self.task)
         self.update = Update(self.task, model, settings, accelerator)
         self.log = MetricsLog(folder, accelerator)
+        decay = settings.optim.ema
+        self.average = WeightAverage(self.task, decay=decay) if decay else None
         self.state = TrainingState(
-            self.task, self.update.optimizer, self.log, self.total_steps, settings.identity
+            self.task,
+            self.update.optimizer,
+            self.log,
+            self.total_steps,
+            settings.identity,
+            self.average,
         )
         self.step = 0
         self.saved_step = 0
@@ -111,6 +123,8 @@ class _Training:
                 self._stop_if_asked(stop)
                 while self.step < self.total_steps:
                     self._epoch(end_of_epoch, bar, stop)
+                if self.average is not None:
+                    put(self.average.tensors, into=self.task)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise out_of_memory(
@@ -143,6 +157,8 @@ class _Training:
         for _ in range(first, self.steps_per_epoch):
             numbers = self.update(batches, step=self.step, lr=self._lr_of(self.step))
             self.step += 1
+            if self.average is not None:
+                self.average.update(self.step)
             self.log.add(numbers)
             images_per_second = self._images_per_second(started_at, first)
             if self._epoch_ends():
@@ -197,7 +213,8 @@ class _Training:
 
     def _measure(self, epoch: Epoch, end_of_epoch: EndOfEpoch) -> dict[str, Any]:
         """What is measured between two epochs, and logged beside the means."""
-        line = dict(end_of_epoch(self.task, epoch))
+        with nullcontext() if self.average is None else self.average.in_place():
+            line = dict(end_of_epoch(self.task, epoch))
         if line:
             self.log.write({"step": self.step, "epoch": epoch.number, **line})
         self.accelerator.wait_for_everyone()

@@ -27,6 +27,7 @@ from ssl_lt.core.errors import CheckpointError, DiskError
 from ssl_lt.core.version import __version__
 
 FORMAT_VERSION = 1
+AVERAGE = "ema"  # stem of the file with averaged weights; "model" has those that are trained
 _MANIFEST = "manifest.json"
 _STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -43,7 +44,7 @@ class Checkpoint:
     Attributes:
         step: optimiser steps taken.
         state: JSON-serialisable: position, digests, optimiser numbers.
-        tensors: file stem ("model", "optimizer", "memory") -> name -> tensor.
+        tensors: file stem ("model", "optimizer", "memory", "ema") -> name -> tensor.
     """
 
     step: int
@@ -131,13 +132,16 @@ def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
 def newest_weights(folder: Path) -> tuple[Path, int]:
     """File with the weights of the newest valid checkpoint, and its step.
 
+    The averaged weights, where the run has any: they are what is evaluated.
+
     Raises:
         CheckpointError: there is no checkpoint, or every one is damaged.
     """
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(f"{folder.parent}: has no checkpoint yet")
-    return _folder_of(folder, checkpoint.step) / "model.safetensors", checkpoint.step
+    stem = AVERAGE if AVERAGE in checkpoint.tensors else "model"
+    return _folder_of(folder, checkpoint.step) / f"{stem}.safetensors", checkpoint.step
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

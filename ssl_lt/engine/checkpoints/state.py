@@ -12,9 +12,10 @@ from torch import Tensor
 from ssl_lt.core.errors import CheckpointError, DataError, DistributedError, shortened
 from ssl_lt.core.processes.distributed import gather_objects, world_size
 from ssl_lt.core.task import TrainTask
+from ssl_lt.engine.averaging import WeightAverage, put
 from ssl_lt.engine.checkpoints.checkpoint import (
+    AVERAGE,
     Checkpoint,
-    like_layout,
     load_optimizer_state,
     optimizer_state,
 )
@@ -34,6 +35,7 @@ class TrainingState:
     log: MetricsLog
     total_steps: int
     identity: Identity = field(default_factory=Identity)
+    average: WeightAverage | None = None
 
     def at(self, step: int) -> Checkpoint:
         """The state after `step` optimiser steps, as a checkpoint."""
@@ -53,6 +55,7 @@ class TrainingState:
                 "optimizer": tensors,
                 "memory": self._memories(),
                 "sums": self.log.sums,
+                **self._average(),
             },
         )
 
@@ -65,7 +68,8 @@ class TrainingState:
             DataError: the training images are others.
         """
         state, tensors = checkpoint.state, checkpoint.tensors
-        lacking = [*(_STATE - state.keys()), *(_TENSORS - tensors.keys())]
+        wanted = _TENSORS | self._average().keys()
+        lacking = [*(_STATE - state.keys()), *(wanted - tensors.keys())]
         if lacking:
             raise CheckpointError(f"checkpoint without {', '.join(sorted(lacking))}")
         check_identity(state.get("identity", {}), self.identity)
@@ -74,22 +78,22 @@ class TrainingState:
                 f"checkpoint of a training of {state['total_steps']} steps, this one has "
                 f"{self.total_steps}: data, --batch-size, --epochs or --accumulate-steps differ"
             )
-        check_tensors(tensors["model"], self.task.state_dict(), of="model")
+        for stem, own in ({"model": self.task.state_dict()} | self._average()).items():
+            check_tensors(tensors[stem], own, of="model")
         check_tensors(tensors["memory"], self._memories(), of="memory of samples")
         check_tensors(tensors["optimizer"], self._slots(tensors["optimizer"]), of="optimiser")
-        own_state = self.task.state_dict()
-        self.task.load_state_dict(
-            {
-                name: like_layout(tensor, own_state[name])
-                for name, tensor in tensors["model"].items()
-            }
-        )
+        put(tensors["model"], into=self.task)
+        if self.average is not None:
+            self.average.restore(tensors[AVERAGE])
         for memory in self.task.memories():
             start = f"{memory.name}."
             own = {k[len(start) :]: v for k, v in tensors["memory"].items() if k.startswith(start)}
             memory.load_state_dict(own)
         load_optimizer_state(self.optimizer, tensors["optimizer"], state["optimizer"])
         self.log.restore(tensors["sums"], state["summed_steps"], step=checkpoint.step)
+
+    def _average(self) -> dict[str, Mapping[str, Tensor]]:
+        return {} if self.average is None else {AVERAGE: self.average.tensors}
 
     def _memories(self) -> dict[str, Tensor]:
         return {
