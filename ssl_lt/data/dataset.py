@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import Groups
@@ -44,6 +45,7 @@ class Data:
         train: those rows; in memory, or files where they do not fit.
         options: what it was opened with.
         bad_images: left out of `split` and of the test set, but still in `source.train`.
+        held_out: rows of `source.train` that serve as validation images; None: none do.
     """
 
     source: Source
@@ -51,6 +53,7 @@ class Data:
     train: ImageTable
     options: DataOptions
     bad_images: tuple[BadImage, ...] = ()
+    held_out: NDArray[np.int64] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -75,9 +78,16 @@ class Data:
 
     @property
     def readable(self) -> ImageTable:
-        """`source.train` without the images that cannot be read, or are tested on."""
+        """`source.train` without the images that cannot be read, are tested on or held out."""
         withheld = self._tested.withheld.tolist()
+        if self.held_out is not None:
+            withheld += self.held_out.tolist()
         return readable(self.source.train, self.bad_images, part="train", withheld=withheld)
+
+    @property
+    def has_validation(self) -> bool:
+        """There are images to choose by, which are neither trained on nor tested on."""
+        return self.source.validation is not None or self.held_out is not None
 
     def monitor_set(self) -> ImageTable | None:
         """What is evaluated between epochs: the validation set, or else the test split."""
@@ -123,6 +133,8 @@ class Data:
     def validation(self) -> ImageTable | None:
         """The validation set, decoded if it fits in memory; None where there is none."""
         table = self.source.validation
+        if table is None and self.held_out is not None:
+            return self.decoded(self.source.train.take(self.held_out))
         if table is None:
             return None
         return self.decoded(readable(table, self.bad_images, part="validation"))
@@ -195,44 +207,31 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     return Data(source, split, train, options, bad)
 
 
-def training_and_validation(data: Data, share: float) -> tuple[Data, ImageTable | None]:
-    """The data to train on, and the images for model selection; None where there are none.
-
-    Args:
-        data: with labels.
-        share: `--hold-out`; 0: the validation images, where there are any.
-
-    Raises:
-        ConfigError: there are, and a share is to be held out too; or as `hold_out` says.
-    """
-    if not share:
-        return data, data.validation
-    if data.source.validation is not None:
-        own = f"--val-data {data.options.val_data}"
-        if data.options.val_data is None:
-            own = f"{data.source.name} has validation images, which"
-        raise ConfigError(f"--hold-out: {own} takes its place; leave one of them out")
-    return hold_out(data, share)
-
-
-def hold_out(data: Data, share: float) -> tuple[Data, ImageTable]:
-    """What is left to train on, and what is held out.
+def with_validation(data: Data, share: float) -> Data:
+    """The data with some training images as its validation images (`--val-fraction`).
 
     Which images is a function of the split: a run that goes on, or is evaluated, finds the same.
 
     Args:
         data: with labels.
         share: of the images of each class, rounded down but at least one; a class of one image
-            keeps it.
+            keeps it. 0: the data as it is.
 
     Raises:
-        ConfigError: no class has two images.
+        ConfigError: there are validation images already, or no class has two images.
     """
+    if not share:
+        return data
+    if data.source.validation is not None:
+        own = f"--val-data {data.options.val_data}"
+        if data.options.val_data is None:
+            own = f"{data.source.name} has validation images, which"
+        raise ConfigError(f"--val-fraction: {own} takes its place; leave one of them out")
     labels = data.train.labels
     index = torch.arange(len(labels))
     held = held_out_rows(labels, index, share=share, seed=data.split.recipe.seed)
     if not bool(held.any()):
-        raise ConfigError("--hold-out: no class has two training images")
+        raise ConfigError("--val-fraction: no class has two training images")
     rows, kept = (torch.nonzero(part).flatten().numpy() for part in (held, ~held))
     counts = torch.bincount(labels[~held], minlength=data.num_classes)
     split = replace(
@@ -240,7 +239,8 @@ def hold_out(data: Data, share: float) -> tuple[Data, ImageTable]:
         indices=data.split.indices[kept],
         counts_per_class=tuple(int(n) for n in counts),
     )
-    return replace(data, split=split, train=data.train.take(kept)), data.train.take(rows)
+    held_out = data.split.indices[rows]
+    return replace(data, split=split, train=data.train.take(kept), held_out=held_out)
 
 
 def train_loader(

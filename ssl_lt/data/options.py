@@ -36,8 +36,8 @@ class SourceOptions:
 
     val_data: str | None = option(None, group="data")
     """Validation set (same syntax as --data), used for model selection and for accuracy during
-    training. Default: the data set's own; otherwise a part of the training set is held out where
-    a choice is made."""
+    training. Default: the data set's own, or --val-fraction of finetune.py; otherwise a part of the
+    training set is held out where a choice is made."""
 
     image_column: str | None = option(None, page="all", group="data")
     """Column of csv: or hf: with the images, or suffix of the images in wds:. Default: found by its

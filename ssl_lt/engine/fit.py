@@ -18,7 +18,13 @@ from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch, Loader
 from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.averaging import WeightAverage, put
-from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint, save_checkpoint
+from ssl_lt.engine.checkpoints.checkpoint import (
+    folder_of,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from ssl_lt.engine.checkpoints.chosen import evaluated_stem, write_choice
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
 from ssl_lt.engine.finite import check_weights
@@ -26,6 +32,7 @@ from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.engine.schedule import lr_multiplier
+from ssl_lt.engine.selection import Selection
 from ssl_lt.engine.signals import Stopped, StopRequest
 from ssl_lt.engine.update import Update
 from ssl_lt.models.batch_norm import synchronised
@@ -42,8 +49,8 @@ def fit(
 ) -> None:
     """Trains `task`, from the newest checkpoint in the run folder if there is one.
 
-    Then the task has the weights that are evaluated and exported: the average with `--ema`, else
-    those of the last step.
+    Then the task has the weights that are evaluated and exported: the last, or with `--keep best`
+    those of the best epoch; averaged with `--ema`.
 
     Raises:
         NumericError: a loss or gradient is not finite on some rank; raised on all ranks, before
@@ -66,6 +73,7 @@ def fit(
     else:
         training.state.restore(checkpoint)
         training.step = training.saved_step = checkpoint.step
+        training.write_choice()  # that of a later checkpoint, which is damaged, is forgotten
         for note in notes_on(checkpoint):
             accelerator.print(note)
     training.run(end_of_epoch)
@@ -99,6 +107,7 @@ class _Training:
             model = accelerator.prepare_model(self.task)
         self.update = Update(self.task, model, settings, accelerator)
         self.log = MetricsLog(folder, accelerator)
+        self.selection = Selection(settings.fit, measure=settings.measure)
         decay = settings.optim.ema
         self.average = WeightAverage(self.task, decay=decay) if decay else None
         self.state = TrainingState(
@@ -108,6 +117,7 @@ class _Training:
             self.total_steps,
             settings.identity,
             self.average,
+            self.selection,
         )
         self.step = 0
         self.saved_step = 0
@@ -121,10 +131,9 @@ class _Training:
             try:
                 self._catch_up(end_of_epoch)
                 self._stop_if_asked(stop)
-                while self.step < self.total_steps:
+                while self.step < self.total_steps and not self.selection.has_waited_enough:
                     self._epoch(end_of_epoch, bar, stop)
-                if self.average is not None:
-                    put(self.average.tensors, into=self.task)
+                self._take_evaluated_weights()
             except Exception as error:
                 if is_out_of_memory(error):
                     raise out_of_memory(
@@ -217,8 +226,23 @@ class _Training:
             line = dict(end_of_epoch(self.task, epoch))
         if line:
             self.log.write({"step": self.step, "epoch": epoch.number, **line})
+        if self.selection.observe(line, step=self.step, epoch=epoch):
+            self.write_choice()
         self.accelerator.wait_for_everyone()
         return line
+
+    def write_choice(self) -> None:
+        """For those who ask which weights are evaluated."""
+        if self.selection.is_asked and self.accelerator.is_main_process:
+            write_choice(self.folder.checkpoints, self.selection.choice)
+
+    def _take_evaluated_weights(self) -> None:
+        """Those of the best epoch, or the newest; averaged, where there is an average."""
+        if (step := self.selection.kept_step) is not None:
+            best = load_checkpoint(folder_of(self.folder.checkpoints, step))
+            put(best.tensors[evaluated_stem(best)], into=self.task)
+        elif self.average is not None:
+            put(self.average.tensors, into=self.task)
 
     def _images_per_second(self, started_at: float, first: int) -> float:
         steps = (self.step - 1) % self.steps_per_epoch + 1 - first

@@ -36,10 +36,16 @@ class FitOptions:
     checkpoint_every: int = option(0, effect=Effect.RUN, page="all", group="run")
     """Also save a checkpoint every N steps (0 = only at the end of each epoch)."""
     keep_checkpoints: int = option(2, effect=Effect.RUN, page="all", group="run")
-    """Number of checkpoints to keep, at least 2."""
+    """Number of checkpoints to keep, at least 2. With --keep best the best is kept as well."""
     dist_timeout: int = option(600, effect=Effect.RUN, page="all", group="run")
     """Seconds that the processes of a run wait for each other, for example while the first one
     downloads data."""
+    keep: Literal["last", "best"] = option("last", page="all", group="monitoring")
+    """Epoch whose weights are evaluated and exported: the last, or the one with the best accuracy
+    on the validation images. The test set is never looked at for it."""
+    early_stop: int = option(0, page="all", group="monitoring")
+    """Stop after N measurements in a row without a better accuracy on the validation images (0 =
+    off). The learning rate is planned for all --epochs."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = option(
         (), effect=Effect.RUN, group="monitoring"
     )
@@ -47,7 +53,12 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         leasts = {"epochs": 1, "accumulate_steps": 1, "log_every": 1, "keep_checkpoints": 2}
-        check_at_least(self, {**leasts, "checkpoint_every": 0, "dist_timeout": 1})
+        check_at_least(self, {**leasts, "checkpoint_every": 0, "dist_timeout": 1, "early_stop": 0})
+
+    @property
+    def selects(self) -> bool:
+        """Something is chosen by what is measured between epochs."""
+        return self.keep == "best" or self.early_stop > 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ class FitSettings:
         seed: of the run.
         lr_scale: name of a parameter -> factor on its learning rate.
         identity: of the run.
+        measure: name of the number, among those measured between epochs, that the best epoch has
+            the largest of.
     """
 
     fit: FitOptions
@@ -80,6 +93,7 @@ class FitSettings:
     seed: int
     lr_scale: LrScale = same_rate
     identity: Identity = field(default_factory=Identity)
+    measure: str = ""
 
 
 # (unwrapped task, epoch just ended) -> numbers to log; every rank runs it and gets the same ones.

@@ -31,11 +31,12 @@ from ssl_lt.models.backbones import build_backbone
 from ssl_lt.runs.build.finetuning import build_parts
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
-from ssl_lt.runs.config.stored import AnyConfig
+from ssl_lt.runs.config.stored import AnyConfig, effective_mapping
 from ssl_lt.runs.finetune import evaluate_trained
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, describe_images, find_source, load_weights
 from ssl_lt.runs.life.processes import join_processes
+from ssl_lt.runs.life.result import weights_of
 from ssl_lt.runs.life.same_run import check_processes
 from ssl_lt.runs.life.saved_run import (
     SavedNetwork,
@@ -115,7 +116,8 @@ def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None
     state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
     evaluations = []
     if network.task is not None and isinstance(run.config, FinetuneConfig):
-        evaluations = [*evaluate_trained(network.task, test, data, run.config)]
+        weights = weights_of(run.folder, effective_mapping(run.config))
+        evaluations = [*evaluate_trained(network.task, test, data, run.config, weights=weights)]
     features = _features(network.backbone, data, test, config)
     evaluations += _representation(network.backbone, features, data, config)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]

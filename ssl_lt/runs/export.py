@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
-from ssl_lt.data.dataset import Data, open_data
+from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
@@ -37,8 +37,8 @@ from ssl_lt.runs.config.export import ExportConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.life.find import find_run
-from ssl_lt.runs.life.result import describe_data, stored_result
-from ssl_lt.runs.life.saved_run import load_network, run_config_of
+from ssl_lt.runs.life.result import describe_data, stored_result, weights_of
+from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
 
 _CARD = "README.md"
 _BATCH_SIZE = 8
@@ -85,7 +85,7 @@ def export(config: ExportConfig) -> None:
     check_replaceable(output, marker=WEIGHTS, flag="--output")
     result = stored_result(run)
     run_config = run_config_of(run, data_root=config.data_root, num_workers=0)
-    data = open_data(run_config.data, stored=run.split_files)
+    data = open_run_data(run, run_config)
     parts = _parts(run, run_config, data)
     batch = _batch(data)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def export(config: ExportConfig) -> None:
             facts,
             describe_data(data),
             result,
-            training=_training(run_config),
+            training=_training(run, run_config),
             command=read_config(run.config).command,
         )
         write_text_atomically(folder / _CARD, card)
@@ -242,11 +242,13 @@ def _classifier_note(parts: ExportModules) -> str:
     )
 
 
-def _training(config: TrainConfig) -> str:
+def _training(run: RunFolder, config: TrainConfig) -> str:
+    weights = weights_of(run, effective_mapping(config))
+    how = f"{config.fit.epochs} epochs; its weights: {weights}."
     if isinstance(config, FinetuneConfig):
-        return f"Fine-tuned with labels, loss {config.loss}, {config.fit.epochs} epochs."
+        return f"Fine-tuned with labels, loss {config.loss}, {how}"
     method = " + ".join((config.method, *config.plugins))
-    return f"Pretrained without labels: {method}, {config.fit.epochs} epochs."
+    return f"Pretrained without labels: {method}, {how}"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
-from ssl_lt.data.dataset import Data, check_labels, training_and_validation
+from ssl_lt.data.dataset import Data, check_labels, with_validation
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
@@ -24,10 +25,15 @@ from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
 from ssl_lt.runs.build.heads import head_init, start_head
+from ssl_lt.runs.build.selection import check_selection
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
+from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
+
+# What is measured between epochs, under this name in the log.
+_MEASURE = "accuracy"
 
 
 def finetune(
@@ -61,9 +67,10 @@ def finetune_opened(
 ) -> RunFolder:
     """`finetune` for a run whose data is open."""
     check_labels(run.data, "fine-tuning")
-    data, held_out = training_and_validation(run.data, config.hold_out)
+    data = with_validation(run.data, config.val_fraction)
+    _check_selection(config, data)
     batches = batch_plan(config.run, config.fit, data)
-    task = build_task(config, data, held_out)
+    task = build_task(config, data, data.validation)
     batches = sampled_plan(batches, task, config, data)
     facts: Mapping[str, str] = {}
     if run.begins:
@@ -86,11 +93,24 @@ def finetune_opened(
         batches,
         crop=worker_crop(config),
         end_of_epoch=lambda folder: _end_of_epoch(config, data),
-        evaluate=lambda: () if test is None else evaluate_trained(task, test, data, config),
+        evaluate=lambda weights: (
+            () if test is None else evaluate_trained(task, test, data, config, weights=weights)
+        ),
+        measure=_MEASURE,
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.lr),
         started_from=facts,
     )
     return train(run, training)
+
+
+def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
+    others = ", or hold some of the training images out with --val-fraction 0.1"
+    check_selection(config.fit, data, every=config.eval_every, flag="--eval-every", others=others)
+    if config.fit.selects and to_mapping(config.options).get("classification-weight") == 0:
+        raise ConfigError(
+            "--classification-weight 0: its classifier is not trained, so that no "
+            "epoch can be chosen by it with --keep best or --early-stop"
+        )
 
 
 def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
@@ -100,23 +120,24 @@ def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
         assert isinstance(task, ClassifierTask)
         if monitored is None or not epoch.is_due(config.eval_every):
             return {}
-        return {"accuracy": evaluate_classifier(task, monitored, data, config).accuracy.balanced}
+        evaluation = evaluate_classifier(task, monitored, data, config, weights="")
+        return {_MEASURE: evaluation.accuracy.balanced}
 
     return end_of_epoch
 
 
 def evaluate_trained(
-    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
+    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig, *, weights: str
 ) -> tuple[Evaluation, ...]:
-    """All that a trained network has to say of the test split."""
-    evaluation = evaluate_classifier(task, test, data, config)
+    """All that a trained network has to say of the test split; `weights` says which it has."""
+    evaluation = evaluate_classifier(task, test, data, config, weights=weights)
     if isinstance(task, ExpertTask) and config.ensemble.experts == "ride":
         return evaluation, evaluate_routed(task, test, data, config)
     return (evaluation,)
 
 
 def evaluate_classifier(
-    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig
+    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig, *, weights: str
 ) -> Evaluation:
     """The network's own predictions on the test split, or on what is watched while it trains."""
     network = nn.Sequential(task.backbone, task.classifier)
@@ -128,6 +149,6 @@ def evaluate_classifier(
         predictions.numpy(),
         logits.labels.numpy(),
         data,
-        note=f"loss {config.loss}, last epoch",
+        note=f"loss {config.loss}, {weights}",
         confidence=confidence.numpy(),
     )

@@ -12,6 +12,7 @@ from ssl_lt.augment.views import WorkerCrop
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
+from ssl_lt.data.dataset import check_labels
 from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
@@ -19,6 +20,7 @@ from ssl_lt.evaluate.monitor import Monitor
 from ssl_lt.pretrain.two_views import TwoViewTask
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.pretraining import build_task
+from ssl_lt.runs.build.selection import check_selection
 from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, start_from
@@ -49,6 +51,9 @@ def pretrain(
     name = new_run_path("pretrain", config.method, *config.plugins, config.data.data)
     with opened(config, config.run.run_dir or name, resumed) as run:
         data = run.data
+        check_selection(config.fit, data, every=config.knn_every, flag="--knn-every", others="")
+        if config.fit.selects:
+            check_labels(data, "choosing an epoch by kNN")
         batches = batch_plan(config.run, config.fit, data)
         if config.fit.batch_size < 2:
             raise ConfigError(
@@ -76,7 +81,8 @@ def training_of(
         batches,
         crop=WorkerCrop(config.view, seed=config.run.seed, num_views=2),
         end_of_epoch=lambda folder: _end_of_epoch(config, run, folder),
-        evaluate=tuple,
+        evaluate=lambda weights: (),
+        measure="knn",
     )
 
 

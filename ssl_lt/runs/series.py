@@ -155,7 +155,9 @@ def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int) -> Any
     if stage == "contrast":
         if config.entry.contrast is None:
             raise ConfigError(f"--stages: --loss {config.loss} has no contrast to begin with")
-        return replace(config, options=replace(config.options, classification_weight=0.0))
+        # It has no classifier by which an epoch could be chosen.
+        fit = replace(config.fit, keep="last", early_stop=0)
+        return replace(config, fit=fit, options=replace(config.options, classification_weight=0.0))
     if stage == "classifier":
         if not config.entry.is_classification:
             config = _with_loss(config, "la")

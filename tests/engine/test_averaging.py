@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.engine.averaging import WeightAverage, decay_at
-from ssl_lt.engine.checkpoints.checkpoint import newest_weights
+from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from tests.engine.tiny import TinyLoader, TinyTask, plan
@@ -112,7 +112,7 @@ def test_the_average_is_measured_saved_and_left_and_training_goes_on_without_it(
         if step == 4:
             torch.testing.assert_close(measured[0], average)
     torch.testing.assert_close(dict(task.state_dict()), average)
-    path, step = newest_weights(folder.checkpoints)
+    path, step = evaluated_weights(folder.checkpoints)
     assert (path.name, step) == ("ema.safetensors", 12)
     saved = load_file(path)
     assert all(saved[name].equal(tensor) for name, tensor in task.state_dict().items())

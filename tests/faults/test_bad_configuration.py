@@ -117,7 +117,7 @@ FINETUNE = [
     ("tau: -1", "tau"),
     ("tau: 0\nloss: scl\ntemperature: 0", "--temperature"),
     ("loss: lo", "--loss: unknown name 'lo'"),
-    ("hold-out: 1", "--hold-out: 1.0 is outside [0, 1)"),
+    ("val-fraction: 1", "--val-fraction: 1.0 is outside [0, 1)"),
     ("eval-every: -1", "--eval-every: -1 is below 0"),
     ("seeds: [1, 1]", "--seeds: 1 1 names one twice"),
     ("init-from: 7", "--init-from: 7 is no run, exported folder or weights file"),

@@ -1,4 +1,4 @@
 """Run folders, their lock, and training states that are whole or invisible.
 
-Others import `checkpoint`, `lock`, `run_folder`, `state`.
+Others import `checkpoint`, `chosen`, `lock`, `run_folder`, `state`.
 """

@@ -45,20 +45,24 @@ class Checkpoint:
         step: optimiser steps taken.
         state: JSON-serialisable: position, digests, optimiser numbers.
         tensors: file stem ("model", "optimizer", "memory", "ema") -> name -> tensor.
+        kept_step: of an earlier one that is not removed when this one is saved.
     """
 
     step: int
     state: Mapping[str, Any]
     tensors: Mapping[str, Mapping[str, Tensor]]
+    kept_step: int | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Writes `folder/step-000123`, then removes all but the newest `keep` (at least 2).
+    """Writes `folder/step-000123`, then removes older ones.
+
+    The newest `keep` (at least 2) stay, and a kept one.
 
     Raises:
         DiskError: the disk is full or may not be written; nothing half written stays.
     """
-    target = _folder_of(folder, checkpoint.step)
+    target = folder_of(folder, checkpoint.step)
     temporary = folder / f".tmp-{target.name}-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +87,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             f"({shutil.disk_usage(folder.parent).free:,} are free): {error}"
         ) from error
     for old in _folders(folder)[max(2, keep) :]:
-        _remove(old)
+        if checkpoint.kept_step is None or old != folder_of(folder, checkpoint.kept_step):
+            _remove(old)
     return target
 
 
@@ -129,21 +134,6 @@ def newest_checkpoint(folder: Path, warn: Any = print) -> Checkpoint | None:
     return None
 
 
-def newest_weights(folder: Path) -> tuple[Path, int]:
-    """File with the weights of the newest valid checkpoint, and its step.
-
-    The averaged weights, where the run has any: they are what is evaluated.
-
-    Raises:
-        CheckpointError: there is no checkpoint, or every one is damaged.
-    """
-    checkpoint = newest_checkpoint(folder)
-    if checkpoint is None:
-        raise CheckpointError(f"{folder.parent}: has no checkpoint yet")
-    stem = AVERAGE if AVERAGE in checkpoint.tensors else "model"
-    return _folder_of(folder, checkpoint.step) / f"{stem}.safetensors", checkpoint.step
-
-
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state as tensors by name and plain numbers."""
     state = optimizer.state_dict()
@@ -184,7 +174,8 @@ def like_layout(tensor: Tensor, own: Tensor) -> Tensor:
     return torch.empty_like(own, dtype=tensor.dtype).copy_(tensor)
 
 
-def _folder_of(folder: Path, step: int) -> Path:
+def folder_of(folder: Path, step: int) -> Path:
+    """Of the checkpoint after `step` optimiser steps."""
     return folder / f"step-{step:06d}"
 
 
@@ -271,6 +262,6 @@ def _read_manifest(path: Path) -> tuple[int, dict[str, tuple[int, str]]]:
         raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
     if _STATE not in files:
         raise CheckpointError(f"{path}: lists no {_STATE}")
-    if _NAME.fullmatch(path.parent.name) and path.parent != _folder_of(path.parent.parent, step):
+    if _NAME.fullmatch(path.parent.name) and path.parent != folder_of(path.parent.parent, step):
         raise CheckpointError(f"{path}: is of step {step}, not {path.parent.name}")
     return step, files

@@ -167,6 +167,7 @@ def remove_leftovers(folder: RunFolder, *, warn: Callable[[str], None]) -> None:
             (folder.path, ".results.json.*"),
             (folder.path, ".exported-*"),
             (folder.checkpoints, ".tmp*"),
+            (folder.checkpoints, ".choice.json.*"),
             (folder.scores, ".tmp*"),
         )
         for path in sorted(place.glob(pattern))

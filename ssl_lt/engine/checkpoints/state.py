@@ -21,6 +21,7 @@ from ssl_lt.engine.checkpoints.checkpoint import (
 )
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.plan import Identity
+from ssl_lt.engine.selection import Selection
 
 _STATE = {"optimizer", "summed_steps", "total_steps"}
 _TENSORS = {"model", "optimizer", "memory", "sums"}
@@ -36,6 +37,7 @@ class TrainingState:
     total_steps: int
     identity: Identity = field(default_factory=Identity)
     average: WeightAverage | None = None
+    selection: Selection | None = None
 
     def at(self, step: int) -> Checkpoint:
         """The state after `step` optimiser steps, as a checkpoint."""
@@ -49,6 +51,7 @@ class TrainingState:
                 "total_steps": self.total_steps,
                 "processes": world_size(),
                 "threads": torch.get_num_threads(),
+                "choice": None if self.selection is None else self.selection.state(),
             },
             tensors={
                 "model": self.task.state_dict(),
@@ -57,6 +60,7 @@ class TrainingState:
                 "sums": self.log.sums,
                 **self._average(),
             },
+            kept_step=None if self.selection is None else self.selection.kept_step,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -90,6 +94,8 @@ class TrainingState:
             own = {k[len(start) :]: v for k, v in tensors["memory"].items() if k.startswith(start)}
             memory.load_state_dict(own)
         load_optimizer_state(self.optimizer, tensors["optimizer"], state["optimizer"])
+        if self.selection is not None:
+            self.selection.restore(state.get("choice"))
         self.log.restore(tensors["sums"], state["summed_steps"], step=checkpoint.step)
 
     def _average(self) -> dict[str, Mapping[str, Tensor]]:

@@ -196,6 +196,8 @@ def _facts(result: RunResult) -> tuple[tuple[str, str], ...]:
         ),
         ("Split SHA-256", data.split_sha256),
     ]
+    if result.weights:
+        facts.append(("Weights", result.weights))
     if result.timing is not None:
         speed = result.timing.images_per_second
         seconds = timedelta(seconds=round(result.timing.seconds))

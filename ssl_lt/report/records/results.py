@@ -75,6 +75,7 @@ class RunResult:
         timing: of training; None where nothing was trained.
         representations: measures of the frozen backbone; one entry a backbone that was judged.
         started_from: "weights", "sha256" and "license" of what it began with; empty from scratch.
+        weights: which of the run's weights were evaluated; "" in files from before it was written.
         schema_version: of the file.
     """
 
@@ -91,6 +92,7 @@ class RunResult:
     timing: Timing | None = None
     representations: tuple[Representation, ...] = ()
     started_from: Mapping[str, str] = field(default_factory=dict)
+    weights: str = ""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -53,7 +53,7 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str) -> Table:
     """
     return Table(
         title="Seeds",
-        note="Percent, last epoch; mean ± standard deviation where there are several seeds. "
+        note="Percent; mean ± standard deviation where there are several seeds. "
         f"Groups {rule}. Std is over the groups, Harmonic the harmonic mean over classes.",
         columns=(
             *text_columns("Run", "Evaluation"),

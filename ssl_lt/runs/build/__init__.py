@@ -1,4 +1,4 @@
 """From a configuration to networks and tasks.
 
-Others import `batches`, `experts`, `finetuning`, `heads`, `pretraining`.
+Others import `batches`, `experts`, `finetuning`, `heads`, `pretraining`, `selection`.
 """

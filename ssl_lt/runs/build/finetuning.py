@@ -26,7 +26,6 @@ from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.finetune.tasks.contrast_task import ContrastTask, build_contrast
 from ssl_lt.finetune.tasks.meta_sampled_task import MetaSampledTask
-from ssl_lt.losses.supervised_contrastive import ContrastOptions
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.classifiers import CosineClassifier, linear_classifier
 from ssl_lt.models.expert_classifiers import ExpertClassifiers
@@ -47,7 +46,7 @@ def build_task(
     Args:
         config: the flags.
         data: what is trained on.
-        held_out: training images that are not; see `hold_out`.
+        held_out: validation images, which may choose what is compressed; None: none do.
 
     Raises:
         ConfigError: flags that do not go together.
@@ -85,9 +84,6 @@ def _check_combination(config: AnyFinetuneConfig) -> None:
         raise ConfigError(f"--sampler meta: {loss} is more than a classification")
     if entry.sampling == "uniform" and config.sampling.sampler != "instance":
         raise ConfigError(f"--sampler: {loss} balances its classifier by itself")
-    compresses = isinstance(config.options, ContrastOptions) and config.options.compression != 1
-    if config.hold_out and not compresses:
-        raise ConfigError("--hold-out: only --compression looks at what is held out")
     if entry.task is not None and config.weights.reweight != "none":
         raise ConfigError(f"--reweight: {loss} takes no class weights in its step")
 

@@ -85,10 +85,9 @@ class FinetuneConfig(Generic[LossOptions]):
     meta: MetaSamplerOptions = section("class balance", MetaSamplerOptions)
     ensemble: Flat[ExpertOptions] = section("experts", ExpertOptions)
     series: Flat[SeriesOptions] = section("several runs", SeriesOptions)
-    hold_out: float = option(0.0, page="all", group="data")
-    """Fraction of each class held out from training and used only by --compression to find
-    under-performing classes. 0: the validation images (--val-data), otherwise the training
-    images."""
+    val_fraction: float = option(0.0, page="all", group="data")
+    """Fraction of the training images of each class that is not trained on and serves as validation
+    set, where there is no other (0 = none)."""
     eval_every: int = option(5, group="monitoring")
     """Measure accuracy every N epochs (0 = off), on the validation set, otherwise on the test
     set."""
@@ -97,7 +96,7 @@ class FinetuneConfig(Generic[LossOptions]):
     def __post_init__(self) -> None:
         check_loss(self.loss)
         check_tune(self.tune)
-        check_range(self, {"hold_out": "[0, 1)", "cosine_scale": "(0, inf)"})
+        check_range(self, {"val_fraction": "[0, 1)", "cosine_scale": "(0, inf)"})
         check_at_least(self, {"eval_every": 0})
         if self.adapter_dim is not None:
             check_at_least(self, {"adapter_dim": 1})

@@ -15,7 +15,7 @@ from ssl_lt.core.disk.files import file_sha256
 from ssl_lt.core.errors import CheckpointError, ConfigError
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.options import DataOptions
-from ssl_lt.engine.checkpoints.checkpoint import newest_weights
+from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.released import (
@@ -182,7 +182,7 @@ def load_classifier(classifier: nn.Module, source: InitSource) -> None:
 
 
 def _of_run(run: RunFolder) -> InitSource:
-    weights, step = newest_weights(run.checkpoints)
+    weights, step = evaluated_weights(run.checkpoints)
     taken = {flag.name for options in (DataOptions(), ModelOptions()) for flag in flags(options)}
     stored = read_config(run.config).values
     values = {name: value for name, value in stored.items() if name in taken}

@@ -14,6 +14,7 @@ from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.data.curate.describe import glance
 from ssl_lt.data.curate.summary import understood
 from ssl_lt.data.dataset import Data
+from ssl_lt.engine.checkpoints.chosen import describe_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.scores.evaluation import Evaluation
@@ -114,9 +115,20 @@ def save_result(
         timing=_timing(folder),
         representations=tuple(representations),
         started_from=stored.started_from,
+        weights=weights_of(folder, configuration),
     )
     write_results(result, folder.results)
     return result
+
+
+def weights_of(folder: RunFolder, configuration: Mapping[str, Any]) -> str:
+    """Such as "last epoch", see `describe_weights`; "" where nothing was trained."""
+    if "epochs" not in configuration:
+        return ""
+    decay = configuration["ema"]
+    averaged = f"averaged with decay {decay:g}" if decay else ""
+    epochs = configuration["epochs"]
+    return describe_weights(folder.checkpoints, epochs=epochs, averaged=averaged)
 
 
 def stored_result(folder: RunFolder) -> RunResult | None:

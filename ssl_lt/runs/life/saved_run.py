@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.dataset import Data, check_labels, open_data
+from ssl_lt.data.dataset import Data, check_labels, open_data, with_validation
 from ssl_lt.data.tables.table import ImageTable
-from ssl_lt.engine.checkpoints.checkpoint import newest_weights
+from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import load_model_state
 from ssl_lt.evaluate.geometry.representation import Representation
@@ -90,8 +90,7 @@ def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: s
     folder = find_run(run)
     stored = stored_result(folder)
     config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
-    data = open_data(config.data, stored=folder.split_files)
-    check_labels(data, verb)
+    data = open_run_data(folder, config, verb=verb)
     return SavedRun(folder, config, data, test_split(data, verb), stored)
 
 
@@ -104,6 +103,24 @@ def test_split(data: Data, verb: str) -> ImageTable:
     if data.test is None:
         raise DataError(f"--data: {data.source.name} has no test split, and {verb} needs one")
     return data.test
+
+
+def open_run_data(folder: RunFolder, config: AnyConfig, *, verb: str | None = None) -> Data:
+    """The data of a run on disk, with the validation images it held out.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        verb: that needs labels, for the message; None: they may lack.
+
+    Raises:
+        UserError: as `open_data`, `check_labels` and `with_validation` say.
+    """
+    data = open_data(config.data, stored=folder.split_files)
+    if verb is not None:
+        check_labels(data, verb)
+    share = config.val_fraction if isinstance(config, FinetuneConfig) else 0.0
+    return with_validation(data, share)
 
 
 def record(
@@ -147,12 +164,12 @@ def run_config_of(folder: RunFolder, *, data_root: str | None, num_workers: int)
 
 
 def load_network(folder: RunFolder, config: AnyConfig, data: Data) -> SavedNetwork:
-    """The networks as the newest valid checkpoint has them; labels and a test split may lack.
+    """The networks that the run is judged by; labels and a test split may lack.
 
     Raises:
         CheckpointError: there is none, or it does not fit the configuration.
     """
-    weights, step = newest_weights(folder.checkpoints)
+    weights, step = evaluated_weights(folder.checkpoints)
     if not folder.is_finished:
         join_processes().print(f"note: this run is not finished; taking it after step {step}")
     if isinstance(config, FinetuneConfig):

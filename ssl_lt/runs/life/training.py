@@ -22,7 +22,7 @@ from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.models.export import export_backbone
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
 from ssl_lt.runs.life.processes import build_accelerator
-from ssl_lt.runs.life.result import describe_start, save_result
+from ssl_lt.runs.life.result import describe_start, save_result, weights_of
 from ssl_lt.runs.life.same_run import check_processes, identity
 from ssl_lt.runs.life.start import start_run
 
@@ -61,7 +61,9 @@ class Training:
         batches: which images are in which step.
         crop: what loader workers cut where images do not fit into memory.
         end_of_epoch: what is measured between epochs.
-        evaluate: the last epoch on the test split, for `results.json`.
+        evaluate: the trained network on the test split, for `results.json`; takes a description of
+            its weights.
+        measure: name of the number that epochs are chosen by, among those of `end_of_epoch`.
         lr_scale: factors on the learning rate, by name of the parameter.
         started_from: facts of the weights, see `InitSource`.
     """
@@ -73,7 +75,8 @@ class Training:
     batches: BatchSchedule
     crop: Crop
     end_of_epoch: Callable[[RunFolder], EndOfEpoch]
-    evaluate: Callable[[], Sequence[Evaluation]]
+    evaluate: Callable[[str], Sequence[Evaluation]]
+    measure: str
     lr_scale: LrScale = same_rate
     started_from: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,7 +111,7 @@ def opened(config: TrainConfig, path: Path, resumed: RunFolder | None) -> Iterat
 
 
 def train(run: OpenRun, training: Training) -> RunFolder:
-    """Fits, exports, evaluates the last epoch and writes the results.
+    """Fits, evaluates, exports and writes the results.
 
     Args:
         run: opened; its data is what the folder of a new run records.
@@ -138,15 +141,16 @@ def train(run: OpenRun, training: Training) -> RunFolder:
                 config.schedule,
                 config.run.seed,
                 lr_scale=training.lr_scale,
-                identity=identity(config, data_sha256=data.sha256),
+                identity=identity(config, data_sha256=run.data.sha256),
+                measure=training.measure,
             ),
             accelerator=accelerator,
             folder=folder,
             end_of_epoch=training.end_of_epoch(folder),
         )
-        evaluations = training.evaluate()
+        mapping = effective_mapping(config)
+        evaluations = training.evaluate(weights_of(folder, mapping))
         if accelerator.is_main_process:
-            mapping = effective_mapping(config)
             save_result(folder, data, mapping, verb=training.verb, evaluations=evaluations)
             # Last: a run that has it is finished.
             export_backbone(training.task.backbone, folder.exported, images=data.spec)

@@ -10,13 +10,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.core.disk.yaml_file import read_yaml
-from ssl_lt.data.dataset import hold_out, open_data
+from ssl_lt.data.dataset import open_data, with_validation
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.evaluate.features.embed import accuracy_on
 from tests.toolbox import TINY, call, succeed
 
 SMALL = [*TINY, "--hidden-dim", "16", "--output-dim", "8", "--init-from", "scratch"]
+PLAIN = [*TINY, "--init-from", "scratch"]
 COMPRESSED = [*SMALL, "--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]
 
 
@@ -26,7 +27,12 @@ def data():
 
 
 def test_every_image_is_on_one_side(data):
-    kept, held = hold_out(data, 0.2)
+    kept = with_validation(data, 0.2)
+    held = kept.validation
+    assert not data.has_validation
+    assert kept.has_validation
+    assert kept.monitor_set() is held
+    assert len(kept.readable) == len(data.readable) - len(held)
     assert len(kept.train) + len(held) == len(data.train)
     counts = np.asarray(data.split.counts_per_class)
     out = np.bincount(held.labels, minlength=10)
@@ -38,10 +44,10 @@ def test_every_image_is_on_one_side(data):
         torch.unique(pixels, dim=0), torch.unique(data.train.pixels.flatten(1), dim=0)
     )
     assert set(kept.split.indices) < set(data.split.indices)
-    again, _ = hold_out(data, 0.2)
+    again = with_validation(data, 0.2)
     assert np.array_equal(again.split.indices, kept.split.indices)
     other = replace(data, split=replace(data.split, recipe=replace(data.split.recipe, seed=1)))
-    assert not np.array_equal(hold_out(other, 0.2)[0].split.indices, kept.split.indices)
+    assert not np.array_equal(with_validation(other, 0.2).split.indices, kept.split.indices)
 
 
 class Always(nn.Module):
@@ -56,18 +62,18 @@ class Always(nn.Module):
 
 
 def test_accuracy_is_counted_by_class(data):
-    _, held = hold_out(data, 0.2)
+    held = with_validation(data, 0.2).validation
     found = accuracy_on(held, data, precision="no")(Always(3))
     assert torch.equal(found, torch.eye(10)[3])
 
 
 @pytest.mark.slow
 def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(empty):
-    words = [*COMPRESSED, "--hold-out", "0.2", "--epochs", "2", "--imbalance-factor", "20"]
+    words = [*COMPRESSED, "--val-fraction", "0.2", "--epochs", "2", "--imbalance-factor", "20"]
     succeed("finetune", *words, "--run-dir", "run")
     split = read_split(empty / "run" / "split.json")
     assert len(split.indices) == sum(split.counts_per_class)  # of the whole run, not what is left
-    assert read_yaml(empty / "run" / "config.yaml")["hold-out"] == 0.2
+    assert read_yaml(empty / "run" / "config.yaml")["val-fraction"] == 0.2
     steps = [p.name for p in sorted((empty / "run" / "checkpoints").glob("step-*"))]
     whole, held = sum(split.counts_per_class), sum(max(1, n // 5) for n in split.counts_per_class)
     assert int(steps[-1].removeprefix("step-")) == 2 * ((whole - held) // 64)
@@ -84,9 +90,17 @@ def test_compression_looks_at_what_is_held_out_and_resume_finds_it_again(empty):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([*COMPRESSED, "--hold-out", "1"], "--hold-out: 1.0 is outside [0, 1)"),
-        ([*SMALL, "--loss", "rcl", "--hold-out", "0.2"], "--hold-out: only --compression looks"),
-        ([*TINY, "--init-from", "scratch", "--hold-out", "0.2"], "--hold-out: only --compression"),
+        ([*COMPRESSED, "--val-fraction", "1"], "--val-fraction: 1.0 is outside [0, 1)"),
+        ([*PLAIN, "--keep", "best"], "--keep best: digits has no validation images to choose by: "),
+        ([*PLAIN, "--early-stop", "2"], "--early-stop 2: digits has no validation images"),
+        (
+            [*PLAIN, "--keep", "best", "--val-fraction", "0.2", "--eval-every", "0"],
+            "--keep best: --eval-every 0 measures nothing",
+        ),
+        (
+            [*COMPRESSED, "--keep", "best", "--val-fraction", "0.2", "--classification-weight=0"],
+            "--classification-weight 0: its classifier is not trained",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(empty, words, says):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.core.disk.yaml_file import read_yaml
-from ssl_lt.data.dataset import hold_out, open_data
+from ssl_lt.data.dataset import open_data, with_validation
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate import protocols
@@ -49,7 +49,7 @@ def lists(tmp_path_factory):
     data = open_data(
         DataOptions(data=f"list:{place}/train.txt", test_data=f"list:{place}/test.txt")
     )
-    kept, _ = hold_out(data, 0.25)
+    kept = with_validation(data, 0.25)
     kept_rows = set(kept.split.indices.tolist())
     for name, wanted in (("kept", True), ("held", False)):
         rows = [row for row in range(len(lines["train"])) if (row in kept_rows) is wanted]
@@ -77,7 +77,7 @@ def runs(lists, tmp_path_factory):
     words = [*WORDS, *COMPRESSED, "--epochs", "3", "--eval-every", "1", "--checkpoint-every", "1"]
     succeed(
         *("finetune", *words, *source(lists, "train")),
-        *("--hold-out", "0.25", "--run-dir", place / "held-out"),
+        *("--val-fraction", "0.25", "--run-dir", place / "held-out"),
     )
     given = source(lists, "kept", val="held")
     succeed("finetune", *words, *given, "--run-dir", place / "given")
@@ -183,10 +183,10 @@ def test_a_folder_with_three_parts_and_what_inspection_says_of_it(lists, empty):
     )
     assert [(bad.part, bad.row) for bad in data.bad_images] == [("validation", 1)]
     assert len(data.validation) == len(data.monitor_set()) == 3
-    words = " ".join([*WORDS, *COMPRESSED, "--hold-out 0.25 --data folder:photos"])
+    words = " ".join([*WORDS, *COMPRESSED, "--val-fraction 0.25 --data folder:photos"])
     refuses(
         *("finetune", empty, f"{words} --bad-images skip", 2),
-        "--hold-out: folder:photos has validation images, which takes its place",
+        "--val-fraction: folder:photos has validation images, which takes its place",
     )
     words += f" --val-data list:{lists}/held.txt --label-column none"
     refuses("finetune", empty, words, 3, "--val-data list:")
@@ -195,8 +195,8 @@ def test_a_folder_with_three_parts_and_what_inspection_says_of_it(lists, empty):
 def test_mistakes_end_in_one_line(lists, empty):
     both = " ".join([*WORDS, *COMPRESSED, *source(lists, "kept", val="held")])
     refuses(
-        *("finetune", empty, f"{both} --hold-out 0.2", 2),
-        f"--hold-out: --val-data list:{lists}/held.txt takes its place; leave one of them out",
+        *("finetune", empty, f"{both} --val-fraction 0.2", 2),
+        f"--val-fraction: --val-data list:{lists}/held.txt takes its place; leave one of them out",
     )
     (empty / "birds.txt").write_text(f"{lists}/train/red/1.png 3\n")
     words = f"--data-root {lists} --data list:{lists}/kept.txt --val-data list:birds.txt"
