@@ -69,8 +69,9 @@ class StepOutput:
     Attributes:
         loss: scalar with gradient, the mean over this rank's samples.
         terms: named parts, detached scalars; they stay on the device until a line is logged.
-        losses: (B,) a sample's own part of the loss, detached; None of a task that has none.
-            Nothing is computed of it: where the loss is not finite it tells which samples did it.
+        losses: (B,) a sample's own part of the loss; None of a task that has none. Where the loss
+            is not finite it tells which samples did it, and where the loss is their mean it has
+            its gradient, so that the part of some classes can be taken.
     """
 
     loss: Tensor

@@ -34,13 +34,16 @@ class OptimOptions:
     """Use Nesterov momentum with sgd."""
     clip_grad_norm: float | None = option(None, page="all")
     """Clip the norm of the gradient to this value. Default: no clipping."""
+    sam: float = option(0.0, page="all")
+    """Sharpness-aware minimisation (arXiv:2010.01412): take the gradient this far uphill of the
+    weights, such as 0.05, with any optimiser. A step takes twice as long (0 = off)."""
     ema: float = option(0.0, page="all")
     """Decay of an exponential moving average of the weights, such as 0.999; after t steps at most
     (1 + t) / (10 + t). The averaged network is evaluated and exported (0 = off)."""
 
     def __post_init__(self) -> None:
         ranges = {"lr": "(0, inf)", "momentum": "[0, 1)", "weight_decay": "[0, inf)"}
-        check_range(self, {**ranges, "ema": "[0, 1)"})
+        check_range(self, {**ranges, "ema": "[0, 1)", "sam": "[0, inf)"})
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConfigError(f"--clip-grad-norm: {self.clip_grad_norm} is not positive")
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch import Tensor
+
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.options import Effect, option
 from ssl_lt.core.precision import Precision
@@ -85,6 +87,7 @@ class FitSettings:
         identity: of the run.
         measure: name of the number, among those measured between epochs, that the best epoch has
             the largest of.
+        tail_classes: (C,) bool, the classes whose loss `optim.sam` is about; None: all.
     """
 
     fit: FitOptions
@@ -94,6 +97,7 @@ class FitSettings:
     lr_scale: LrScale = same_rate
     identity: Identity = field(default_factory=Identity)
     measure: str = ""
+    tail_classes: Tensor | None = None
 
 
 # (unwrapped task, epoch just ended) -> numbers to log; every rank runs it and gets the same ones.

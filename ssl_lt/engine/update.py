@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -14,10 +14,18 @@ from torch import Tensor, nn
 from ssl_lt.core.processes.distributed import all_true, rank
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
-from ssl_lt.core.types import Batch
+from ssl_lt.core.types import Batch, StepOutput
 from ssl_lt.engine.finite import MicroBatch, mean_of, not_finite
 from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.plan import FitSettings
+from ssl_lt.engine.sharpness import PartialGradient, StepState, loss_of_classes, uphill
+
+LossOf = Callable[[StepOutput, Batch], Tensor]
+
+
+def whole_loss(output: StepOutput, batch: Batch) -> Tensor:
+    """The loss of a step as the task gives it."""
+    return output.loss
 
 
 class Update:
@@ -39,6 +47,8 @@ class Update:
         self.task, self.model = task, model
         self.settings, self.accelerator = settings, accelerator
         self.optimizer = build_optimizer(task, settings.optim, lr_scale=settings.lr_scale)
+        tail = settings.tail_classes
+        self.tail_classes = None if tail is None else tail.to(accelerator.device)
         self.step_module = torch.compile(model) if settings.fit.compile else model
 
     def __call__(self, batches: Iterator[Batch], *, step: int, lr: float) -> Mapping[str, Tensor]:
@@ -55,9 +65,11 @@ class Update:
         Raises:
             NumericError: as `fit` says.
         """
+        own = islice(batches, self.settings.fit.accumulate_steps)
+        rho, seed = self.settings.optim.sam, seed_of(self.settings.seed, step, rank())
         # Dropout and the like draw from a stream that is a function of the step: nothing to save.
-        torch.manual_seed(seed_of(self.settings.seed, step, rank()))
-        seen = self._backward(islice(batches, self.settings.fit.accumulate_steps))
+        torch.manual_seed(seed)
+        seen = self._sharpness_aware(list(own), rho=rho, seed=seed) if rho else self._backward(own)
         loss, terms = mean_of(seen)
         gradients = [p.grad for p in self.task.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -72,7 +84,7 @@ class Update:
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss, "grad_norm": norm, **terms}
 
-    def _backward(self, batches: Iterable[Batch]) -> list[MicroBatch]:
+    def _backward(self, batches: Iterable[Batch], loss_of: LossOf = whole_loss) -> list[MicroBatch]:
         """Adds the gradient of the mean loss; the last backward exchanges it between ranks."""
         accumulate = self.settings.fit.accumulate_steps
         seen = []
@@ -80,7 +92,48 @@ class Update:
             is_last = number == accumulate
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 output = self.step_module(batch)
-                self.accelerator.backward(output.loss / accumulate)
-            detached = replace(output, loss=output.loss.detach())  # lets go of the graph
+                self.accelerator.backward(loss_of(output, batch) / accumulate)
+            losses = None if output.losses is None else output.losses.detach()
+            # Lets go of the graph.
+            detached = replace(output, loss=output.loss.detach(), losses=losses)
             seen.append(MicroBatch(batch.index, detached))
+        return seen
+
+    def _sharpness_aware(
+        self, batches: Sequence[Batch], *, rho: float, seed: int
+    ) -> list[MicroBatch]:
+        """The gradient of SAM, or of ImbSAM where some classes are the tail; see `sharpness`.
+
+        Batches that are accumulated count as one, and so do those of all ranks: the first gradient
+        is exchanged, too. Statistics and memories are those of the first forward pass, and so is
+        what is logged. The second pass sees the same views, dropout and memories.
+        """
+        tail = self.tail_classes
+        parameters = [p for p in self.task.parameters() if p.requires_grad]
+        before = StepState(self.task)
+        if tail is None:
+            seen = self._backward(batches)
+            parameters = [p for p in parameters if p.grad is not None]
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            self.optimizer.zero_grad(set_to_none=True)
+            second = whole_loss
+        else:
+            of_tail = PartialGradient(parameters)
+
+            def second(output: StepOutput, batch: Batch) -> Tensor:
+                return loss_of_classes(output, batch, tail)
+
+            def rest(output: StepOutput, batch: Batch) -> Tensor:
+                part = second(output, batch)
+                of_tail.add(part / self.settings.fit.accumulate_steps)
+                return output.loss - part
+
+            seen = self._backward(batches, rest)
+            gradients = of_tail.mean()
+        after = StepState(self.task)
+        with uphill(parameters, gradients, rho=rho):
+            before.put_back()
+            torch.manual_seed(seed)
+            self._backward(batches, second)
+        after.put_back()
         return seen

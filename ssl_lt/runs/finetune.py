@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError
@@ -17,6 +18,7 @@ from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import softmax_answers
+from ssl_lt.finetune.balance.tail_sharpness import tail_classes
 from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
@@ -97,6 +99,7 @@ def finetune_opened(
             () if test is None else evaluate_trained(task, test, data, config, weights=weights)
         ),
         measure=_MEASURE,
+        tail_classes=tail_classes(torch.tensor(data.split.counts_per_class), config.sharpness),
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.lr),
         started_from=facts,
     )

@@ -119,7 +119,7 @@ def assert_same_training(two, one):
     names = sorted(str(p.relative_to(one)) for p in one.rglob("*"))
     assert sorted(str(p.relative_to(two)) for p in two.rglob("*")) == names
     for stem in ("model", "memory"):
-        newest = max((one / "checkpoints").iterdir()).name
+        newest = newest_checkpoint(one).name
         path = f"checkpoints/{newest}/{stem}.safetensors"
         a, b = load_file(two / path), load_file(one / path)
         assert {k: v.shape for k, v in a.items()} == {k: v.shape for k, v in b.items()}
@@ -191,3 +191,27 @@ def test_two_processes_may_train_several_runs_one_after_the_other(empty):
     said = dict(line.split(": ") for line in found.stdout.splitlines() if line.startswith("rank"))
     assert len(said) == NUM_RANKS
     assert len({*said.values()}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_averaged_sharp_and_chosen_on_two_processes(empty):
+    words = [*WORDS, "--init-from", "scratch", "--epochs", "2", "--eval-every", "1"]
+    words += shlex.split("--ema 0.9 --sam 0.05 --sam-classes tail --sam-tail-below 60")
+    words += shlex.split("--val-fraction 0.2 --keep best --early-stop 1 --lr 0.01")
+    found = launch(empty, "finetune", *words, "--run-dir", "two")
+    assert found.returncode == 0, found.stderr
+    succeed("finetune", *words, "--run-dir", "one")
+    assert_same_training(empty / "two", empty / "one")
+    choices = [
+        json.loads((empty / run / "checkpoints/choice.json").read_text()) for run in ("two", "one")
+    ]
+    assert choices[0]["step"] == choices[1]["step"]
+    assert choices[0]["value"] == pytest.approx(choices[1]["value"], abs=0.02)
+    for name, average in load_file(newest_checkpoint(empty / "one") / "ema.safetensors").items():
+        other = load_file(newest_checkpoint(empty / "two") / "ema.safetensors")[name]
+        torch.testing.assert_close(other, average, rtol=1e-2, atol=1e-3)
+
+
+def newest_checkpoint(run):
+    return max((run / "checkpoints").glob("step-*"))

@@ -1,4 +1,4 @@
 """Class-balanced sampling and class weights.
 
-Others import `class_rates`, `meta_sampler`, `reweighting`.
+Others import `class_rates`, `meta_sampler`, `reweighting`, `tail_sharpness`.
 """

@@ -92,4 +92,4 @@ def step_output(loss: Tensor, losses: Tensor, right: Tensor, **terms: Tensor) ->
         **terms: parts of the loss to log beside the accuracy.
     """
     terms["train_accuracy"] = right.float().mean()
-    return StepOutput(loss, {k: v.detach() for k, v in terms.items()}, losses.detach())
+    return StepOutput(loss, {k: v.detach() for k, v in terms.items()}, losses)

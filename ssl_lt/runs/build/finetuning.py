@@ -84,6 +84,14 @@ def _check_combination(config: AnyFinetuneConfig) -> None:
         raise ConfigError(f"--sampler meta: {loss} is more than a classification")
     if entry.sampling == "uniform" and config.sampling.sampler != "instance":
         raise ConfigError(f"--sampler: {loss} balances its classifier by itself")
+    if config.optim.sam and config.sampling.sampler == "meta":
+        raise ConfigError("--sam: --sampler meta learns in each forward pass, and SAM makes two")
+    if config.sharpness.sam_classes == "tail" and not entry.is_classification:
+        raise ConfigError(f"--sam-classes tail: {loss} is more than a classification")
+    if config.sharpness.sam_classes == "tail" and config.mixing.mix != "none":
+        raise ConfigError(f"--sam-classes tail: --mix {config.mixing.mix} gives images two classes")
+    if config.sharpness.sam_classes == "tail" and config.fit.compile:
+        raise ConfigError("--sam-classes tail: needs two backward passes, which --compile has not")
     if entry.task is not None and config.weights.reweight != "none":
         raise ConfigError(f"--reweight: {loss} takes no class weights in its step")
 

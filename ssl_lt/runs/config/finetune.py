@@ -17,6 +17,7 @@ from ssl_lt.engine.schedule import ScheduleOptions
 from ssl_lt.finetune.balance.class_rates import SamplerOptions
 from ssl_lt.finetune.balance.meta_sampler import MetaSamplerOptions
 from ssl_lt.finetune.balance.reweighting import ReweightOptions
+from ssl_lt.finetune.balance.tail_sharpness import TailSharpnessOptions
 from ssl_lt.finetune.experts.options import ExpertOptions
 from ssl_lt.finetune.learning_rates import RateOptions
 from ssl_lt.finetune.registry import LOSSES, LossEntry
@@ -80,6 +81,7 @@ class FinetuneConfig(Generic[LossOptions]):
     optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=0.1))
     rates: Flat[RateOptions] = section("training", RateOptions)
     schedule: Flat[ScheduleOptions] = section("training", ScheduleOptions)
+    sharpness: Flat[TailSharpnessOptions] = section("training", TailSharpnessOptions)
     weights: Flat[ReweightOptions] = section("class balance", ReweightOptions)
     sampling: Flat[SamplerOptions] = section("class balance", SamplerOptions)
     meta: MetaSamplerOptions = section("class balance", MetaSamplerOptions)
@@ -132,6 +134,10 @@ class FinetuneConfig(Generic[LossOptions]):
             found["mix-"] = "--mix"
         if self.mixing.mix != "concutmix":
             found["rectify-"] = "--mix concutmix"
+        if not self.optim.sam:
+            found["sam-"] = "--sam"
+        elif self.sharpness.sam_classes == "all":
+            found["sam-tail-below"] = "--sam-classes tail"
         return found
 
 

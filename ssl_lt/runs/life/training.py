@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import Data, open_data, train_loader
@@ -66,6 +67,7 @@ class Training:
         measure: name of the number that epochs are chosen by, among those of `end_of_epoch`.
         lr_scale: factors on the learning rate, by name of the parameter.
         started_from: facts of the weights, see `InitSource`.
+        tail_classes: (C,) bool, as in `FitSettings`.
     """
 
     verb: str
@@ -79,6 +81,7 @@ class Training:
     measure: str
     lr_scale: LrScale = same_rate
     started_from: Mapping[str, str] = field(default_factory=dict)
+    tail_classes: Tensor | None = None
 
 
 def is_finished(resumed: RunFolder) -> bool:
@@ -143,6 +146,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
                 lr_scale=training.lr_scale,
                 identity=identity(config, data_sha256=run.data.sha256),
                 measure=training.measure,
+                tail_classes=training.tail_classes,
             ),
             accelerator=accelerator,
             folder=folder,
