@@ -68,6 +68,8 @@ class TrainKeywords(SharedKeywords, total=False):
     temperature: float
     # monitoring
     log_every: int
+    keep: Literal["last", "best"]
+    early_stop: int
     trackers: Sequence[Literal["tensorboard", "wandb"]]
     # run
     checkpoint_every: int
@@ -79,15 +81,20 @@ class TrainKeywords(SharedKeywords, total=False):
     # training
     epochs: int
     accumulate_steps: int
-    mixed_precision: Literal["auto", "no", "bf16"]
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
+    drop_path: float
+    grad_checkpointing: bool
     compile: bool
     optimizer: Literal["sgd", "adamw", "lars"]
     lr: float
     momentum: float
+    betas: Sequence[float]
     weight_decay: float
     decay: Literal["all", "weights"]
     nesterov: bool
     clip_grad_norm: float | None
+    sam: float
+    ema: float
     schedule: Literal["cosine", "step", "constant"]
     warmup_epochs: float
     final_lr_fraction: float
@@ -160,7 +167,7 @@ class FinetuneKeywords(TrainKeywords, total=False):
     sampler_beta: float
     sampler_after: float
     # data
-    hold_out: float
+    val_fraction: float
     # experts
     experts: Literal["none", "ride", "ace"]
     num_experts: int
@@ -235,8 +242,11 @@ class FinetuneKeywords(TrainKeywords, total=False):
     adapter_dim: int | None
     head_init: Literal["auto", "probe", "class-means", "random"]
     # training
+    batch_norm: Literal["auto", "update", "keep"]
     head_lr: float | None
     layer_decay: float
+    sam_classes: Literal["all", "tail"]
+    sam_tail_below: int
     # views
     augment: Literal["weak", "autoaugment"]
     cutout: bool

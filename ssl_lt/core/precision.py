@@ -6,7 +6,9 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "no", "bf16"]
+from ssl_lt.core.errors import ConfigError
+
+Precision = Literal["auto", "no", "bf16", "fp16"]
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -19,13 +21,24 @@ def computes_bf16(device: torch.device) -> bool:
     return False
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16"]:
-    """`auto` becomes bf16 where the device computes in it."""
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16", "fp16"]:
+    """`auto` becomes bf16 where the device computes in it.
+
+    Raises:
+        ConfigError: fp16 without CUDA.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f"--mixed-precision fp16: needs a CUDA device, and this is {device.type}; bf16, no or "
+            "auto work here"
+        )
     if precision == "auto":
         return "bf16" if computes_bf16(device) else "no"
     return precision
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """What features are computed in: the precision the network was trained in."""
+    """What features are computed in: the precision the network was trained in, where it can."""
+    if precision == "fp16":
+        return torch.float16 if device.type == "cuda" else None
     return torch.bfloat16 if resolve_precision(precision, device) == "bf16" else None

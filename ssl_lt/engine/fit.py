@@ -28,6 +28,7 @@ from ssl_lt.engine.checkpoints.chosen import evaluated_stem, write_choice
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
 from ssl_lt.engine.finite import check_weights
+from ssl_lt.engine.grad_checkpointing import keep_statistics_once
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.plan import EndOfEpoch, FitSettings
@@ -97,6 +98,8 @@ class _Training:
         self.images_per_step = loader.batch_size * settings.fit.accumulate_steps
         if world_size() > 1:
             task = synchronised(task, device=accelerator.device)
+        if settings.fit.grad_checkpointing:
+            keep_statistics_once(task.backbone)
         self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
         for memory in task.memories():
             memory.to(accelerator.device)
@@ -118,6 +121,7 @@ class _Training:
             settings.identity,
             self.average,
             self.selection,
+            accelerator.scaler,
         )
         self.step = 0
         self.saved_step = 0

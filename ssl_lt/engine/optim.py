@@ -26,6 +26,8 @@ class OptimOptions:
     """Peak learning rate."""
     momentum: float = option(0.9, page="all")
     """Momentum of sgd and lars."""
+    betas: tuple[float, float] = option((0.9, 0.999), page="all")
+    """Decay of adamw's averages of the gradient and of its square."""
     weight_decay: float = 5e-4
     """Weight decay: an L2 penalty for sgd and lars, decoupled for adamw."""
     decay: Literal["all", "weights"] = option("all", page="all")
@@ -44,8 +46,14 @@ class OptimOptions:
     def __post_init__(self) -> None:
         ranges = {"lr": "(0, inf)", "momentum": "[0, 1)", "weight_decay": "[0, inf)"}
         check_range(self, {**ranges, "ema": "[0, 1)", "sam": "[0, inf)"})
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"--betas: {' '.join(map(str, self.betas))} are not both in [0, 1)")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConfigError(f"--clip-grad-norm: {self.clip_grad_norm} is not positive")
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        return {} if self.optimizer == "adamw" else {"betas": "--optimizer adamw"}
 
 
 def same_rate(name: str) -> float:
@@ -90,7 +98,7 @@ def build_optimizer(
             fused=True,
         )
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+        return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
     # Imports slowly, and few runs need it. lightly's waits for the device twice a weight.
     from timm.optim.lars import Lars
 

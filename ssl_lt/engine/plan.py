@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.checks import check_at_least, check_range
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Effect, option
 from ssl_lt.core.precision import Precision
 from ssl_lt.core.task import TrainTask
@@ -28,8 +29,14 @@ class FitOptions:
     accumulate_steps: int = option(1, page="all")
     """Number of batches whose gradients are added up for one optimiser step."""
     mixed_precision: Precision = option("auto", page="all")
-    """Arithmetic of the forward pass: bf16, no (fp32), or auto (bf16 if the device has it in
-    hardware)."""
+    """Arithmetic of the forward pass: bf16, fp16 (CUDA alone; the loss is scaled), no (fp32), or
+    auto (bf16 if the device has it in hardware)."""
+    drop_path: float = option(0.0, page="all")
+    """Rate of stochastic depth at the last block of a backbone of timm's that has it
+    (drop_path_rate; 0 = off)."""
+    grad_checkpointing: bool = option(default=False, effect=Effect.RUN, page="all")
+    """Compute the activations of the backbone again in the backward pass: a step needs less memory
+    and takes about a third longer. No number changes."""
     compile: bool = option(default=False, effect=Effect.RUN, page="all")
     """Compile the training step with torch.compile. The first step takes a minute or two."""
     log_every: int = option(10, page="all", group="monitoring")
@@ -54,6 +61,9 @@ class FitOptions:
     """Also log to these experiment trackers."""
 
     def __post_init__(self) -> None:
+        check_range(self, {"drop_path": "[0, 1)"})
+        if self.grad_checkpointing and self.compile:
+            raise ConfigError("--grad-checkpointing: does not go with --compile; leave one out")
         leasts = {"epochs": 1, "accumulate_steps": 1, "log_every": 1, "keep_checkpoints": 2}
         check_at_least(self, {**leasts, "checkpoint_every": 0, "dist_timeout": 1, "early_stop": 0})
 

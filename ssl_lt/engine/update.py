@@ -71,18 +71,31 @@ class Update:
         torch.manual_seed(seed)
         seen = self._sharpness_aware(list(own), rho=rho, seed=seed) if rho else self._backward(own)
         loss, terms = mean_of(seen)
+        scaler: torch.amp.GradScaler | None = self.accelerator.scaler
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.task.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         # The one moment of a step at which the host waits for the device.
         if not all_true(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise not_finite(step + 1, seen, self.task)
+            if scaler is None or not self._is_overflow(loss, scaler):
+                raise not_finite(step + 1, seen, self.task)
+            self.optimizer.zero_grad(set_to_none=True)
+            scaler.update()  # to half the scale; the step is left out
+            return {"loss": loss, "grad_norm": torch.zeros_like(norm), **terms}
         if (limit := self.settings.optim.clip_grad_norm) is not None:
             torch.nn.utils.clip_grads_with_norm_(self.task.parameters(), limit, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if scaler is not None:
+            scaler.update()
         return {"loss": loss, "grad_norm": norm, **terms}
+
+    def _is_overflow(self, loss: Tensor, scaler: torch.amp.GradScaler) -> bool:
+        """A gradient in fp16 was too large for its scale, which a smaller scale mends."""
+        return bool(all_true(torch.isfinite(loss))) and scaler.get_scale() > 1
 
     def _backward(self, batches: Iterable[Batch], loss_of: LossOf = whole_loss) -> list[MicroBatch]:
         """Adds the gradient of the mean loss; the last backward exchanges it between ranks."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import timm
 import torch
+from timm.layers import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
@@ -188,14 +190,33 @@ def feature_dim(backbone: nn.Module) -> int:
     return int(cast(int, getattr(backbone, "head_hidden_size", None) or backbone.num_features))
 
 
-def build_backbone(options: ModelOptions, *, image_size: int, seed: int) -> tuple[nn.Module, int]:
+def build_backbone(
+    options: ModelOptions, *, image_size: int, seed: int, drop_path: float = 0.0
+) -> tuple[nn.Module, int]:
     """The network and the width of its features; its weights follow from the seed.
 
+    Args:
+        options: which network.
+        image_size: in pixels.
+        seed: of the weights.
+        drop_path: rate of stochastic depth at the last block, in training.
+
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or stochastic depth of a network that has none.
     """
     torch.manual_seed(seed)
-    backbone = _of_options(options, image_size)
+    if drop_path:
+        options = replace(
+            options, model_kwargs=(*options.model_kwargs, f"drop_path_rate={drop_path}")
+        )
+    try:
+        backbone = _of_options(options, image_size)
+    except ConfigError as error:
+        if drop_path and "drop_path_rate" in str(error):
+            raise ConfigError(f"--drop-path: {options.backbone} has no stochastic depth") from error
+        raise
+    if drop_path and not any(isinstance(part, DropPath) for part in backbone.modules()):
+        raise ConfigError(f"--drop-path: {options.backbone} has no stochastic depth")
     return backbone, feature_dim(backbone)
 
 

@@ -74,7 +74,7 @@ class CifarExperts(CifarResNet):
         """(B, in_chans, H, W) -> (B, E * D, h, w); the shared part runs once."""
         shared = super().forward_features(x)
         others = shared.detach() if self.shared_gradient == "first" else shared
-        maps = [expert(others if e else shared) for e, expert in enumerate(self.experts)]
+        maps = [self.run(expert, others if e else shared) for e, expert in enumerate(self.experts)]
         return torch.cat(maps, dim=1)
 
     def shared_part(self) -> nn.ModuleDict:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from timm.layers import create_classifier
+from timm.models import checkpoint_seq
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -95,6 +96,7 @@ class CifarResNet(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.in_chans = in_chans
+        self.grad_checkpointing = False
         self.conv1 = nn.Conv2d(in_chans, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU(inplace=True)
@@ -115,8 +117,19 @@ class CifarResNet(nn.Module):
         """(B, in_chans, H, W) -> (B, num_features, h, w)."""
         x = self.act1(self.bn1(self.conv1(x)))
         for name in self.stages:
-            x = getattr(self, name)(x)
+            x = self.run(getattr(self, name), x)
         return x
+
+    def run(self, blocks: nn.Module, x: Tensor) -> Tensor:
+        """Blocks, or stages of them, one after the other; computed again if checkpointed."""
+        if not self.grad_checkpointing:
+            return cast(Tensor, blocks(x))
+        stages = [part if isinstance(part, nn.Sequential) else [part] for part in blocks.children()]
+        return cast(Tensor, checkpoint_seq(stages, x, flatten=True))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Keeps the input of each block and computes the rest again (timm's signature)."""
+        self.grad_checkpointing = enable
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:  # noqa: FBT001, FBT002
         """Pools a feature map; then classifies, unless `pre_logits` (timm's signature)."""

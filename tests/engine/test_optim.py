@@ -40,6 +40,20 @@ def test_sgd_step_is_the_textbook_one():
     assert torch.allclose(net[0].weight, w, atol=1e-6)
 
 
+def test_adamw_has_the_betas_it_is_given():
+    net = network()
+    options = OptimOptions(optimizer="adamw", lr=0.1, betas=(0.5, 0.9), weight_decay=0.0)
+    optimizer = build_optimizer(net, options)
+    w, m, v = net[0].weight.detach().clone(), 0.0, 0.0
+    for step in range(1, 4):
+        gradient = float(step)
+        net[0].weight.grad = torch.full((4, 4), gradient)
+        optimizer.step()
+        m, v = 0.5 * m + 0.5 * gradient, 0.9 * v + 0.1 * gradient**2
+        w = w - 0.1 * (m / (1 - 0.5**step)) / ((v / (1 - 0.9**step)) ** 0.5 + 1e-8)
+    torch.testing.assert_close(net[0].weight.detach(), w)
+
+
 def test_lars_is_lightlys():
     nets = [network() for _ in range(2)]
     options = OptimOptions(optimizer="lars", lr=0.5, momentum=0.9, weight_decay=0.1)
@@ -79,6 +93,9 @@ def test_every_optimiser_lowers_a_loss(name):
         {"lr": 0.0},
         {"lr": float("nan")},
         {"momentum": 1.0},
+        {"betas": (0.9, 1.0)},
+        {"ema": 1.0},
+        {"sam": float("inf")},
         {"weight_decay": -1.0},
         {"clip_grad_norm": 0.0},
     ],

@@ -74,6 +74,7 @@ def update(task, batches, *, tail=None, model=None, steps=1, **optim):
     accelerator = SimpleNamespace(
         device=torch.device("cpu"),
         backward=lambda loss: loss.backward(),
+        scaler=None,
         no_sync=lambda model: getattr(model, "no_sync", nullcontext)(),
     )
     move = Update(task, model or task, settings, accelerator)

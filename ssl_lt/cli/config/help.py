@@ -56,6 +56,8 @@ def _values(kind: Any) -> str:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _values(next(k for k in inner if k is not type(None)))
+    if origin is tuple and inner[-1] is not Ellipsis:
+        return " ".join(map(_values, inner))
     if origin is tuple:
         return f"[{_values(inner[0])} ...]"
     if origin is Literal:

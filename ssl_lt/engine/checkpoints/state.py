@@ -38,6 +38,7 @@ class TrainingState:
     identity: Identity = field(default_factory=Identity)
     average: WeightAverage | None = None
     selection: Selection | None = None
+    scaler: torch.amp.GradScaler | None = None
 
     def at(self, step: int) -> Checkpoint:
         """The state after `step` optimiser steps, as a checkpoint."""
@@ -51,6 +52,7 @@ class TrainingState:
                 "total_steps": self.total_steps,
                 "processes": world_size(),
                 "threads": torch.get_num_threads(),
+                "scaler": None if self.scaler is None else self.scaler.state_dict(),
                 "choice": None if self.selection is None else self.selection.state(),
             },
             tensors={
@@ -94,6 +96,8 @@ class TrainingState:
             own = {k[len(start) :]: v for k, v in tensors["memory"].items() if k.startswith(start)}
             memory.load_state_dict(own)
         load_optimizer_state(self.optimizer, tensors["optimizer"], state["optimizer"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
         if self.selection is not None:
             self.selection.restore(state.get("choice"))
         self.log.restore(tensors["sums"], state["summed_steps"], step=checkpoint.step)

@@ -26,6 +26,12 @@ class TailSharpnessOptions:
     def __post_init__(self) -> None:
         check_at_least(self, {"sam_tail_below": 1})
 
+    def without_effect(self, *, sam: float) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        if not sam:
+            return {"sam-": "--sam"}
+        return {"sam-tail-below": "--sam-classes tail"} if self.sam_classes == "all" else {}
+
 
 def tail_classes(counts_per_class: Tensor, options: TailSharpnessOptions) -> Tensor | None:
     """(C,) bool: the classes that belong to the tail; None: no class is told apart.

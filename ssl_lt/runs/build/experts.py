@@ -32,6 +32,8 @@ def check_experts(config: AnyFinetuneConfig) -> None:
             f"--experts {options.experts}: --loss {config.loss} is more than a classification, and "
             "only a classification can be given to each expert"
         )
+    if config.fit.drop_path:
+        raise ConfigError(f"--drop-path: --experts {options.experts} have no stochastic depth")
     if config.sampling.sampler == "meta":
         raise ConfigError(f"--experts {options.experts}: --sampler meta trains one classifier")
     scaled = options.experts == "ace" and options.expert_rates == "counts"

@@ -120,7 +120,10 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         new_classifier = partial(CosineClassifier, scale=config.cosine_scale)
     if config.ensemble.experts == "none":
         backbone, num_features = build_backbone(
-            config.model, image_size=data.image_size, seed=config.run.seed
+            config.model,
+            image_size=data.image_size,
+            seed=config.run.seed,
+            drop_path=config.fit.drop_path,
         )
         classifier = new_classifier(num_features, data.num_classes)
     else:

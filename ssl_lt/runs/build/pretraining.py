@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssl_lt.augment.views import ContrastiveView
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import View
 from ssl_lt.data.dataset import Data
 from ssl_lt.models.backbones import build_backbone
@@ -19,8 +20,16 @@ def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
     Raises:
         ConfigError: a backbone or a plug-in that does not go with the rest.
     """
+    if config.fit.grad_checkpointing and config.method == "sdclr":
+        raise ConfigError(
+            "--grad-checkpointing: --method sdclr runs the backbone with pruned weights, which are "
+            "gone when it is run again"
+        )
     backbone, num_features = build_backbone(
-        config.model, image_size=data.image_size, seed=config.run.seed
+        config.model,
+        image_size=data.image_size,
+        seed=config.run.seed,
+        drop_path=config.fit.drop_path,
     )
     site = PluginSite(
         num_samples=len(data.train),

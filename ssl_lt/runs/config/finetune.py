@@ -117,7 +117,7 @@ class FinetuneConfig(Generic[LossOptions]):
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
-        found = {}
+        found = self.optim.without_effect() | self.sharpness.without_effect(sam=self.optim.sam)
         if self.entry.views == 1:
             found["view."] = "a loss with contrastive views, such as --loss rcl"
         if self.classifier != "cosine":
@@ -134,10 +134,6 @@ class FinetuneConfig(Generic[LossOptions]):
             found["mix-"] = "--mix"
         if self.mixing.mix != "concutmix":
             found["rectify-"] = "--mix concutmix"
-        if not self.optim.sam:
-            found["sam-"] = "--sam"
-        elif self.sharpness.sam_classes == "all":
-            found["sam-tail-below"] = "--sam-classes tail"
         return found
 
 

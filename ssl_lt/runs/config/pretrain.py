@@ -67,9 +67,9 @@ class PretrainConfig:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         methods = [name for name in METHODS if name != self.method]
         plugins = [name for name in PLUGINS if name not in self.plugins]
-        return {f"{name}.": f"--method {name}" for name in methods} | {
-            f"{name}.": f"--plugins {name}" for name in plugins
-        }
+        found = self.optim.without_effect()
+        found |= {f"{name}.": f"--method {name}" for name in methods}
+        return found | {f"{name}.": f"--plugins {name}" for name in plugins}
 
 
 def spelled_out(config: PretrainConfig, *, stored: PretrainConfig | None = None) -> PretrainConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import Tensor
 
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import Data, open_data, train_loader
 from ssl_lt.data.images.crops import Crop
@@ -17,6 +18,7 @@ from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
 from ssl_lt.engine.fit import fit
+from ssl_lt.engine.grad_checkpointing import checkpoint_activations
 from ssl_lt.engine.optim import LrScale, same_rate
 from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.evaluate.scores.evaluation import Evaluation
@@ -104,6 +106,8 @@ def opened(config: TrainConfig, path: Path, resumed: RunFolder | None) -> Iterat
         ConfigError: the folder exists, or a flag does not fit.
         DataError, DistributedError: as `open_data` and `check_processes` say.
     """
+    if config.optim.sam and config.fit.mixed_precision == "fp16":
+        raise ConfigError("--sam: does not go with --mixed-precision fp16; bf16 does")
     if resumed is None:
         check_is_new(path)  # before minutes are spent on data
     accelerator = build_accelerator(config.fit, path)
@@ -124,6 +128,8 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         The finished run.
     """
     config, accelerator, data = training.config, run.accelerator, training.data
+    if config.fit.grad_checkpointing:
+        checkpoint_activations(training.task.backbone)
     folder = run.resumed or start_run(
         run.path,
         config,
