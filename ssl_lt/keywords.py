@@ -79,14 +79,14 @@ class TrainKeywords(SharedKeywords, total=False):
     # start
     init_from: Place
     # training
-    epochs: int
+    epochs: int | None
     accumulate_steps: int
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     drop_path: float
     grad_checkpointing: bool
     compile: bool
     optimizer: Literal["sgd", "adamw", "lars"]
-    lr: float
+    lr: float | None
     momentum: float
     betas: Sequence[float]
     weight_decay: float

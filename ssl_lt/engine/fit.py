@@ -94,7 +94,7 @@ class _Training:
         self.settings, self.loader = settings, loader
         self.accelerator, self.folder = accelerator, folder
         self.steps_per_epoch = loader.steps_per_epoch // settings.fit.accumulate_steps
-        self.total_steps = self.steps_per_epoch * settings.fit.epochs
+        self.total_steps = self.steps_per_epoch * settings.fit.num_epochs
         self.images_per_step = loader.batch_size * settings.fit.accumulate_steps
         if world_size() > 1:
             task = synchronised(task, device=accelerator.device)
@@ -198,7 +198,7 @@ class _Training:
 
     def _lr_of(self, step: int) -> float:
         """Of the update that ends step `step + 1`."""
-        return self.settings.optim.lr * lr_multiplier(
+        return self.settings.optim.peak_lr * lr_multiplier(
             step,
             self.settings.schedule,
             total_steps=self.total_steps,
@@ -206,7 +206,7 @@ class _Training:
         )
 
     def _epoch_of(self, number: int) -> Epoch:
-        return Epoch(number, self.settings.fit.epochs, self.steps_per_epoch)
+        return Epoch(number, self.settings.fit.num_epochs, self.steps_per_epoch)
 
     def _epoch_ends(self) -> bool:
         return self.step % self.steps_per_epoch == 0

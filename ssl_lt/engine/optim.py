@@ -22,8 +22,9 @@ class OptimOptions:
 
     optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
     """The optimiser: sgd (with momentum), adamw, or lars (for large batches)."""
-    lr: float = 0.1
-    """Peak learning rate."""
+    lr: float | None = 0.1
+    """Peak learning rate. Default of fine-tuning: 0.1 from scratch, 0.03 from a run, 0.01 from
+    released weights."""
     momentum: float = option(0.9, page="all")
     """Momentum of sgd and lars."""
     betas: tuple[float, float] = option((0.9, 0.999), page="all")
@@ -54,6 +55,12 @@ class OptimOptions:
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         return {} if self.optimizer == "adamw" else {"betas": "--optimizer adamw"}
+
+    @property
+    def peak_lr(self) -> float:
+        """`lr`, once it is known."""
+        assert self.lr is not None
+        return self.lr
 
 
 def same_rate(name: str) -> float:
@@ -92,17 +99,17 @@ def build_optimizer(
     if options.optimizer == "sgd":
         return torch.optim.SGD(
             groups,
-            lr=options.lr,
+            lr=options.peak_lr,
             momentum=options.momentum,
             nesterov=options.nesterov,
             fused=True,
         )
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
+        return torch.optim.AdamW(groups, lr=options.peak_lr, betas=options.betas, fused=True)
     # Imports slowly, and few runs need it. lightly's waits for the device twice a weight.
     from timm.optim.lars import Lars
 
     lars: torch.optim.Optimizer = Lars(
-        groups, lr=options.lr, momentum=options.momentum, foreach=True
+        groups, lr=options.peak_lr, momentum=options.momentum, foreach=True
     )
     return lars

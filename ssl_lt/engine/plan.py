@@ -22,8 +22,9 @@ from ssl_lt.engine.schedule import ScheduleOptions
 class FitOptions:
     """How long and how precisely to train, and what to keep."""
 
-    epochs: int = 20
-    """Passes over the training set."""
+    epochs: int | None = 20
+    """Passes over the training set. Default of fine-tuning: 20, or 8 from released weights, and as
+    many more as make 300 optimiser steps."""
     batch_size: int = 128
     """Images in a batch, over all processes together."""
     accumulate_steps: int = option(1, page="all")
@@ -66,6 +67,12 @@ class FitOptions:
             raise ConfigError("--grad-checkpointing: does not go with --compile; leave one out")
         leasts = {"epochs": 1, "accumulate_steps": 1, "log_every": 1, "keep_checkpoints": 2}
         check_at_least(self, {**leasts, "checkpoint_every": 0, "dist_timeout": 1, "early_stop": 0})
+
+    @property
+    def num_epochs(self) -> int:
+        """`epochs`, once they are known."""
+        assert self.epochs is not None
+        return self.epochs
 
     @property
     def selects(self) -> bool:

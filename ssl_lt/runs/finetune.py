@@ -24,6 +24,7 @@ from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.tuning.apply import trained_share
 from ssl_lt.runs.build.batches import batch_plan
+from ssl_lt.runs.build.defaults import with_defaults
 from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
 from ssl_lt.runs.build.heads import head_init, start_head
@@ -72,11 +73,15 @@ def finetune_opened(
     data = with_validation(run.data, config.val_fraction)
     _check_selection(config, data)
     batches = batch_plan(config.run, config.fit, data)
+    if run.begins:
+        source = source or find_source(config.init_from, backbone=config.model.backbone)
+        steps = batches.steps_per_epoch // config.fit.accumulate_steps
+        config = with_defaults(config, source.start, steps_per_epoch=steps)
     task = build_task(config, data, data.validation)
     batches = sampled_plan(batches, task, config, data)
     facts: Mapping[str, str] = {}
     if run.begins:
-        source = source or find_source(config.init_from, backbone=config.model.backbone)
+        assert source is not None
         facts = start_from(run, task.backbone, source, config.model)
         if config.init_classifier:
             load_classifier(task.classifier, source)
@@ -100,7 +105,7 @@ def finetune_opened(
         ),
         measure=_MEASURE,
         tail_classes=tail_classes(torch.tensor(data.split.counts_per_class), config.sharpness),
-        lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.lr),
+        lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.peak_lr),
         started_from=facts,
     )
     return train(run, training)

@@ -142,7 +142,7 @@ def _stages(
         )
 
 
-def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int) -> AnyFinetuneConfig:
+def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int | None) -> AnyFinetuneConfig:
     """What one stage trains.
 
     Raises:

@@ -151,7 +151,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         else ContrastiveView(config.view, data.spec),
         counts_per_class=counts_per_class,
         tune=config.tune,
-        keeps_statistics=config.keeps_statistics,
+        keeps_statistics=config.tune != "all" or config.batch_norm == "keep",
         train_features=train_features,
         seed=config.run.seed,
         mixer=None if config.mixing.mix == "none" else Mixer(config.mixing),
@@ -180,8 +180,8 @@ def _rates(
         return task.rates
     counts = torch.tensor(data.split.counts_per_class)
     epochs = [
-        Epoch(number, config.fit.epochs, plan.steps_per_epoch)
-        for number in range(config.fit.epochs)
+        Epoch(number, config.fit.num_epochs, plan.steps_per_epoch)
+        for number in range(config.fit.num_epochs)
     ]
     return [class_rates(counts, config.sampling, epoch) for epoch in epochs].__getitem__
 

@@ -6,6 +6,8 @@ A random head distorts good features in its first steps; one that is fitted to t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,9 @@ from ssl_lt.finetune.registry import prior_strength
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.classifiers import CosineClassifier
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, HeadInit
+
+# Not as far down as a probe's own: large weights would pull the backbone apart in its first steps.
+_L2_GRID = (1.0, 1e-1, 1e-2, 1e-3)
 
 
 def head_init(config: AnyFinetuneConfig, *, from_weights: bool) -> HeadInit:
@@ -68,20 +73,14 @@ def start_head(task: ClassifierTask, config: AnyFinetuneConfig, data: Data, kind
     own = data.validation
     judges = None if own is None else embed_dataset(task.backbone, own, data, precision=precision)
     tau = prior_strength(config.loss, config.options)
-    grid = {"l2_grid": (_FALLBACK_L2,)} if judges is None and _nothing_to_hold_out(train) else {}
-    probe = fit_probe(train, num_classes=data.num_classes, validation=judges, tau=tau, **grid)
+    grid: Sequence[float] = _L2_GRID
+    if judges is None and int(train.labels.bincount().max()) < 2:
+        grid = _L2_GRID[-1:]  # no class has two images, so there is nothing to choose it on
+    probe = fit_probe(train, num_classes=data.num_classes, validation=judges, l2_grid=grid, tau=tau)
     assert isinstance(task.classifier, nn.Linear)
     _set_linear(task.classifier, probe)
     kind_of = f"logit-adjusted (tau {tau:g})" if tau else "plain"
     return f"head: starts at a {kind_of} linear probe, L2 strength {probe.l2:g}"
-
-
-# Where no class has two images to choose it on.
-_FALLBACK_L2 = 1e-2
-
-
-def _nothing_to_hold_out(train: Features) -> bool:
-    return int(train.labels.bincount().max()) < 2
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
     site = PluginSite(
         num_samples=len(data.train),
         embedding_dim=config.projector.output_dim,
-        total_epochs=config.fit.epochs,
+        total_epochs=config.fit.num_epochs,
         seed=config.run.seed,
     )
     parts = TwoViewParts(

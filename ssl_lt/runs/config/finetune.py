@@ -65,8 +65,8 @@ class FinetuneConfig(Generic[LossOptions]):
     probe or class-means where there are weights to start from, random from scratch."""
     batch_norm: Literal["auto", "update", "keep"] = option("auto", page="all", group="training")
     """Statistics of batch norms while every weight trains: update them, or keep those of the
-    weights, which serve better than those of small batches. auto: keep where there are weights to
-    start from, update from scratch. Every other --tune keeps them."""
+    weights. auto: keep those of released weights, otherwise update them. Every other --tune keeps
+    them."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     augment: Literal["weak", "autoaugment"] = option("weak", group="views")
@@ -77,8 +77,8 @@ class FinetuneConfig(Generic[LossOptions]):
     view: ViewOptions = section("views", ViewOptions)
     mixing: Flat[MixOptions] = section("image mixing", MixOptions)
     semantic: Flat[SemanticLabelOptions] = section("image mixing", SemanticLabelOptions)
-    fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=20))
-    optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=0.1))
+    fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=None))
+    optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=None))
     rates: Flat[RateOptions] = section("training", RateOptions)
     schedule: Flat[ScheduleOptions] = section("training", ScheduleOptions)
     sharpness: Flat[TailSharpnessOptions] = section("training", TailSharpnessOptions)
@@ -107,13 +107,6 @@ class FinetuneConfig(Generic[LossOptions]):
     def entry(self) -> LossEntry:
         """Of the loss."""
         return LOSSES[self.loss]
-
-    @property
-    def keeps_statistics(self) -> bool:
-        """Batch norms do not learn the statistics of the batches; `init_from` is resolved."""
-        if self.batch_norm == "auto":
-            return self.tune != "all" or self.init_from not in ("scratch", "auto")
-        return self.batch_norm == "keep"
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""

@@ -28,6 +28,7 @@ from ssl_lt.models.released import (
     usual_images,
 )
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
+from ssl_lt.runs.build.defaults import Start
 from ssl_lt.runs.config.schema import flags
 from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, newest_run
@@ -53,6 +54,13 @@ class InitSource:
     values: dict[str, Any]
     note: str
     license: str = ""
+
+    @property
+    def start(self) -> Start:
+        """Which kind of weights they are."""
+        if self.weights is None:
+            return "scratch"
+        return "run" if (Path(self.name) / "config.yaml").is_file() else "released"
 
     def facts(self) -> dict[str, str]:
         """What is recorded of the weights: their name, digest and licence; empty from scratch."""
