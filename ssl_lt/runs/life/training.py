@@ -161,7 +161,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         mapping = effective_mapping(config)
         evaluations = training.evaluate(weights_of(folder, mapping))
         if accelerator.is_main_process:
-            save_result(folder, data, mapping, verb=training.verb, evaluations=evaluations)
+            save_result(folder, data, mapping, evaluations=evaluations)
             # Last: a run that has it is finished.
             export_backbone(training.task.backbone, folder.exported, images=data.spec)
             print(f"finished: {folder.path}")

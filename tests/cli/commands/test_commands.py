@@ -98,7 +98,7 @@ def test_evaluation_judges_the_newest_run_or_the_one_named(finished):
         assert found.keys() == names
         for evaluation in found.values():
             assert 0 <= evaluation["accuracy"]["balanced"] <= 1
-            assert sum(map(sum, evaluation["confusion"])) == 300
+            assert sum(evaluation["confusion"]["images"]) == 300
         assert (run / "report/index.html").is_file()
 
 
