@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -179,7 +180,8 @@ class _Training:
             if self._line_is_due():
                 line = self._write_line(epoch)
             loss = f"loss {line['loss']:.4f}" if "loss" in line else ""
-            bar.show(self.step, note=f"{loss}  {images_per_second:.0f} images/s")
+            with _ending_where_nobody_reads(stop):
+                bar.show(self.step, note=f"{loss}  {images_per_second:.0f} images/s")
             if not self._epoch_ends():  # the epoch's own end saves and may stop, below
                 self._save_if_due()
                 self._stop_if_asked(stop)
@@ -193,7 +195,8 @@ class _Training:
                 "images_per_second": round(images_per_second, 1),
             }
         )
-        bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
+        with _ending_where_nobody_reads(stop):
+            bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
         self._stop_if_asked(stop)
 
     def _lr_of(self, step: int) -> float:
@@ -281,6 +284,15 @@ class _Training:
         if not calm:
             self._save()
             raise Stopped(stop.signal_number or signal.SIGTERM, self.step)
+
+
+@contextmanager
+def _ending_where_nobody_reads(stop: StopRequest) -> Iterator[None]:
+    """A pipe that was closed asks for a stop, so that the state is saved."""
+    try:
+        yield
+    except BrokenPipeError:
+        stop.ask(signal.SIGPIPE)
 
 
 def _describe(epoch: Epoch, line: dict[str, Any]) -> str:

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.processes.distributed import wait_for_everyone
+from ssl_lt.core.text import Terminal
 from ssl_lt.data.dataset import check_labels
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
@@ -191,7 +190,7 @@ def _compare(folder: Path, members: Sequence[Member]) -> None:
     rows = seed_rows(by_start)
     first = next(iter(by_start.values()))[0]
     table = seed_table(rows, rule=leading_rule(first.evaluations[0].accuracy.groups))
-    console = Console()
+    console = Terminal()
     console.print(to_rich(table))
     write_text_atomically(folder / "summary.md", to_markdown(table))
     text = json.dumps(to_plain(rows), indent=1, ensure_ascii=False) + "\n"

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.text import Terminal
 from ssl_lt.data.dataset import Data, check_labels, open_data, with_validation
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.chosen import evaluated_weights
@@ -154,7 +154,7 @@ def record(
     page = run.folder.report / "index.html"
     pictures = read_pictures(run.folder.report, num_classes=len(result.data.class_names))
     write_page([result], page, pictures=[pictures])
-    console = Console()
+    console = Terminal()
     for table in shown([result]):
         console.print(to_rich(table))
     for representation in result.representations:
