@@ -49,7 +49,11 @@ from ssl_lt.runs.life.saved_run import (
     record,
     test_split,
 )
-from ssl_lt.runs.life.start import write_run_folder
+from ssl_lt.runs.life.start import (
+    check_network,
+    removed_if_nothing_came,
+    write_run_folder,
+)
 
 
 def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> RunFolder:
@@ -68,9 +72,11 @@ def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> Run
     check_processes(config)
     if config.init_from is None:
         run, network = _saved(config)
+        _judge(run, network, config)
     else:
         run, network = _weights(config, source or _named_source(config))
-    _judge(run, network, config)
+        with removed_if_nothing_came(run.folder):
+            _judge(run, network, config)
     return run.folder
 
 
@@ -106,6 +112,7 @@ def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, Save
     backbone = _drawn(config, data)
     report = load_weights(backbone, source, config.model, image_size=data.image_size)
     state.print(f"{source.note}: {report}; {describe_images(config.model, data.spec)}", flush=True)
+    check_network(backbone, config.model.backbone, image_size=data.image_size)
     folder = write_run_folder(
         path, config, data, state, verb="evaluate", started_from=source.facts()
     )

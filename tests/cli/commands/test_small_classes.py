@@ -1,8 +1,9 @@
-"""Collections whose classes have one or two images each."""
+"""Collections whose classes have one or two images each, or names that are no UTF-8."""
 
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -38,3 +39,23 @@ def test_the_probe_is_left_out_with_a_reason_and_the_rest_is_reported(empty, num
     page = (empty / "run" / "report" / "index.html").read_text()
     assert f"Without linear probe, long-tailed: {reason}L2." in page
     assert said.count("Evaluation") == 1  # a single table
+
+
+def test_names_that_are_no_utf_8(empty):
+    root = os.fsdecode(b"photos\xff")
+    for c in (b"caf\xe9", b"cat"):
+        for i in range(6):
+            name = os.fsdecode(c + b"/" + bytes([0x61 + i, 0xE9]) + b".png")
+            write_picture(empty / root / name, seed=10 * c[-1] + i)
+    words = [*WORDS[:-1], f"folder:{root}"]
+    assert r"photos\xff" in succeed("pretrain", *words, "--run-dir", "run").out
+    succeed("pretrain", "--resume", "run")
+    succeed("finetune", *TINY[2:], "--batch-size", "4", "--init-from", "run", "--run-dir", "tuned")
+    for run in ("run", "tuned"):
+        succeed("evaluate", "--run", run, "--map-images", "0", "--verbose")
+    succeed("report", "run", "tuned", "--output", "page/index.html")
+    results = json.loads((empty / "tuned" / "results.json").read_text())
+    assert results["data"]["class_names"] == [r"caf\xe9", "cat"]
+    assert r"caf\xe9" in (empty / "page" / "index.html").read_text()
+    succeed("data", "inspect", f"folder:{root}", "--output", "seen")
+    succeed("export", "tuned", "--output", "out")
