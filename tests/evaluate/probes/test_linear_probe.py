@@ -6,13 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
-from ssl_lt.evaluate.probes.linear_probe import (
-    L2_GRID,
-    Stop,
-    fit_logistic,
-    linear_probe,
-    logits,
-)
+from ssl_lt.evaluate.probes.linear_probe import L2_GRID, linear_probe
+from ssl_lt.evaluate.probes.logistic import Stop, fit_logistic, logits
 
 
 def mixture(counts, *, seed, dim=12, noise=1.5):
@@ -213,6 +208,6 @@ def test_very_many_classes_let_some_choose_and_stop_early(monkeypatch):
 def test_rows_in_parts_have_the_same_solution(monkeypatch):
     data = mixture([40, 20, 10], seed=1)
     whole, _ = fit_logistic(data.features, data.labels, l2=1e-2)
-    monkeypatch.setattr("ssl_lt.evaluate.probes.linear_probe._LARGEST", 30)
+    monkeypatch.setattr("ssl_lt.evaluate.probes.logistic._LARGEST", 30)
     parts, _ = fit_logistic(data.features, data.labels, l2=1e-2)
     assert torch.allclose(whole, parts, atol=1e-4)
