@@ -182,6 +182,19 @@ def test_doctor_names_device_and_libraries(empty):
     assert call("doctor", "now").err == ["error: doctor: takes no arguments, got 'now'"]
 
 
+def test_doctor_looks_at_the_shared_memory(empty, monkeypatch):
+    def usage(path):
+        free = 64 << 20 if str(path) == "/dev/shm" else 1 << 40
+        return shutil._ntuple_diskusage(64 << 20, 0, free)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    outcome = call("doctor")
+    assert outcome.code == 1
+    assert "! memory      64 of 64 MiB free in /dev/shm" in outcome.out
+    assert "--shm-size" in outcome.out
+    assert "--num-workers 0" in outcome.out
+
+
 def test_nothing_is_written_by_help(empty):
     for verb in ("pretrain", "finetune", "evaluate", "report", "tail", "export", "doctor"):
         assert "usage" in call(verb, "--help").out
