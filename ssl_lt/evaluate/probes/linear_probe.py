@@ -83,7 +83,8 @@ def linear_probe(
         DataError: no training rows, an unknown label, a feature that is not finite, or a grid to
             choose from while no class has two images.
     """
-    check_features(test, "test", num_classes=num_classes)
+    for name, part in (("train", train), ("test", test)):
+        check_features(part, name, num_classes=num_classes)
     probe = fit_probe(
         train, num_classes=num_classes, validation=validation, l2_grid=l2_grid, tau=tau
     )

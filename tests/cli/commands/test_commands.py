@@ -88,7 +88,7 @@ def test_the_exported_folder_is_a_plain_timm_model(finished):
 def test_evaluation_judges_the_newest_run_or_the_one_named(finished):
     assert f"evaluating {finished.pretrained} on 300" in finished.said["evaluate"]
     assert f"evaluating runs/{finished.finetuned.name} on 300" in finished.said["evaluate newest"]
-    expected = {"kNN", "linear probe", "linear probe, long-tailed"}
+    expected = {"kNN", "nearest class mean", "linear probe", "linear probe, long-tailed"}
     for run, names in (
         (finished.pretrained, expected),
         (finished.finetuned, expected | {"classifier"}),
