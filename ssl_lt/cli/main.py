@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from ssl_lt.core.disk.text import CLOSED_PIPE, close_broken_streams, write_any_text
 from ssl_lt.core.errors import EXIT_CODES, ConfigError
-from ssl_lt.core.text import CLOSED_PIPE, close_broken_streams, write_any_text
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.runs.life.failure import as_user_error, is_first_to_fail, say
 

@@ -1,5 +1,5 @@
 """Types, randomness and options: what everything else stands on.
 
 Others import `checks`, `errors`, `groups`, `kmeans`, `memory`, `options`, `precision`, `progress`,
-`random`, `sgd`, `standardise`, `task`, `text`, `types`, `version`.
+`random`, `sgd`, `standardise`, `task`, `types`, `version`.
 """

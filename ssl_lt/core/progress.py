@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.processes.distributed import rank
-from ssl_lt.core.text import Terminal
 
 T = TypeVar("T")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -180,7 +179,7 @@ class _Training:
             if self._line_is_due():
                 line = self._write_line(epoch)
             loss = f"loss {line['loss']:.4f}" if "loss" in line else ""
-            with _ending_where_nobody_reads(stop):
+            with stop.if_nobody_reads():
                 bar.show(self.step, note=f"{loss}  {images_per_second:.0f} images/s")
             if not self._epoch_ends():  # the epoch's own end saves and may stop, below
                 self._save_if_due()
@@ -195,7 +194,7 @@ class _Training:
                 "images_per_second": round(images_per_second, 1),
             }
         )
-        with _ending_where_nobody_reads(stop):
+        with stop.if_nobody_reads():
             bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
         self._stop_if_asked(stop)
 
@@ -284,15 +283,6 @@ class _Training:
         if not calm:
             self._save()
             raise Stopped(stop.signal_number or signal.SIGTERM, self.step)
-
-
-@contextmanager
-def _ending_where_nobody_reads(stop: StopRequest) -> Iterator[None]:
-    """A pipe that was closed asks for a stop, so that the state is saved."""
-    try:
-        yield
-    except BrokenPipeError:
-        stop.ask(signal.SIGPIPE)
 
 
 def _describe(epoch: Epoch, line: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 
@@ -40,6 +42,14 @@ class StopRequest:
     def ask(self, number: int) -> None:
         """Asks as a signal of this number would."""
         self.signal_number = self.signal_number or number
+
+    @contextmanager
+    def if_nobody_reads(self) -> Iterator[None]:
+        """A pipe that was closed on the other side asks for a stop, so that the state is saved."""
+        try:
+            yield
+        except BrokenPipeError:
+            self.ask(signal.SIGPIPE)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         # A second one while the state is being saved changes nothing: the save ends by itself.

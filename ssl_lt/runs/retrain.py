@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
 from ssl_lt.core.standardise import standardised
-from ssl_lt.core.text import Terminal
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.features.features import Features

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import to_plain
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.processes.distributed import rank, wait_for_everyone
-from ssl_lt.core.text import Terminal
 from ssl_lt.data.dataset import check_labels
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder

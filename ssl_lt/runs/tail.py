@@ -14,8 +14,8 @@ import numpy as np
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.disk.plain import to_plain
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.core.text import Terminal
 from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.splits.split import read_split

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.options import option
-from ssl_lt.core.text import Terminal
 from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
 from ssl_lt.data.curate.summary import escaped, understood, wrapped

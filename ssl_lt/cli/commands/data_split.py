@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import create_dir_atomically
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.disk.yaml_file import as_words
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
-from ssl_lt.core.text import Terminal
 from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_complete

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_lt.cli.config.command_line import Files, show_help
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, UserError
-from ssl_lt.core.text import Terminal
 from ssl_lt.evaluate.picture_records import Pictures, read_pictures
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results

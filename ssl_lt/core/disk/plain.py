@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
+from ssl_lt.core.disk.text import printable
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.text import printable
 
 _LONE = re.compile("[\ud800-\udfff]")
 

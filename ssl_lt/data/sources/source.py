@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ssl_lt.core.disk.text import printable
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.text import printable
 from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.long_tail import subsample
 from ssl_lt.data.sources.parts import LeftOut

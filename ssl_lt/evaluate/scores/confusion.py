@@ -61,7 +61,7 @@ def check_predictions(
             f"predictions {predicted.shape} and labels {true.shape}: one of each a test image, "
             "and at least one, are needed"
         )
-    for name, values in (("predictions", predicted), ("labels", true)):
+    for name, values in (("labels", true), ("predictions", predicted)):
         if not np.issubdtype(values.dtype, np.integer):
             raise DataError(f"{name}: {values.dtype} instead of integers")
         if values.min() < 0 or values.max() >= num_classes:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import DataError
-from ssl_lt.core.text import Terminal
 from ssl_lt.data.dataset import Data, check_labels, open_data, with_validation
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.chosen import evaluated_weights

@@ -6,6 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
+from ssl_lt.evaluate.probes import linear_probe as probe_module
+from ssl_lt.evaluate.probes import logistic
 from ssl_lt.evaluate.probes.linear_probe import L2_GRID, linear_probe
 from ssl_lt.evaluate.probes.logistic import Stop, fit_logistic, logits
 
@@ -193,10 +195,9 @@ def test_bad_input_is_named():
 
 
 def test_very_many_classes_let_some_choose_and_stop_early(monkeypatch):
-    module = "ssl_lt.evaluate.probes.linear_probe"
     train, test = mixture([20] * 12, seed=4), mixture([10] * 12, seed=5)
     converged = linear_probe(train, test, num_classes=12)
-    monkeypatch.setattr(f"{module}.MOST_CLASSES", 6)
+    monkeypatch.setattr(probe_module, "MOST_CLASSES", 6)
     some = linear_probe(train, test, num_classes=12)
     assert not converged.many
     assert some.many
@@ -208,6 +209,6 @@ def test_very_many_classes_let_some_choose_and_stop_early(monkeypatch):
 def test_rows_in_parts_have_the_same_solution(monkeypatch):
     data = mixture([40, 20, 10], seed=1)
     whole, _ = fit_logistic(data.features, data.labels, l2=1e-2)
-    monkeypatch.setattr("ssl_lt.evaluate.probes.logistic._LARGEST", 30)
+    monkeypatch.setattr(logistic, "_LARGEST", 30)
     parts, _ = fit_logistic(data.features, data.labels, l2=1e-2)
     assert torch.allclose(whole, parts, atol=1e-4)

@@ -3,6 +3,7 @@ import pytest
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
+from ssl_lt.evaluate.scores import intervals
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.intervals import (
     BootstrapOptions,
@@ -138,6 +139,6 @@ def test_resamples_in_parts_are_the_same_draws(monkeypatch):
         bootstrap(hits_of(before), NUM_TEST, groups=GROUPS),
         paired_difference(before, after, NUM_TEST, groups=GROUPS),
     )
-    monkeypatch.setattr("ssl_lt.evaluate.scores.intervals._LARGEST", 6 * 300)
+    monkeypatch.setattr(intervals, "_LARGEST", 6 * 300)
     assert bootstrap(hits_of(before), NUM_TEST, groups=GROUPS) == whole[0]
     assert paired_difference(before, after, NUM_TEST, groups=GROUPS) == whole[1]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssl_lt.evaluate.scores import softmax
 from ssl_lt.evaluate.scores.softmax import Answers, answers_by_parts, softmax_answers
 
 
@@ -22,7 +23,7 @@ def test_the_same_in_parts_and_as_columns(monkeypatch):
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     layer = torch.nn.Linear(4, 7)
     classes, probability = softmax_answers(layer(x))
-    monkeypatch.setattr("ssl_lt.evaluate.scores.softmax._LARGEST", 7 * 8)
+    monkeypatch.setattr(softmax, "_LARGEST", 7 * 8)
     in_parts = answers_by_parts(layer, x, num_classes=7)
     assert torch.equal(in_parts[0], classes)
     assert torch.allclose(in_parts[1], probability)

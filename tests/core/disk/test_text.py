@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ssl_lt.core import text
+from ssl_lt.core.disk import text
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import from_plain
 from ssl_lt.report.records.curves import Curve
