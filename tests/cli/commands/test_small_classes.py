@@ -50,7 +50,7 @@ def test_names_that_are_no_utf_8(empty):
     words = [*WORDS[:-1], f"folder:{root}"]
     assert r"photos\xff" in succeed("pretrain", *words, "--run-dir", "run").out
     succeed("pretrain", "--resume", "run")
-    succeed("finetune", *TINY[2:], "--batch-size", "4", "--init-from", "run", "--run-dir", "tuned")
+    succeed("finetune", *words, "--init-from", "scratch", "--run-dir", "tuned")
     for run in ("run", "tuned"):
         succeed("evaluate", "--run", run, "--map-images", "0", "--verbose")
     succeed("report", "run", "tuned", "--output", "page/index.html")
