@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from ssl_lt.core.disk.text import CLOSED_PIPE, close_broken_streams, write_any_text
 from ssl_lt.core.errors import EXIT_CODES, ConfigError
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.runs.life.failure import as_user_error, is_first_to_fail, say
@@ -55,15 +56,20 @@ def main() -> None:
 def run_command(command: str, words: list[str] | None = None) -> None:
     """Runs one command and exits with its code: one line on stderr for what a user can mend."""
     words = sys.argv[1:] if words is None else words
+    write_any_text()
     try:
         code = _run(command, words)
+        sys.stdout.flush()  # here, where a pipe that was closed is known
     except Stopped as stopped:
+        close_broken_streams()
         if os.environ.get("RANK", "0") == "0":
             print(f"{stopped}; --resume goes on from there", file=sys.stderr)
         code = stopped.exit_code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and close_broken_streams():
+            sys.exit(CLOSED_PIPE)
         known = as_user_error(error)
         if known is None:
             is_first_to_fail()  # so that what the others meet because of it is not said

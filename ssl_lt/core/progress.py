@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.processes.distributed import rank
 
 T = TypeVar("T")
 
-_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LINES = 60.0
 _WITHOUT_LINES: ContextVar[bool] = ContextVar("without_lines", default=False)
 
 
@@ -31,7 +32,7 @@ def bars_alone() -> Iterator[None]:
 
 
 class ProgressBar(Progress):
-    """A bar on stderr, where that is a terminal of rank 0; a context.
+    """A bar on stderr, where that is a terminal of rank 0, else a line a minute; a context.
 
     Args:
         label: what is done, as in "training".
@@ -50,15 +51,23 @@ class ProgressBar(Progress):
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True, quiet=rank() > 0 or (is_hidden and _WITHOUT_LINES.get())),
+            console=Terminal(stderr=True, quiet=rank() > 0 or (is_hidden and _WITHOUT_LINES.get())),
             transient=transient,
             disable=is_hidden,
         )
         self._bar = self.add_task(label, total=total, completed=first_step, note="")
+        self._label, self._total, self._first_step = label, total, first_step
+        self._started_at = self._last_line = time.monotonic()
 
     def show(self, step: int, note: str = "") -> None:
-        """So many steps are done; the note stands beside the bar."""
+        """So many steps are done; the note stands beside the bar, or behind the line."""
         self.update(self._bar, completed=step, note=note)
+        now = time.monotonic()
+        if self.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = (now - self._started_at) / max(1, step - self._first_step)
+            left = timedelta(seconds=round(rate * (self._total - step)))
+            self.say(f"{self._label}: {step:,} of {self._total:,}, {left} left  {note}".rstrip())
 
     def say(self, text: str) -> None:
         """A line that stays, above the bar; without one, too."""
@@ -74,10 +83,6 @@ def track(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
         label: what is done, as in "looking at training images".
     """
     with ProgressBar(label, total, transient=True) as bar:
-        last_line = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             bar.show(done)
-            if bar.disable and time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
-                bar.say(f"{label}: {done:,} of {total:,}")

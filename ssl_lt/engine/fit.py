@@ -179,7 +179,8 @@ class _Training:
             if self._line_is_due():
                 line = self._write_line(epoch)
             loss = f"loss {line['loss']:.4f}" if "loss" in line else ""
-            bar.show(self.step, note=f"{loss}  {images_per_second:.0f} images/s")
+            with stop.if_nobody_reads():
+                bar.show(self.step, note=f"{loss}  {images_per_second:.0f} images/s")
             if not self._epoch_ends():  # the epoch's own end saves and may stop, below
                 self._save_if_due()
                 self._stop_if_asked(stop)
@@ -193,7 +194,8 @@ class _Training:
                 "images_per_second": round(images_per_second, 1),
             }
         )
-        bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
+        with stop.if_nobody_reads():
+            bar.say(f"{_describe(epoch, line)}  {images_per_second:.0f} images/s")
         self._stop_if_asked(stop)
 
     def _lr_of(self, step: int) -> float:

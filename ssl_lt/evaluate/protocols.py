@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +18,12 @@ from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.knn_sweep import choose_k, hold_out_of_bank
 from ssl_lt.evaluate.neighbours.search import find_neighbours
 from ssl_lt.evaluate.probes.draws import balanced_draw, check_shots
-from ssl_lt.evaluate.probes.linear_probe import ProbeResult, linear_probe
+from ssl_lt.evaluate.probes.linear_probe import (
+    FEW_ITERATIONS,
+    MOST_CLASSES,
+    ProbeResult,
+    linear_probe,
+)
 from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
 from ssl_lt.evaluate.scores.evaluation import (
@@ -27,12 +32,18 @@ from ssl_lt.evaluate.scores.evaluation import (
     mean_stds,
 )
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
+from ssl_lt.evaluate.scores.softmax import answers_by_parts
 
 _LABELS = {
     "all": "",
     "long-tail": ", long-tailed",
     "long-tail-adjusted": ", long-tailed, logit-adjusted",
 }
+
+
+# Takes the name of an evaluation that cannot be made, and why.
+Skip = Callable[[str, str], None]
+_NO_TWO = "no class has two training images, so none can be held out to choose "
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,16 @@ class EvalFeatures:
         return "held-out training images" if self.validation is None else "validation images"
 
 
-def knn_evaluations(seen: EvalFeatures, data: Data, options: ProtocolOptions) -> list[Evaluation]:
+def knn_evaluations(
+    seen: EvalFeatures, data: Data, options: ProtocolOptions, *, skip: Skip
+) -> list[Evaluation]:
     """One evaluation a kind of vote, from one search."""
     bank, queries = seen.bank, seen.queries
     ks = options.knn_k or (min(20, len(bank)),)
     k, classes = max(ks), data.num_classes
+    if len(set(ks)) > 1 and seen.validation is None and not _has_two(bank):
+        skip("kNN", f"{_NO_TWO}among the values of --knn-k: give one, or validation images")
+        return []
     neighbours = find_neighbours(bank, queries, k=k, num_classes=classes)
     judges = None
     if len(set(ks)) > 1 and seen.validation is not None:
@@ -125,16 +141,20 @@ def class_mean_evaluation(seen: EvalFeatures, data: Data) -> Evaluation:
     bank, queries = seen.bank, seen.queries
     counts = bank.labels.bincount(minlength=data.num_classes)
     means = F.normalize(cluster_means(bank.features, bank.labels, data.num_classes), dim=1)
-    cosines = (F.normalize(queries.features, dim=1) @ means.T).masked_fill(counts == 0, -torch.inf)
-    predictions, labels = cosines.argmax(dim=1).numpy(), queries.labels.numpy()
+
+    def cosines(rows: Tensor) -> Tensor:
+        return (F.normalize(rows, dim=1) @ means.T).masked_fill(counts == 0, -torch.inf)
+
+    nearest, _ = answers_by_parts(cosines, queries.features, num_classes=data.num_classes)
+    predictions, labels = nearest.numpy(), queries.labels.numpy()
     note = "cosine, means of the long-tailed training set"
     return evaluate_predictions("nearest class mean", predictions, labels, data, note=note)
 
 
 def probe_evaluations(
-    seen: EvalFeatures, whole: Features, data: Data, options: ProtocolOptions
+    seen: EvalFeatures, whole: Features, data: Data, options: ProtocolOptions, *, skip: Skip
 ) -> list[Evaluation]:
-    """One evaluation a probe and a set of labels.
+    """One evaluation a probe and a set of labels that it can be fitted to.
 
     Args:
         seen: the features.
@@ -142,6 +162,7 @@ def probe_evaluations(
             no.
         data: with the groups.
         options: kinds of probe and their labels.
+        skip: takes what cannot be fitted.
     """
     evaluations, bank = [], seen.bank
     for kind in options.probe:
@@ -151,8 +172,12 @@ def probe_evaluations(
             if which == "long-tail-adjusted" and kind != "lbfgs":
                 continue
             train, tau = (whole if which == "all" else bank), float(which == "long-tail-adjusted")
+            name, missing = _name(kind) + _LABELS[which], _nothing_chooses(kind, train, seen)
+            if missing:
+                skip(name, missing)
+                continue
             result = _fit(kind, train, seen, data, tau=tau)
-            name, note = _name(kind) + _LABELS[which], _note(kind, train, seen, result)
+            note = _note(kind, train, seen, result)
             answers = result.predictions, result.confidence
             evaluations.append(_judged(name, answers, seen.queries, data, note=note))
         for budget in few_shots(options, data):
@@ -186,6 +211,20 @@ def _spread_note(draws: Sequence[Evaluation]) -> str:
     return f"{', '.join(words)} (groups {leading_rule(draws[0].accuracy.groups)})"
 
 
+def _nothing_chooses(kind: Probe, train: Features, seen: EvalFeatures) -> str:
+    """Why the probe cannot be fitted; empty where it can."""
+    if kind == "lbfgs":
+        needs = "" if seen.validation is not None else "L2"
+    else:
+        needs = "the epoch" if protocol(kind, train).held_out else ""
+    return _NO_TWO + needs if needs and not _has_two(train) else ""
+
+
+def _has_two(train: Features) -> bool:
+    """Whether some class has two images, of which one can be held out."""
+    return int(train.labels.bincount().max()) > 1
+
+
 def _fit(
     kind: Probe, train: Features, seen: EvalFeatures, data: Data, *, tau: float
 ) -> ProbeResult:
@@ -202,7 +241,10 @@ def _name(kind: Probe) -> str:
 def _note(kind: Probe, train: Features, seen: EvalFeatures, result: ProbeResult) -> str:
     images = f"{len(train):,} labelled images"
     if kind == "lbfgs":
-        return f"{images}, L2 strength {result.l2:g} chosen on {seen.chosen_on}"
+        note = f"{images}, L2 strength {result.l2:g} chosen on {seen.chosen_on}"
+        if not result.many:
+            return note
+        return f"{note} of {MOST_CLASSES:,} classes, at most {FEW_ITERATIONS} iterations"
     how = protocol(kind, train)
     if how.held_out:
         return f"{images}, SGD, the best of {how.epochs} epochs on a tenth of them held out"

@@ -20,6 +20,7 @@ from ssl_lt.evaluate.geometry.view_pair import view_pair
 from ssl_lt.evaluate.pictures import write_pictures
 from ssl_lt.evaluate.protocols import (
     EvalFeatures,
+    Skip,
     class_mean_evaluation,
     few_shots,
     knn_evaluations,
@@ -28,6 +29,7 @@ from ssl_lt.evaluate.protocols import (
 )
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.models.backbones import build_backbone
+from ssl_lt.report.tables.summary import leading_table, summary_tables
 from ssl_lt.runs.build.finetuning import build_parts
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
@@ -47,7 +49,11 @@ from ssl_lt.runs.life.saved_run import (
     record,
     test_split,
 )
-from ssl_lt.runs.life.start import write_run_folder
+from ssl_lt.runs.life.start import (
+    check_network,
+    removed_if_nothing_came,
+    write_run_folder,
+)
 
 
 def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> RunFolder:
@@ -66,9 +72,11 @@ def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> Run
     check_processes(config)
     if config.init_from is None:
         run, network = _saved(config)
+        _judge(run, network, config)
     else:
         run, network = _weights(config, source or _named_source(config))
-    _judge(run, network, config)
+        with removed_if_nothing_came(run.folder):
+            _judge(run, network, config)
     return run.folder
 
 
@@ -104,6 +112,7 @@ def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, Save
     backbone = _drawn(config, data)
     report = load_weights(backbone, source, config.model, image_size=data.image_size)
     state.print(f"{source.note}: {report}; {describe_images(config.model, data.spec)}", flush=True)
+    check_network(backbone, config.model.backbone, image_size=data.image_size)
     folder = write_run_folder(
         path, config, data, state, verb="evaluate", started_from=source.facts()
     )
@@ -114,17 +123,23 @@ def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None
     """Measures the network, and records that."""
     state, data, test = join_processes(), run.data, run.test
     state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
-    evaluations = []
+    evaluations, left_out = list[Evaluation](), dict[str, str]()
+
+    def skip(name: str, reason: str) -> None:
+        left_out[name] = reason
+        state.print(f"note: without {name}: {reason}", flush=True)
+
     if network.task is not None and isinstance(run.config, FinetuneConfig):
         weights = weights_of(run.folder, effective_mapping(run.config))
         evaluations = [*evaluate_trained(network.task, test, data, run.config, weights=weights)]
     features = _features(network.backbone, data, test, config)
-    evaluations += _representation(network.backbone, features, data, config)
+    evaluations += _representation(network.backbone, features, data, config, skip=skip)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]
     if config.random_init:
         untrained = _drawn(run.config, data).to(device())
         seen = _features(untrained, data, test, config)
-        initial = _representation(untrained, seen, data, config)
+        # What is left out of the one is left out of the other, too.
+        initial = _representation(untrained, seen, data, config, skip=lambda *_: None)
         evaluations += [replace(e, name=f"random init: {e.name}") for e in initial]
         initially = _measured("random init: backbone", untrained, seen.queries, data, config)
         # Before training most features look alike: no news.
@@ -132,7 +147,14 @@ def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None
     if state.is_main_process:
         bank, queries = features.bank, features.queries
         write_pictures(run.folder.report, data, bank, queries, map_images=config.map_images)
-        record(run, [*evaluations, *run.others(evaluations)], measured)
+        shown = summary_tables if config.verbose else leading_table
+        record(
+            run,
+            [*evaluations, *run.others(evaluations)],
+            measured,
+            left_out=left_out,
+            shown=shown,
+        )
 
 
 def _drawn(config: AnyConfig, data: Data) -> nn.Module:
@@ -176,12 +198,17 @@ def _representation(
     seen: EvalFeatures,
     data: Data,
     config: EvaluateConfig,
+    *,
+    skip: Skip,
 ) -> list[Evaluation]:
     """KNN against the long-tailed training set, linear probes on it and on the whole one."""
     options = config.protocols
-    evaluations = [*knn_evaluations(seen, data, options), class_mean_evaluation(seen, data)]
+    evaluations = [
+        *knn_evaluations(seen, data, options, skip=skip),
+        class_mean_evaluation(seen, data),
+    ]
     whole = seen.bank
     if needs_whole(options) and len(data.readable) != len(data.train):
         table, size = data.decoded(data.readable), config.batch_size
         whole = embed_dataset(backbone, table, data, precision="auto", batch_size=size)
-    return [*evaluations, *probe_evaluations(seen, whole, data, options)]
+    return [*evaluations, *probe_evaluations(seen, whole, data, options, skip=skip)]

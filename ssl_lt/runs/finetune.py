@@ -17,7 +17,7 @@ from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
-from ssl_lt.evaluate.scores.softmax import softmax_answers
+from ssl_lt.evaluate.scores.softmax import Answers
 from ssl_lt.finetune.balance.tail_sharpness import tail_classes
 from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
@@ -148,14 +148,13 @@ def evaluate_classifier(
     task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig, *, weights: str
 ) -> Evaluation:
     """The network's own predictions on the test split, or on what is watched while it trains."""
-    network = nn.Sequential(task.backbone, task.classifier)
-    precision = config.fit.mixed_precision
-    logits = embed_dataset(network, test, data, precision=precision)
-    predictions, confidence = softmax_answers(logits.features)
+    network = Answers(nn.Sequential(task.backbone, task.classifier))
+    answers = embed_dataset(network, test, data, precision=config.fit.mixed_precision)
+    predictions, confidence = answers.features.unbind(dim=1)
     return evaluate_predictions(
         "classifier",
-        predictions.numpy(),
-        logits.labels.numpy(),
+        predictions.long().numpy(),
+        answers.labels.numpy(),
         data,
         note=f"loss {config.loss}, {weights}",
         confidence=confidence.numpy(),

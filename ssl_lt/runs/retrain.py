@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
 from ssl_lt.core.standardise import standardised
 from ssl_lt.data.splits.hold_out import held_out_rows
@@ -72,7 +72,7 @@ def retrain(config: RetrainConfig) -> None:
     found = [_judged(name, cached, labels, run, config) for name in _possible(cached, config)]
     evaluations = [each.evaluation for each in found]
     record(run, [*run.others(evaluations), *evaluations])
-    Console().print(to_rich(_seconds_table(found)))
+    Terminal().print(to_rich(_seconds_table(found)))
 
 
 def read_costs(path: Path, num_classes: int) -> Tensor:

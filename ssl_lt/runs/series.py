@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import to_plain
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import leading_rule
-from ssl_lt.core.processes.distributed import wait_for_everyone
+from ssl_lt.core.processes.distributed import rank, wait_for_everyone
 from ssl_lt.data.dataset import check_labels
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
@@ -72,7 +73,10 @@ def run_series(config: AnyFinetuneConfig, *, resumed: RunFolder | None = None) -
         members = tuple(series_members(config, folder.path))
         if resumed is None:
             write_run_folder(folder.path, config, series.data, series.accelerator, verb=SERIES)
-        with run_lock(folder if resumed is None else None):
+        with ExitStack() as stack:
+            if resumed is None:
+                stack.enter_context(_removed_if_no_run_came(folder, members))
+                stack.enter_context(run_lock(folder))
             for number, member in enumerate(members, start=1):
                 child = RunFolder(folder.path / member.name)
                 if child.is_finished:
@@ -87,6 +91,17 @@ def run_series(config: AnyFinetuneConfig, *, resumed: RunFolder | None = None) -
                 _compare(folder.path, members)
             wait_for_everyone()
     return folder
+
+
+@contextmanager
+def _removed_if_no_run_came(folder: RunFolder, members: Sequence[Member]) -> Iterator[None]:
+    """A series whose first run fails at its start leaves nothing, as that run does."""
+    try:
+        yield
+    except BaseException:
+        if rank() == 0 and not any((folder.path / member.name).exists() for member in members):
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def series_members(config: AnyFinetuneConfig, folder: Path) -> Iterator[Member]:
@@ -191,7 +206,7 @@ def _compare(folder: Path, members: Sequence[Member]) -> None:
     rows = seed_rows(by_start)
     first = next(iter(by_start.values()))[0]
     table = seed_table(rows, rule=leading_rule(first.evaluations[0].accuracy.groups))
-    console = Console()
+    console = Terminal()
     console.print(to_rich(table))
     write_text_atomically(folder / "summary.md", to_markdown(table))
     text = json.dumps(to_plain(rows), indent=1, ensure_ascii=False) + "\n"

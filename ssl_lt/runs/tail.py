@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.disk.plain import to_plain
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.images.crops import thumbnail
@@ -103,7 +103,7 @@ def tail(config: TailConfig) -> None:
             most_frequent=_tiles(ranked, ranked.known[-config.top :], data),
             tables=tables,
         )
-    console = Console()
+    console = Terminal()
     for table in tables:
         console.print(to_rich(table))
     print(f"{lead}\nlist: {(output / _LIST).resolve()}\npage: {(output / _PAGE).resolve()}")

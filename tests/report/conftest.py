@@ -7,7 +7,8 @@ from PIL import Image
 
 from ssl_lt.data.long_tail import exponential_counts, groups_by_count, groups_by_thirds
 from ssl_lt.evaluate.picture_records import FeatureMap, NeighbourStrips, Pictures, Strip, Thumbnail
-from ssl_lt.evaluate.scores.accuracy import accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.scores.accuracy import accuracy
+from ssl_lt.evaluate.scores.confusion import count_confusion
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription, Environment, RunResult, Timing
@@ -67,15 +68,13 @@ def make_run_once():
             true = np.repeat(np.arange(num_classes), num_test)
             right = random.random(true.size) < p[true]
             wrong = (true + random.integers(1, num_classes, true.size)) % num_classes
-            confusion = confusion_matrix(
-                np.where(right, true, wrong), true, num_classes=num_classes
-            )
+            predicted = np.where(right, true, wrong)
             found.append(
                 Evaluation(
                     evaluation,
-                    accuracy_from_confusion(confusion, groups=rules),
+                    accuracy(predicted, true, num_classes=num_classes, groups=rules),
                     note="k = 20",
-                    confusion=tuple(tuple(row) for row in confusion.tolist()),
+                    confusion=count_confusion(predicted, true, num_classes=num_classes),
                 )
             )
         steps = tuple(range(10, 110, 10))

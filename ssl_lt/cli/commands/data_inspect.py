@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         counts_per_class=found.counts_per_class,
     )
     print("\n".join(said))
-    console = Console()
+    console = Terminal()
     for table in summary_tables(found):
         console.print(to_rich(table))
     for warning in warnings(found):

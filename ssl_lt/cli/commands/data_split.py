@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import create_dir_atomically
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.disk.yaml_file import as_words
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     with create_dir_atomically(output) as folder:
         write_split(folder / TRAIN, train)
         write_split(folder / TEST, test)
-    Console().print(to_rich(_table(train, test, resolved.test_from)))
+    Terminal().print(to_rich(_table(train, test, resolved.test_from)))
     print(f"next: pretrain.py {_flags(config, output)}")
     return 0
 

@@ -11,6 +11,7 @@ import torch
 
 from ssl_lt.core.errors import EXIT_CODES, ConfigError
 from ssl_lt.core.precision import computes_bf16
+from ssl_lt.data.loading.workers import SHARED_MEMORY, no_shared_memory
 
 _USAGE = f"""usage: ssl-lt doctor
 
@@ -19,6 +20,7 @@ Prints device, bf16, torchvision, FAISS, disk; and what is wrong. Exit code 1 if
 
 {EXIT_CODES}"""
 
+_LEAST_SHARED = 512 << 20  # bytes; containers have 64 MiB where nothing was said
 Check = tuple[str, str, str]  # name, value, and what is wrong with it: empty where all is well
 
 
@@ -29,7 +31,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments:
         raise ConfigError(f"doctor: takes no arguments, got {arguments[0]!r}")
-    checks = [*_device(), _torchvision(), _faiss(), _disk(Path("runs"))]
+    checks = [*_device(), _torchvision(), _faiss(), *_shared_memory(), _disk(Path("runs"))]
     for name, value, problem in checks:
         print(f"{'!' if problem else ' '} {name:<12}{value}")
         if problem:
@@ -71,6 +73,14 @@ def _faiss() -> Check:
         return "faiss", "fails", f"{error}"
     kind = "GPU" if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() else "CPU"
     return "faiss", f"{faiss.__version__} ({', '.join(found)}): {kind} index", problem
+
+
+def _shared_memory() -> list[Check]:
+    if not SHARED_MEMORY.is_dir():
+        return []
+    total, _, free = shutil.disk_usage(SHARED_MEMORY)
+    value = f"{free >> 20:,} of {total >> 20:,} MiB free in {SHARED_MEMORY}"
+    return [("memory", value, no_shared_memory() if free < _LEAST_SHARED else "")]
 
 
 def _disk(root: Path) -> Check:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_lt.cli.config.command_line import Files, show_help
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, UserError
 from ssl_lt.evaluate.picture_records import Pictures, read_pictures
 from ssl_lt.report.pages.page import write_page
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     if not results:
         return code
     write_page(results, page, pictures=pictures)
-    console = Console()
+    console = Terminal()
     for table in summary_tables(results):
         console.print(to_rich(table))
     print(f"report: {page.resolve()}")

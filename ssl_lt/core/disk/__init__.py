@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, paths and URLs, dataclasses as plain JSON.
+"""Files and folders that are whole or absent, paths and URLs, text, dataclasses as plain JSON.
 
-Others import `files`, `folders`, `plain`, `urls`, `yaml_file`.
+Others import `files`, `folders`, `plain`, `text`, `urls`, `yaml_file`.
 """

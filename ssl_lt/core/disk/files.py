@@ -32,8 +32,11 @@ def file_sha256(path: Path) -> str:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """`write_atomically` of UTF-8 text."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """`write_atomically` of UTF-8 text; bytes of file names that are none are escaped.
+
+    The escape is one of JSON and YAML: what reads them has the same name again.
+    """
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
+from ssl_lt.core.disk.text import printable
 from ssl_lt.core.errors import DataError
+
+_LONE = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -60,9 +64,15 @@ def from_plain(kind: type[T], plain: Any) -> T:
     """
     try:
         # As JSON, where a list is the tuple that a dataclass asks for.
-        return TypeAdapter(kind).validate_json(json.dumps(plain), strict=True, extra="forbid")
+        text = _LONE.sub(_escaped, json.dumps(plain, ensure_ascii=False))
+        return TypeAdapter(kind).validate_json(text, strict=True, extra="forbid")
     except ValidationError as error:
         raise ValueError(_sentence(error.errors(include_url=False)[0])) from error
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Inside a JSON text; pydantic takes no half of a pair, which names of files may have."""
+    return json.dumps(printable(found[0]))[1:-1]
 
 
 def _sentence(error: ErrorDetails) -> str:

@@ -19,7 +19,7 @@ from ssl_lt.data.images.crops import Crop, crop_encoded
 from ssl_lt.data.images.decode import EncodedImage
 from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.to_device import Fetched, on_device
-from ssl_lt.data.loading.workers import Workers, is_lost_worker, lost_worker
+from ssl_lt.data.loading.workers import Workers, hand_over, is_lost_worker, lost_worker
 from ssl_lt.data.tables.table import ImageTable
 
 # Pixels of the images that a worker opens before it cuts the first: some formats are decoded to say
@@ -46,9 +46,11 @@ class DecodedFiles(Dataset[Fetched], ABC):
         index, _ = row_and_draw(drawn)
         try:
             views = torch.stack(list(self.views(keys, index.tolist())))
+            fetched = views, self.table.labels[index], drawn
+            hand_over(fetched)
         except DataError as error:
             return error
-        return views, self.table.labels[index], drawn
+        return fetched
 
     @abstractmethod
     def views(self, keys: list[Key], rows: list[int]) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ssl_lt.core.disk.text import printable
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.long_tail import subsample
@@ -56,6 +57,11 @@ class Source:
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names are for people: what is no UTF-8 in those of folders is escaped."""
+        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "class_names", tuple(map(printable, self.class_names)))
 
     @property
     def parts(self) -> dict[str, ImageTable]:

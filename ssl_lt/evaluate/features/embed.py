@@ -96,7 +96,7 @@ def embed_batches(
             output: Tensor = network(images.contiguous(memory_format=torch.channels_last))
             return output.float().cpu()
 
-    with _evaluation_mode(network):
+    with evaluation_mode(network):
         parts = [(features(b.images), b.labels.cpu(), b.index.cpu()) for b in batches]
     assert torch.equal(before, _fingerprint(network)), "the network changed while it was frozen"
     if not parts:
@@ -127,7 +127,7 @@ def accuracy_on(
 
 
 @contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, and back to what each submodule had: some may be frozen on purpose."""
     training = {part: part.training for part in module.modules()}
     module.eval()

@@ -1,4 +1,4 @@
 """How features lie in their space: spread, alignment, uniformity, collapse.
 
-Others import `collapse`, `representation`, `view_pair`.
+Others import `centres`, `collapse`, `representation`, `view_pair`.
 """

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import ByGroup, Groups
+from ssl_lt.evaluate.geometry.centres import centre_distances
 
-NUM_NEIGHBOURS = 5
 # Below these a representation is called collapsed; see `collapse_warnings`.
 SMALLEST_STD = 0.1
 SMALLEST_RANK_SHARE = 0.1
@@ -161,27 +161,6 @@ def within_class_spread(
     return squared
 
 
-def centre_distances(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(C, C - 1) distances of each class centre to the others, the nearest first.
-
-    With D(i, j) = ||c_i - c_j|| of unit centres c_i, the between-class uniformity is
-
-        U = 1 / (C (C - 1)) * sum_i sum_{j != i} D(i, j),
-
-    and the neighbourhood uniformity U_k = 1 / (C k) * sum_i (the k smallest D(i, j), j != i), so a
-    row's mean is what class i adds to U, the mean of its first k what it adds to U_k. Low values
-    say that classes share one corner of the sphere. After arXiv:2111.13998, and arXiv:2310.17622
-    for the long tail without labels; neither text was at hand to compare the formulas, and k is
-    ours, so hold these numbers against each other, not against those papers' tables.
-
-    Args:
-        centres: (C, D) class means, scaled to norm 1.
-    """
-    squared = np.clip(2 - 2 * centres @ centres.T, 0, None)
-    np.fill_diagonal(squared, -1)  # first in its row, and cut off
-    return np.sqrt(np.sort(squared, axis=1)[:, 1:])
-
-
 def measure_representation(
     name: str,
     features: Rows,
@@ -214,7 +193,7 @@ def measure_representation(
     order = np.argsort(place, kind="stable")
     sums = np.add.reduceat(x[order], np.cumsum(counts) - counts)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    distances = centre_distances(sums / np.maximum(lengths, np.finfo(np.float64).tiny))
+    away, near = centre_distances(sums / np.maximum(lengths, np.finfo(np.float64).tiny))
     several = counts > 1
     spread = np.full(classes.size, np.nan)
     spread[several] = within_class_spread(sums[several] / counts[several, None], counts[several])
@@ -232,15 +211,14 @@ def measure_representation(
         sample = rows
         if len(rows) > _PAIRED_ROWS:
             sample = rows[random.choice(len(rows), _PAIRED_ROWS, replace=False)]
-        away = distances[chosen]
         return Measures(
             alignment=aligned,
             uniformity=uniformity(sample) if len(sample) > 1 else None,
             effective_rank=effective_rank(rows),
             feature_std=feature_std(rows),
             within_class_spread=_mean(spread[chosen & several]),
-            between_class_uniformity=_mean(away),
-            neighbourhood_uniformity=_mean(away[:, :NUM_NEIGHBOURS]),
+            between_class_uniformity=_mean(away[chosen & np.isfinite(away)]),
+            neighbourhood_uniformity=_mean(near[chosen & np.isfinite(near)]),
         )
 
     everything = measures(classes.tolist())

@@ -16,7 +16,7 @@ from ssl_lt.evaluate.neighbours.search import Neighbours, find_neighbours
 
 Vote = Literal["weighted", "plain", "balanced"]
 
-_VOTE_ROWS = 2048  # queries whose (rows, C) votes are held at once
+_VOTE_CELLS = 1 << 24  # votes, queries times classes, that are held at once
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ def vote_with_shares(neighbours: Neighbours, *, options: KNNOptions) -> tuple[Te
     assert k <= neighbours.labels.shape[1], "more votes than neighbours"
     counts = neighbours.counts_per_class
     predictions, shares = [np.empty(0, np.int64)], [np.empty(0)]
-    for start in range(0, len(neighbours.labels), _VOTE_ROWS):
-        labels = neighbours.labels[start : start + _VOTE_ROWS, :k]
-        similarity = neighbours.similarity[start : start + _VOTE_ROWS, :k].astype(np.float64)
+    at_once = min(2048, max(1, _VOTE_CELLS // len(counts)))
+    for start in range(0, len(neighbours.labels), at_once):
+        labels = neighbours.labels[start : start + at_once, :k]
+        similarity = neighbours.similarity[start : start + at_once, :k].astype(np.float64)
         # Relative to the nearest, or a small temperature overflows; the ranking is the same.
         nearest = similarity.max(axis=1, keepdims=True)
         weights = np.exp((similarity - nearest) / options.temperature)

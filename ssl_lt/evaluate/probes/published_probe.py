@@ -23,7 +23,7 @@ from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import ProbeResult, check_features
 from ssl_lt.evaluate.scores.accuracy import accuracy
-from ssl_lt.evaluate.scores.softmax import softmax_answers
+from ssl_lt.evaluate.scores.softmax import answers_by_parts
 
 _FEW_SHOTS = 100  # images of a class up to which SDCLR's few-shot settings apply
 
@@ -133,7 +133,7 @@ def published_probe(
         layer = protocol.layer(x.shape[1], num_classes)
     steps = _train(layer, (x[~held], y[~held]), (x[held], y[held]), protocol, seed=seed)
     with torch.no_grad():
-        predictions, confidence = softmax_answers(layer(test.features))
+        predictions, confidence = answers_by_parts(layer, test.features, num_classes=num_classes)
     per_class = accuracy(predictions, test.labels, num_classes=num_classes).per_class
     return ProbeResult(predictions, confidence, per_class, 0.0, {}, steps)
 
@@ -173,5 +173,5 @@ def _train(
 @torch.no_grad()
 def _balanced(layer: nn.Linear, x: Tensor, y: Tensor) -> float:
     """Mean per-class accuracy."""
-    predicted = layer(x).argmax(dim=1)
+    predicted, _ = answers_by_parts(layer, x, num_classes=layer.out_features)
     return accuracy(predicted, y, num_classes=layer.out_features).balanced

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups, GroupStatistics
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
+from ssl_lt.evaluate.scores.confusion import check_predictions
 
 
 @dataclass(frozen=True)
@@ -64,57 +65,22 @@ class Accuracy:
     groups: tuple[GroupAccuracy, ...]
 
 
-def confusion_matrix(
-    predictions: ArrayLike, labels: ArrayLike, *, num_classes: int
-) -> NDArray[np.int64]:
-    """Test images by true class (row) and predicted class (column).
-
-    Args:
-        predictions: (N,) integers in [0, num_classes).
-        labels: (N,) integers in [0, num_classes).
-        num_classes: C.
-
-    Returns:
-        (C, C) int64.
-
-    Raises:
-        DataError: other shapes, no rows, or a number outside the classes.
-    """
-    predicted, true = np.asarray(predictions), np.asarray(labels)
-    if predicted.shape != true.shape or true.ndim != 1 or true.size == 0:
-        raise DataError(
-            f"predictions {predicted.shape} and labels {true.shape}: one of each a test image, "
-            "and at least one, are needed"
-        )
-    for name, values in (("predictions", predicted), ("labels", true)):
-        if not np.issubdtype(values.dtype, np.integer):
-            raise DataError(f"{name}: {values.dtype} instead of integers")
-        if values.min() < 0 or values.max() >= num_classes:
-            raise DataError(
-                f"{name}: {values.min()} ... {values.max()} do not fit {num_classes} classes"
-            )
-    # int64 first: labels may come as int16, where label * C wraps.
-    cells = true.astype(np.int64) * num_classes + predicted.astype(np.int64)
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def accuracy_from_confusion(
-    confusion: NDArray[np.int64], *, groups: Sequence[Groups] = ()
+def accuracy_from_counts(
+    hits: NDArray[np.int64], num_test: NDArray[np.int64], *, groups: Sequence[Groups] = ()
 ) -> Accuracy:
-    """All summary numbers of a confusion matrix.
+    """All summary numbers.
 
     Args:
-        confusion: (C, C) counts, true class by predicted class.
+        hits: (C,) right test images of each class.
+        num_test: (C,) test images of each class.
         groups: rules that split the classes by their training counts.
 
     Raises:
         DataError: the test set is empty.
     """
-    num_test = confusion.sum(axis=1)
     tested = num_test > 0
     if not tested.any():
         raise DataError("labels: the test set is empty")
-    hits = confusion.diagonal()
     per_class = hits / np.maximum(num_test, 1)
     a = per_class[tested]
     worst_class = int(np.flatnonzero(tested)[a.argmin()])
@@ -142,9 +108,16 @@ def accuracy(
     num_classes: int,
     groups: Sequence[Groups] = (),
 ) -> Accuracy:
-    """`accuracy_from_confusion` of `confusion_matrix`; their arguments and errors."""
-    confusion = confusion_matrix(predictions, labels, num_classes=num_classes)
-    return accuracy_from_confusion(confusion, groups=groups)
+    """`accuracy_from_counts` of (N,) predicted and true classes, both integers in [0, C).
+
+    Raises:
+        DataError: as `check_predictions` says.
+    """
+    predicted, true = check_predictions(predictions, labels, num_classes=num_classes)
+    hits, num_test = (
+        np.bincount(rows, minlength=num_classes) for rows in (true[true == predicted], true)
+    )
+    return accuracy_from_counts(hits, num_test, groups=groups)
 
 
 def accuracy_by_group(predictions: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> Accuracy:

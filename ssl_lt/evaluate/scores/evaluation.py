@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ssl_lt.core.groups import GROUP_NAMES, Groups, leading_groups
-from ssl_lt.evaluate.scores.accuracy import Accuracy, accuracy_from_confusion
+from ssl_lt.evaluate.scores.accuracy import Accuracy, accuracy_from_counts
 from ssl_lt.evaluate.scores.calibration import Calibration
+from ssl_lt.evaluate.scores.confusion import Confusion
 from ssl_lt.evaluate.scores.correct_mask import CorrectMask
 from ssl_lt.evaluate.scores.intervals import Intervals
 
@@ -29,7 +30,7 @@ class Evaluation:
         name: such as "kNN", "linear probe", "classifier", "random init: kNN".
         accuracy: its numbers.
         note: settings worth a line, such as "k = 20, temperature 0.07".
-        confusion: (C, C) test images, true class by predicted class; None if not kept.
+        confusion: test images by true and predicted class; None if not kept.
         intervals: confidence intervals of the accuracies; None if not drawn.
         calibration: of classifiers that give probabilities; None of others.
         answers: which test images were right; None if not kept.
@@ -39,7 +40,7 @@ class Evaluation:
     name: str
     accuracy: Accuracy
     note: str = ""
-    confusion: tuple[tuple[int, ...], ...] | None = None
+    confusion: Confusion | None = None
     intervals: Intervals | None = None
     calibration: Calibration | None = None
     answers: CorrectMask | None = None
@@ -95,8 +96,10 @@ def mean_evaluation(
 
     The accuracy of a class is the mean; what is told of the classes is told of those means.
     """
-    confusion = np.sum([np.asarray(e.confusion) for e in evaluations], axis=0)
-    accuracy = accuracy_from_confusion(confusion, groups=groups)
+    sizes = np.asarray(evaluations[0].accuracy.num_test_per_class)
+    kept = [e.confusion for e in evaluations if e.confusion is not None]
+    hits = np.sum([confusion.hits(num_classes=sizes.size) for confusion in kept], axis=0)
+    accuracy = accuracy_from_counts(hits, len(kept) * sizes, groups=groups)
     first = evaluations[0]
     return Evaluation(
         name=first.name,

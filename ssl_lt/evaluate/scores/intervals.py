@@ -9,7 +9,7 @@ NumPy only: a report reads these numbers where no torch is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -65,6 +65,7 @@ _DEFAULT = BootstrapOptions()
 # (R,) values of each number of `Intervals`, by rule and name.
 _Resampled: TypeAlias = dict[tuple[str, str], NDArray[np.float64]]
 _BALANCED = ("", "balanced")
+_LARGEST = 1 << 20  # draws that are held at once
 
 
 def bootstrap(
@@ -126,11 +127,13 @@ def paired_difference(
     counts[num_test == 0, 0] = 1  # all of the none of a class without images are neither
     size = np.maximum(num_test, 1)
     random = np.random.default_rng(options.seed)
-    shape = (options.num_resamples, num_test.size)
-    drawn = random.multinomial(num_test, counts / size[:, None], size=shape)
-    first = _statistics((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
-    second = _statistics((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
-    return _intervals(_minus(second, first), groups, options.level)
+    parts = []
+    for shape in _shapes(options.num_resamples, num_test.size):
+        drawn = random.multinomial(num_test, counts / size[:, None], size=shape)
+        first = _statistics((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
+        second = _statistics((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
+        parts.append(_minus(second, first))
+    return _intervals(_joined(parts), groups, options.level)
 
 
 def unpaired_difference(
@@ -174,14 +177,29 @@ def _resampled(
     if (hits < 0).any() or (hits > num_test).any():
         raise DataError("bootstrap: a class has more right test images than it has")
     size = np.maximum(num_test, 1)
-    drawn = random.binomial(num_test, hits / size, size=(num_resamples, hits.size)) / size
-    return _statistics(drawn, num_test, groups)
+    return _joined(
+        [
+            _statistics(random.binomial(num_test, hits / size, size=shape) / size, num_test, groups)
+            for shape in _shapes(num_resamples, hits.size)
+        ]
+    )
+
+
+def _shapes(num_resamples: int, num_classes: int) -> Iterator[tuple[int, int]]:
+    """All resamples in parts, of which thousands of classes fit into memory."""
+    at_once = max(1, _LARGEST // num_classes)
+    for start in range(0, num_resamples, at_once):
+        yield min(at_once, num_resamples - start), num_classes
+
+
+def _joined(parts: Sequence[_Resampled]) -> _Resampled:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _statistics(
     per_class: NDArray[np.float64], num_test: NDArray[np.int64], groups: Sequence[Groups]
 ) -> _Resampled:
-    """As `accuracy.accuracy_from_confusion` has them, of every resample (R, C)."""
+    """As `accuracy.accuracy_from_counts` has them, of every resample (R, C)."""
     tested = num_test > 0
     resampled = {_BALANCED: per_class[:, tested].mean(axis=1)}
     for group in groups:

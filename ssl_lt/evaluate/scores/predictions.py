@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_lt.data.dataset import Data
-from ssl_lt.evaluate.scores.accuracy import accuracy_from_confusion, confusion_matrix
+from ssl_lt.evaluate.scores.accuracy import accuracy_from_counts
 from ssl_lt.evaluate.scores.calibration import calibration
+from ssl_lt.evaluate.scores.confusion import count_confusion
 from ssl_lt.evaluate.scores.correct_mask import pack_correct
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.intervals import bootstrap
@@ -34,15 +33,14 @@ def evaluate_predictions(
         note: settings worth a line.
         confidence: (N,) probability of the predicted class; None of a classifier that has none.
     """
-    confusion = confusion_matrix(predictions, labels, num_classes=data.num_classes)
-    hits, num_test = confusion.diagonal(), confusion.sum(axis=1)
-    right = predictions == labels
-    rows: Sequence[Sequence[int]] = confusion.tolist()
+    num_classes, right = data.num_classes, predictions == labels
+    confusion = count_confusion(predictions, labels, num_classes=num_classes)
+    hits, num_test = (np.bincount(rows, minlength=num_classes) for rows in (labels[right], labels))
     return Evaluation(
         name=name,
-        accuracy=accuracy_from_confusion(confusion, groups=data.groups),
+        accuracy=accuracy_from_counts(hits, num_test, groups=data.groups),
         note=note,
-        confusion=tuple(tuple(row) for row in rows),
+        confusion=confusion,
         intervals=bootstrap(hits, num_test, groups=data.groups),
         calibration=None
         if confidence is None

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ssl_lt.evaluate.scores.confusion import Confusion
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.figures.figure import INK, RULE, Figure, drawing, shortened, style, to_svg
 from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
@@ -130,19 +131,22 @@ def _matrix(
         return to_svg(fig, label)
 
 
-def _shares(data: DataDescription, rows: tuple[tuple[int, ...], ...]) -> Floats:
+def _shares(data: DataDescription, confusion: Confusion) -> Floats:
     """(K, K) of each row's images, frequent classes first; negative on the diagonal."""
     order, _ = by_frequency(data)
-    confusion = np.asarray(rows, dtype=np.float64)[np.ix_(order, order)]
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    right = shares.diagonal().copy()
-    np.fill_diagonal(shares, 0.0)
-    block = -(-len(shares) // _MOST_CELLS)
-    starts = np.arange(0, len(shares), block)
-    sizes = np.diff([*starts, len(shares)])
-    shares = np.add.reduceat(np.add.reduceat(shares, starts, 0), starts, 1) / sizes[:, None]
-    np.fill_diagonal(shares, -np.add.reduceat(right, starts) / sizes)
-    return shares
+    num_classes = len(order)
+    block = -(-num_classes // _MOST_CELLS)
+    cell = np.empty(num_classes, dtype=np.int64)
+    cell[order] = np.arange(num_classes) // block
+    sizes = np.bincount(cell)
+    true, guess, images = confusion.arrays()
+    of_row = np.bincount(true, images, minlength=num_classes)
+    shares = images / of_row[true] / sizes[cell[true]]
+    right, found = true == guess, np.zeros((sizes.size, sizes.size))
+    np.add.at(found, (cell[true[~right]], cell[guess[~right]]), shares[~right])
+    # The diagonal of a cell of several classes is what is right in them.
+    np.fill_diagonal(found, -np.bincount(cell[true[right]], shares[right], minlength=sizes.size))
+    return found
 
 
 def _pixels(shares: Floats) -> NDArray[np.uint8]:

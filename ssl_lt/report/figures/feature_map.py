@@ -51,13 +51,15 @@ def class_map_figure(data: DataDescription, found: FeatureMap, *, title: str) ->
     """One colour a class; the classes whose points lie closest together are named."""
     points, classes = _points(found), np.asarray(found.classes)
     order, _ = by_frequency(data)
-    members = {c: points[classes == c] for c in order}
+    shown = set(found.classes)
+    members = {c: points[classes == c] for c in order if c in shown}
     names = _names(data, members)
     few = len(order) <= NUM_COLOURS
     with style():
         fig, axes = _map()
         for i, c in enumerate(order):
-            _draw(axes, members[c], SERIES[i] if few else _hue(i), "o")
+            if c in shown:
+                _draw(axes, members[c], SERIES[i] if few else _hue(i), "o")
         paper = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 1}
         for name in names:
             axes.text(
@@ -114,7 +116,7 @@ def _names(data: DataDescription, members: dict[int, Floats]) -> list[_Name]:
     """Names of the tightest classes, none over another."""
     middles = {c: np.median(points, axis=0) for c, points in members.items() if len(points) >= 3}
     spread = {c: np.median(np.abs(members[c] - m).sum(axis=1)) for c, m in middles.items()}
-    most = _MOST_NAMED if len(members) <= _MOST_NAMED else _NAMED_OF_MANY
+    most = _MOST_NAMED if len(data.class_names) <= _MOST_NAMED else _NAMED_OF_MANY
     width, height = _LETTER
     names: list[_Name] = []
     for c in sorted(middles, key=spread.__getitem__):

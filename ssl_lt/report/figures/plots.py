@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ssl_lt.core.groups import Groups
 from ssl_lt.report.figures.figure import (
     INK,
@@ -22,6 +24,7 @@ from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
 
+_MOST_PLACES = 500  # of more classes, neighbouring ones share a place
 _WHOLE = "{x:,.0f}"  # what a logarithmic axis says, without powers of ten
 
 
@@ -50,17 +53,19 @@ def profile_figure(
         fig = drawing(4.8, 5.6)
         top, main = fig.subplots(2, 1, sharex=True, height_ratios=(1, 4))
         counts = [max(data.counts_per_class[c], 0.5) for c in order]
-        edges = [place - 0.5 for place in range(len(order) + 1)]
+        edges = np.arange(len(order) + 1) - 0.5
         top.stairs(counts, edges, baseline=0.5, fill=True, color=SHADE, linewidth=0)
         top.stairs(counts, edges, baseline=None, color=INK, linewidth=1)
         top.set(yscale="log", ylabel="training\nimages", ylim=(0.8, max(counts) * 1.6))
         top.minorticks_off()
         top.yaxis.set_major_formatter(_WHOLE)
         _class_axis(main, groups, order)
-        size = min(6.0, max(2.0, 80 / len(order) ** 0.65))
+        places, block = _places(len(order))
+        size = min(6.0, max(2.0, 80 / len(places) ** 0.65))
         for i, one in enumerate(series):
             values = [one.per_class[c] for c in order]
-            drawn = [(x, 100 * v) for x, v in enumerate(values) if v is not None]
+            pooled = zip(places, _means(values, block), strict=True)
+            drawn = [(x, 100 * v) for x, v in pooled if v is not None]
             colour, marker = SERIES[colours[i] - 1], MARKERS[colours[i] - 1]
             x, y = zip(*drawn, strict=True) if drawn else ((), ())
             main.plot(
@@ -78,7 +83,8 @@ def profile_figure(
         main.set(ylim=(0, 100), ylabel="accuracy, %")
         svg = to_svg(fig, "Accuracy of every class, most frequent first")
     rule = first_rule(data)
-    note = f"{subject} Points are classes, lines the means of the groups {rule}.".strip()
+    points = "classes" if block == 1 else f"means of {block} neighbouring classes"
+    note = f"{subject} Points are {points}, lines the means of the groups {rule}.".strip()
     names = tuple(one.name for one in series)
     return Figure("Accuracy by class frequency", note, svg, names, colours)
 
@@ -99,14 +105,22 @@ def counts_figure(data: DataDescription, test_counts: Sequence[int]) -> Figure:
         axes.set(yscale="log", ylim=(0.7, most * 1.6), ylabel="images")
         axes.yaxis.set_major_formatter(_WHOLE)
         _class_axis(axes, groups, order)
-        axes.bar(range(len(order)), counts, width=0.85, color=SERIES[0], linewidth=0)
+        places, block = _places(len(order))
+        if block == 1:
+            axes.bar(range(len(order)), counts, width=0.85, color=SERIES[0], linewidth=0)
+        else:
+            edges = np.arange(len(order) + 1) - 0.5
+            axes.stairs(counts, edges, baseline=0.5, fill=True, color=SERIES[0], linewidth=0)
         if test_counts:
-            drawn = [(x, test_counts[c]) for x, c in enumerate(order) if test_counts[c]]
-            size = min(4.0, max(1.5, 80 / len(order) ** 0.75))
+            pooled = zip(places, _means([test_counts[c] for c in order], block), strict=True)
+            drawn = [(x, n) for x, n in pooled if n]
+            size = min(4.0, max(1.5, 80 / len(places) ** 0.75))
             axes.plot(*zip(*drawn, strict=True), "o", color=SERIES[1], markersize=size)
         svg = to_svg(fig, "Images of every class, most frequent first")
     legend = ("training", "test") if test_counts else ()
     note = f"Logarithmic. Groups {first_rule(data)}."
+    if test_counts and block > 1:
+        note += f" A point is the mean of {block} neighbouring classes."
     return Figure("Images of each class", note, svg, legend)
 
 
@@ -116,15 +130,19 @@ def difference_figure(comparison: Comparison) -> Figure:
     with style():
         fig = drawing(4.8, 2.8)
         axes = fig.subplots()
-        values = [100 * (comparison.differences[c] or 0.0) for c in order]
+        places, block = _places(len(order))
+        means = _means([comparison.differences[c] for c in order], block)
+        values = [100 * (mean or 0.0) for mean in means]
         reach = max(1.0, *map(abs, values)) * 1.2
         axes.set(ylim=(-reach, reach), ylabel="difference, points")
         _class_axis(axes, groups, order)
         colours = [SERIES[0] if value > 0 else SERIES[1] for value in values]
-        axes.bar(range(len(order)), values, width=0.85, color=colours)
+        axes.bar(places, values, width=0.85 * block, color=colours)
         axes.axhline(0, color=INK, linewidth=0.8)
         svg = to_svg(fig, "Difference in accuracy of every class, most frequent first")
     note = f"Groups {first_rule(comparison.run.data)}."
+    if block > 1:
+        note += f" A bar is the mean of {block} neighbouring classes."
     return Figure("Who gained, who lost", note, svg, ("gained", "lost"))
 
 
@@ -161,6 +179,22 @@ def curve_figure(
         _whole_numbers(axes.xaxis, shift=0)
         svg = to_svg(fig, title)
     return Figure(title, note, svg, tuple(name for name, _ in curves), colours)
+
+
+def _places(num_classes: int) -> tuple[list[float], int]:
+    """Where on the axis something is drawn, and how many neighbouring classes share a place."""
+    block = -(-num_classes // _MOST_PLACES)
+    starts = range(0, num_classes, block)
+    return [(start + min(start + block, num_classes) - 1) / 2 for start in starts], block
+
+
+def _means(values: Sequence[float | None], block: int) -> list[float | None]:
+    """The mean of what is known in each `block` of neighbouring values."""
+    found: list[float | None] = []
+    for start in range(0, len(values), block):
+        known = [value for value in values[start : start + block] if value is not None]
+        found.append(sum(known) / len(known) if known else None)
+    return found
 
 
 def _class_axis(axes: Any, groups: Groups | None, order: Sequence[int]) -> None:

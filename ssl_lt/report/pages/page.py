@@ -119,6 +119,8 @@ def _warnings(results: Sequence[RunResult]) -> tuple[str, ...]:
     elif len({result.data.split_sha256 for result in results}) > 1:
         out.append("The runs were trained on different splits of the data.")
     for result in results:
+        of = f"{result.name}: " if len(results) > 1 else ""
+        out += [f"{of}Without {name}: {reason}." for name, reason in result.left_out.items()]
         for representation in result.representations:
             where = f"{result.name}, {representation.name}: " if len(results) > 1 else ""
             out += [f"{where}{warning}" for warning in representation.warnings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,8 @@ from PIL import Image
 
 from ssl_lt.evaluate.picture_records import png_base64
 from ssl_lt.report.figures.figure import NUM_COLOURS
-from ssl_lt.report.tables.export import markdown_text, to_markdown
+from ssl_lt.report.tables.export import markdown_text, to_csv, to_markdown
+from ssl_lt.report.tables.table import Table
 
 _FOLDER = Path(__file__).parent
 
@@ -55,9 +57,16 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.globals |= {
+        "csv_data": _csv_data,
         "style": Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         "num_colours": NUM_COLOURS,
         "encoded": lambda tile: png_base64(Image.fromarray(tile.pixels)),
     }
     templates.filters |= {"md": markdown_text, "md_table": to_markdown}
     return templates
+
+
+def _csv_data(table: Table) -> str:
+    """A whole table as the target of a link: the page stays one file."""
+    text = to_csv(table, title=table.title).encode(errors="backslashreplace")
+    return f"data:text/csv;base64,{base64.b64encode(text).decode()}"

@@ -13,11 +13,12 @@ from ssl_lt.core.disk.plain import from_plain, read_plain, to_plain
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.geometry.representation import Representation
+from ssl_lt.evaluate.scores.confusion import Confusion, from_matrix
 from ssl_lt.evaluate.scores.correct_mask import unpack_correct
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class RunResult:
         representations: measures of the frozen backbone; one entry a backbone that was judged.
         started_from: "weights", "sha256" and "license" of what it began with; empty from scratch.
         weights: which of the run's weights were evaluated; "" in files from before it was written.
+        left_out: name of an evaluation that could not be made -> why.
         schema_version: of the file.
     """
 
@@ -93,6 +95,7 @@ class RunResult:
     representations: tuple[Representation, ...] = ()
     started_from: Mapping[str, str] = field(default_factory=dict)
     weights: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -119,23 +122,37 @@ def read_results(path: Path) -> RunResult:
     """
     plain = read_plain(path, newest=SCHEMA_VERSION)
     try:
-        result = from_plain(RunResult, _without_bins(plain))
+        result = from_plain(RunResult, _as_now(plain))
         _check_lengths(result)
+        _check_confusions(result)
         _check_answers(result)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     return result
 
 
-def _without_bins(plain: Any) -> Any:
-    """Without the bins of calibrations, which older files have and no page shows."""
+def _as_now(plain: Any) -> Any:
+    """Version 1 has a matrix of C x C confusions, and bins of calibrations that no page shows."""
     match plain:
         case {"evaluations": list(evaluations)}:
             for evaluation in evaluations:
                 match evaluation:
                     case {"calibration": dict(calibration)}:
                         calibration.pop("bins", None)
+                match evaluation:
+                    case {"confusion": list(rows)}:
+                        evaluation["confusion"] = to_plain(_of_matrix(rows))
     return plain
+
+
+def _of_matrix(rows: list[Any]) -> Confusion:
+    sides = {len(rows), *(len(row) if isinstance(row, list) else 0 for row in rows)}
+    if len(sides) > 1:
+        raise ValueError("confusion: no square matrix")
+    try:
+        return from_matrix(rows)
+    except TypeError as error:
+        raise ValueError("confusion: no matrix of numbers") from error
 
 
 def _check_lengths(result: RunResult) -> None:
@@ -146,15 +163,27 @@ def _check_lengths(result: RunResult) -> None:
         where, accuracy = f"evaluations[{i}]", evaluation.accuracy
         lengths.append((f"{where}.accuracy.per_class", len(accuracy.per_class)))
         lengths.append((f"{where}.accuracy.num_test_per_class", len(accuracy.num_test_per_class)))
-        if evaluation.confusion is not None:
-            sides = (evaluation.confusion, *evaluation.confusion)
-            lengths += [(f"{where}.confusion", len(side)) for side in sides]
     for name, length in lengths:
         if length != num_classes:
             raise ValueError(f"{name}: {length} entries for {num_classes} classes")
     for c in (c for groups in result.data.groups for _, classes in groups for c in classes):
         if not 0 <= c < num_classes:
             raise ValueError(f"data.groups: no class {c} among {num_classes}")
+
+
+def _check_confusions(result: RunResult) -> None:
+    """Raises ValueError for lists of unequal length, and for classes that there are not."""
+    for i, evaluation in enumerate(result.evaluations):
+        confusion, where = evaluation.confusion, f"evaluations[{i}].confusion"
+        if confusion is None:
+            continue
+        if not len(confusion.true) == len(confusion.predicted) == len(confusion.images):
+            raise ValueError(f"{where}: true, predicted and images differ in length")
+        classes = (*confusion.true, *confusion.predicted)
+        if classes and not 0 <= min(classes) <= max(classes) < len(result.data.class_names):
+            raise ValueError(f"{where}: a class that there is not")
+        if min(confusion.images, default=1) < 1:
+            raise ValueError(f"{where}.images: fewer than one")
 
 
 def _check_answers(result: RunResult) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.class_order import first_rule, group_names
 from ssl_lt.report.records.results import RunResult
@@ -30,27 +32,26 @@ def class_table(result: RunResult) -> Table:
             )
             for c in order
         ),
+        ends=100,
     )
 
 
-def confusion_table(result: RunResult, evaluation: Evaluation, *, limit: int = 10) -> Table | None:
+def confusion_table(result: RunResult, evaluation: Evaluation, *, limit: int = 20) -> Table | None:
     """The pairs of classes most often taken for one another; None where nothing was kept."""
-    names = result.data.class_names
-    pairs = sorted(
-        (-count, true, guess)
-        for true, row in enumerate(evaluation.confusion or ())
-        for guess, count in enumerate(row)
-        if count and true != guess
-    )
-    if not pairs:
+    if evaluation.confusion is None:
         return None
+    true, guess, images = evaluation.confusion.arrays()
+    wrong = np.flatnonzero(true != guess)
+    if not wrong.size:
+        return None
+    most = wrong[np.argsort(-images[wrong], kind="stable")[:limit]]
+    names = result.data.class_names
     tested = evaluation.accuracy.num_test_per_class
     return Table(
         title="Most frequent confusions",
         note=f"Test images, {evaluation.name}. All classes, so no group rule applies.",
         columns=(*text_columns("Class", "Taken for"), *number_columns(COUNT, "Images", "Of")),
         rows=tuple(
-            (names[true], names[guess], -negative, tested[true])
-            for negative, true, guess in pairs[:limit]
+            (names[true[i]], names[guess[i]], int(images[i]), tested[true[i]]) for i in most
         ),
     )

@@ -59,7 +59,8 @@ def write_tables(sections: Sections, page: Path) -> None:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table under a heading, its note below."""
+    """A pipe table under a heading, its note below; of a long one, the two ends."""
+    table = table.shown()
     columns = [markdown_text(name) for name in table.headings]
     rows = [[markdown_text(text) for text in row] for row in table.texts()]
     sides = ["left" if column.format is None else "right" for column in table.columns]
@@ -77,7 +78,8 @@ def markdown_text(text: str) -> str:
 
 
 def to_latex(table: Table, *, title: str) -> str:
-    """A booktabs table whose caption is the title and the note; a long one may break over pages."""
+    """A booktabs table whose caption is the title and the note; of a long one, the two ends."""
+    table = table.shown()
     rows = [[latex_text(text) for text in row] for row in table.texts()]
     frame = pd.DataFrame(rows, columns=[latex_text(name) for name in table.headings])
     text: str = frame.to_latex(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from ssl_lt.core.groups import GROUP_NAMES, leading_groups
-from ssl_lt.evaluate.geometry.representation import NUM_NEIGHBOURS
+from ssl_lt.evaluate.geometry.centres import NUM_NEIGHBOURS
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.by_evaluation import leading_columns, rows_by_evaluation

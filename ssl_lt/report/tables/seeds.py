@@ -83,7 +83,7 @@ def pooled(results: Sequence[RunResult], *, name: str) -> RunResult:
     evaluations = []
     for evaluation in first.evaluations:
         same = _named(evaluation.name, results)
-        if len(same) == len(results) and all(e.confusion for e in same):
+        if len(same) == len(results) and all(e.confusion is not None for e in same):
             note = f"{evaluation.note}, mean of {len(same)} seeds"
             evaluations.append(mean_evaluation(same, first.data.groups, note=note))
     seconds = [r.timing.seconds for r in results if r.timing]

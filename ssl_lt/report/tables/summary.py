@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lt.core.groups import GROUP_NAMES
+from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.by_evaluation import leading_columns, rows_by_evaluation
@@ -27,6 +27,12 @@ def summary_tables(results: Sequence[RunResult]) -> tuple[Table, ...]:
     by_rule = (_group_table(results, rule, first=i == 0) for i, rule in enumerate(rules))
     measured = (calibration_table(results), representation_table(results))
     return (*by_rule, _means_table(results), *(table for table in measured if table.rows))
+
+
+def leading_table(results: Sequence[RunResult]) -> tuple[Table, ...]:
+    """The accuracies alone, under the first rule that leaves no group empty."""
+    rules = (leading_rule(e.accuracy.groups) for result in results for e in result.evaluations)
+    return (_group_table(results, next(rules, "none"), first=True),)
 
 
 def _group_table(results: Sequence[RunResult], rule: str, *, first: bool) -> Table:

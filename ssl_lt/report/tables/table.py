@@ -84,12 +84,25 @@ class Table:
         note: what a reader must know to read it, such as the rule of the groups.
         columns: those with text come first.
         rows: one cell a column.
+        ends: how many rows at each end are shown of a long table; 0: all.
     """
 
     title: str
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    ends: int = 0
+
+    def shown(self) -> Table:
+        """The table, or its two ends, for a reader; a CSV file has all rows."""
+        if not self.ends or len(self.rows) <= 2 * self.ends:
+            return self
+        cut = (
+            f"The first and the last {self.ends} of {len(self.rows):,} rows; all are in the CSV "
+            "file of tables beside the page."
+        )
+        rows = (*self.rows[: self.ends], *self.rows[-self.ends :])
+        return Table(self.title, f"{self.note} {cut}", self.columns, rows)
 
     @property
     def headings(self) -> list[str]:

@@ -38,6 +38,8 @@ class EvaluateConfig:
     """Test images on the page's map of features (t-SNE, ten seconds of one core); 0: no map."""
     batch_size: int = 512
     """Images a forward pass."""
+    verbose: bool = False
+    """Print every summary table of the page, not the accuracies alone."""
 
     def __post_init__(self) -> None:
         check_at_least(self, {"map_images": 0, "batch_size": 1})

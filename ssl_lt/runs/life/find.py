@@ -26,11 +26,24 @@ def new_run_path(verb: str, *words: str) -> Path:
 
 
 def newest_run(verbs: Sequence[str]) -> RunFolder | None:
-    """The run under runs/, of one of the verbs, that was started last."""
+    """The run under runs/, of one of the verbs, that was started last and has weights."""
+    return _last([run for run in _started(verbs) if has_weights(run)])
+
+
+def has_weights(run: RunFolder) -> bool:
+    """Whether a run has finished or saved something, so that others can start from it."""
+    return run.is_finished or any(run.checkpoints.glob("step-*"))
+
+
+def _last(found: Sequence[RunFolder]) -> RunFolder | None:
+    return max(found, key=lambda run: run.config.stat().st_mtime_ns, default=None)
+
+
+def _started(verbs: Sequence[str]) -> list[RunFolder]:
+    """The runs under runs/ of these verbs; one that was killed at once has no weights."""
     # A name with a dot in front is of a run whose folder is being made.
     found = [RunFolder(path.parent) for path in RUNS.glob("[!.]*/config.yaml")]
-    found = [run for run in found if read_config(run.config).verb in verbs]
-    return max(found, key=lambda run: run.config.stat().st_mtime_ns, default=None)
+    return [run for run in found if read_config(run.config).verb in verbs]
 
 
 def run_to_resume(values: Sequence[str] | None, *verbs: str) -> RunFolder | None:
@@ -46,7 +59,7 @@ def run_to_resume(values: Sequence[str] | None, *verbs: str) -> RunFolder | None
     if values is None:
         return None
     if list(values) in ([], ["auto"]):
-        run = newest_run(verbs)
+        run = _last(_started(verbs))  # one without weights begins again
         if run is None:
             raise ConfigError(f"--resume: no {verbs[0]} run under {RUNS}/")
         return run

@@ -95,16 +95,16 @@ def save_result(
     data: Data,
     configuration: Mapping[str, Any],
     *,
-    verb: str,
     evaluations: Sequence[Evaluation],
     representations: Sequence[Representation] = (),
+    left_out: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Writes `results.json` from what the folder holds and what was measured."""
     stored = read_config(folder.config)
     result = RunResult(
         name=folder.path.name,
-        verb=verb,
-        method=configuration[_CHOICE[verb]],
+        verb=stored.verb,
+        method=configuration[_CHOICE[stored.verb]],
         plugins=_added(configuration),
         command=stored.command,
         data=describe_data(data),
@@ -116,6 +116,7 @@ def save_result(
         representations=tuple(representations),
         started_from=stored.started_from,
         weights=weights_of(folder, configuration),
+        left_out=left_out or {},
     )
     write_results(result, folder.results)
     return result

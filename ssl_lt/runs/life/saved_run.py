@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.dataset import Data, check_labels, open_data, with_validation
 from ssl_lt.data.tables.table import ImageTable
@@ -25,8 +25,8 @@ from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.weights import load_backbone_weights
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult
-from ssl_lt.report.tables.summary import summary_tables
-from ssl_lt.report.tables.table import to_rich
+from ssl_lt.report.tables.summary import leading_table
+from ssl_lt.report.tables.table import Table, to_rich
 from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, read_config
@@ -127,28 +127,35 @@ def record(
     run: SavedRun,
     evaluations: Sequence[Evaluation],
     representations: Sequence[Representation] = (),
+    *,
+    left_out: Mapping[str, str] | None = None,
+    shown: Callable[[Sequence[RunResult]], Sequence[Table]] = leading_table,
 ) -> None:
-    """Writes the run's `results.json` and its page anew, and prints the tables.
+    """Writes the run's `results.json` and its page anew, and prints tables.
 
     Args:
         run: that was judged.
         evaluations: all of them, in the order of the report.
         representations: the new ones; others that were stored are kept.
+        left_out: name of an evaluation that could not be made -> why; None: as it was.
+        shown: which tables are printed; all are on the page.
     """
     earlier = _unnamed((run.stored.representations if run.stored else ()), representations)
+    if left_out is None:
+        left_out = run.stored.left_out if run.stored else {}
     result = save_result(
         run.folder,
         run.data,
         effective_mapping(run.config),
-        verb=read_config(run.folder.config).verb,
         evaluations=evaluations,
         representations=[*representations, *earlier],
+        left_out=left_out,
     )
     page = run.folder.report / "index.html"
     pictures = read_pictures(run.folder.report, num_classes=len(result.data.class_names))
     write_page([result], page, pictures=[pictures])
-    console = Console()
-    for table in summary_tables([result]):
+    console = Terminal()
+    for table in shown([result]):
         console.print(to_rich(table))
     for representation in result.representations:
         for warning in representation.warnings:

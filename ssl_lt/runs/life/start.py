@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, PartialState
+from torch import nn
 
-from ssl_lt.core.errors import DistributedError
-from ssl_lt.core.processes.distributed import gather_objects
+from ssl_lt.core.errors import ConfigError, DistributedError
+from ssl_lt.core.processes.distributed import gather_objects, rank
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.splits.split import read_split, write_split
 from ssl_lt.data.splits.unreadable import write_bad_images
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
+from ssl_lt.engine.out_of_memory import is_out_of_memory
+from ssl_lt.engine.signals import Stopped
+from ssl_lt.evaluate.features.embed import evaluation_mode
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, write_config
 from ssl_lt.runs.life.find import shared_path
 
@@ -67,6 +73,47 @@ def start_run(
     plain = {k: str(value) if isinstance(value, list) else value for k, value in values.items()}
     accelerator.init_trackers("ssl_lt", config={**plain, "run": folder.path.name})
     return folder
+
+
+def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
+    """Shows the network a black picture, before a run is made for it.
+
+    Args:
+        backbone: (B, 3, S, S) -> (B, D).
+        name: of it, for the message.
+        image_size: S.
+
+    Raises:
+        ConfigError: it does not take pictures of this size.
+    """
+    device = next(backbone.parameters()).device
+    try:
+        with evaluation_mode(backbone), torch.no_grad():
+            backbone(torch.zeros(1, 3, image_size, image_size, device=device))
+    except Exception as error:  # whatever the code of a foreign network raises
+        if is_out_of_memory(error):
+            raise
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"--backbone: {name} does not take images of {image_size} x {image_size} pixels "
+            f"(--image-size): {said}"
+        ) from error
+
+
+@contextmanager
+def removed_if_nothing_came(folder: RunFolder) -> Iterator[None]:
+    """A new run that fails before it has logged, saved or measured anything leaves no folder."""
+    try:
+        yield
+    except Stopped:
+        raise  # asked to end before its first step, and may begin again
+    except BaseException:
+        metrics = folder.metrics
+        logged = metrics.is_file() and metrics.stat().st_size > 0
+        saved = any(folder.checkpoints.glob("step-*")) or folder.results.is_file()
+        if rank() == 0 and not (logged or saved):
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def write_run_folder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.result import describe_start, save_result, weights_of
 from ssl_lt.runs.life.same_run import check_processes, identity
-from ssl_lt.runs.life.start import start_run
+from ssl_lt.runs.life.start import check_network, removed_if_nothing_came, start_run
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,9 @@ def train(run: OpenRun, training: Training) -> RunFolder:
     config, accelerator, data = training.config, run.accelerator, training.data
     if config.fit.grad_checkpointing:
         checkpoint_activations(training.task.backbone)
+    if run.resumed is None:
+        backbone, size = training.task.backbone, data.image_size
+        check_network(backbone, config.model.backbone, image_size=size)
     folder = run.resumed or start_run(
         run.path,
         config,
@@ -138,7 +141,10 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         verb=training.verb,
         started_from=training.started_from,
     )
-    with nullcontext() if run.resumed else run_lock(folder):  # `opened` holds that of a resumed one
+    with ExitStack() as stack:
+        if run.resumed is None:  # the lock of a resumed run is held by `opened`
+            stack.enter_context(removed_if_nothing_came(folder))
+            stack.enter_context(run_lock(folder))
         if accelerator.is_main_process:
             print(describe_start(folder, data, config.fit.batch_size, accelerator), flush=True)
         fit(
@@ -161,7 +167,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         mapping = effective_mapping(config)
         evaluations = training.evaluate(weights_of(folder, mapping))
         if accelerator.is_main_process:
-            save_result(folder, data, mapping, verb=training.verb, evaluations=evaluations)
+            save_result(folder, data, mapping, evaluations=evaluations)
             # Last: a run that has it is finished.
             export_backbone(training.task.backbone, folder.exported, images=data.spec)
             print(f"finished: {folder.path}")

@@ -102,7 +102,7 @@ def test_a_comparison_names_what_it_cannot_read_and_shows_the_rest(finished, emp
     assert outcome.code == DATA
     expected = (
         "damaged/results.json: damaged",
-        "newer/results.json: schema_version 99 is newer than 1",
+        "newer/results.json: schema_version 99 is newer than 2",
         "unjudged: not evaluated yet",
     )
     for line, says in zip(outcome.err, expected, strict=True):

@@ -88,7 +88,7 @@ def test_the_exported_folder_is_a_plain_timm_model(finished):
 def test_evaluation_judges_the_newest_run_or_the_one_named(finished):
     assert f"evaluating {finished.pretrained} on 300" in finished.said["evaluate"]
     assert f"evaluating runs/{finished.finetuned.name} on 300" in finished.said["evaluate newest"]
-    expected = {"kNN", "linear probe", "linear probe, long-tailed"}
+    expected = {"kNN", "nearest class mean", "linear probe", "linear probe, long-tailed"}
     for run, names in (
         (finished.pretrained, expected),
         (finished.finetuned, expected | {"classifier"}),
@@ -98,7 +98,7 @@ def test_evaluation_judges_the_newest_run_or_the_one_named(finished):
         assert found.keys() == names
         for evaluation in found.values():
             assert 0 <= evaluation["accuracy"]["balanced"] <= 1
-            assert sum(map(sum, evaluation["confusion"])) == 300
+            assert sum(evaluation["confusion"]["images"]) == 300
         assert (run / "report/index.html").is_file()
 
 
@@ -180,6 +180,19 @@ def test_doctor_names_device_and_libraries(empty):
     ending = "nothing is wrong" if outcome.code == 0 else "to look at"
     assert outcome.out.rstrip().endswith(ending)
     assert call("doctor", "now").err == ["error: doctor: takes no arguments, got 'now'"]
+
+
+def test_doctor_looks_at_the_shared_memory(empty, monkeypatch):
+    def usage(path):
+        free = 64 << 20 if str(path) == "/dev/shm" else 1 << 40
+        return shutil._ntuple_diskusage(64 << 20, 0, free)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    outcome = call("doctor")
+    assert outcome.code == 1
+    assert "! memory      64 of 64 MiB free in /dev/shm" in outcome.out
+    assert "--shm-size" in outcome.out
+    assert "--num-workers 0" in outcome.out
 
 
 def test_nothing_is_written_by_help(empty):

@@ -3,8 +3,8 @@ import pytest
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
+from ssl_lt.evaluate.geometry.centres import NUM_NEIGHBOURS
 from ssl_lt.evaluate.geometry.representation import (
-    NUM_NEIGHBOURS,
     Measures,
     ViewPair,
     alignment,

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -5,12 +6,10 @@ from sklearn.linear_model import LogisticRegression
 from ssl_lt.core.errors import DataError
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
-from ssl_lt.evaluate.probes.linear_probe import (
-    L2_GRID,
-    fit_logistic,
-    linear_probe,
-    logits,
-)
+from ssl_lt.evaluate.probes import linear_probe as probe_module
+from ssl_lt.evaluate.probes import logistic
+from ssl_lt.evaluate.probes.linear_probe import L2_GRID, linear_probe
+from ssl_lt.evaluate.probes.logistic import Stop, fit_logistic, logits
 
 
 def mixture(counts, *, seed, dim=12, noise=1.5):
@@ -25,7 +24,7 @@ def mixture(counts, *, seed, dim=12, noise=1.5):
 def test_probabilities_equal_sklearn(l2):
     data = mixture([60, 30, 12, 5], seed=0)
     x = data.features.double()
-    weights, _ = fit_logistic(x, data.labels, l2=l2, tolerance=1e-8)
+    weights, _ = fit_logistic(x, data.labels, l2=l2, stop=Stop(1e-8))
     found = logits(x, weights).softmax(dim=1)
     # sklearn minimises the sum of losses plus ||W||^2 / (2 C).
     oracle = LogisticRegression(C=1 / (l2 * len(data)), tol=1e-8, max_iter=5000)
@@ -45,7 +44,7 @@ def test_float32_fit_is_close_to_float64():
 def test_solution_has_no_gradient():
     data = mixture([40, 20, 10], seed=1)
     x, y = data.features.double(), data.labels
-    weights, _ = fit_logistic(x, y, l2=1e-2, tolerance=1e-7)
+    weights, _ = fit_logistic(x, y, l2=1e-2, stop=Stop(1e-7))
     weights.requires_grad_()
     loss = torch.nn.functional.cross_entropy(logits(x, weights), y)
     loss = loss + 0.5e-2 * weights[:-1].square().sum()
@@ -57,7 +56,7 @@ def test_adjusted_solution_has_no_gradient():
     counts = [60, 20, 5]
     data = mixture(counts, seed=1)
     x, y = data.features.double(), data.labels
-    weights, _ = fit_logistic(x, y, l2=1e-2, tau=1.0, tolerance=1e-7)
+    weights, _ = fit_logistic(x, y, l2=1e-2, tau=1.0, stop=Stop(1e-7))
     weights.requires_grad_()
     prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     loss = torch.nn.functional.cross_entropy(logits(x, weights) + prior.log(), y)
@@ -70,8 +69,8 @@ def test_adjustment_moves_the_bias_alone_and_helps_the_tail():
     counts = [200, 40, 6]
     train, test = mixture(counts, seed=4, noise=3.0), mixture([80, 80, 80], seed=5, noise=3.0)
     x = train.features.double()
-    plain, _ = fit_logistic(x, train.labels, l2=1e-2, tolerance=1e-9)
-    adjusted, _ = fit_logistic(x, train.labels, l2=1e-2, tau=1.0, tolerance=1e-9)
+    plain, _ = fit_logistic(x, train.labels, l2=1e-2, stop=Stop(1e-9))
+    adjusted, _ = fit_logistic(x, train.labels, l2=1e-2, tau=1.0, stop=Stop(1e-9))
     torch.testing.assert_close(adjusted[:-1], plain[:-1], rtol=0, atol=1e-4)
     prior = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     shift = plain[-1] - prior.log() - adjusted[-1]
@@ -193,3 +192,23 @@ def test_bad_input_is_named():
         linear_probe(empty, good, num_classes=2)
     with pytest.raises(DataError, match="two training images"):
         linear_probe(mixture([1, 1], seed=0), good, num_classes=2)
+
+
+def test_very_many_classes_let_some_choose_and_stop_early(monkeypatch):
+    train, test = mixture([20] * 12, seed=4), mixture([10] * 12, seed=5)
+    converged = linear_probe(train, test, num_classes=12)
+    monkeypatch.setattr(probe_module, "MOST_CLASSES", 6)
+    some = linear_probe(train, test, num_classes=12)
+    assert not converged.many
+    assert some.many
+    # A class of six has twice the share of the loss that one of twelve has.
+    assert 0.05 <= some.l2 / converged.l2 <= 20
+    assert np.mean(some.per_class) == pytest.approx(np.mean(converged.per_class), abs=0.05)
+
+
+def test_rows_in_parts_have_the_same_solution(monkeypatch):
+    data = mixture([40, 20, 10], seed=1)
+    whole, _ = fit_logistic(data.features, data.labels, l2=1e-2)
+    monkeypatch.setattr(logistic, "_LARGEST", 30)
+    parts, _ = fit_logistic(data.features, data.labels, l2=1e-2)
+    assert torch.allclose(whole, parts, atol=1e-4)

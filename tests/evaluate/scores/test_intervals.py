@@ -3,6 +3,7 @@ import pytest
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
+from ssl_lt.evaluate.scores import intervals
 from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.intervals import (
     BootstrapOptions,
@@ -130,3 +131,14 @@ def test_counts_that_do_not_fit():
         bootstrap(np.array([3]), np.array([2]))
     with pytest.raises(DataError, match="899 and 900 of 900"):
         paired_difference(answers(0)[1:], answers(0), NUM_TEST)
+
+
+def test_resamples_in_parts_are_the_same_draws(monkeypatch):
+    before, after = answers(0), answers(1, 0.7)
+    whole = (
+        bootstrap(hits_of(before), NUM_TEST, groups=GROUPS),
+        paired_difference(before, after, NUM_TEST, groups=GROUPS),
+    )
+    monkeypatch.setattr(intervals, "_LARGEST", 6 * 300)
+    assert bootstrap(hits_of(before), NUM_TEST, groups=GROUPS) == whole[0]
+    assert paired_difference(before, after, NUM_TEST, groups=GROUPS) == whole[1]

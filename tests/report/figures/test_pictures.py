@@ -10,6 +10,7 @@ from PIL import Image
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.picture_records import FeatureMap, Pictures, read_pictures, write_picture_file
+from ssl_lt.evaluate.scores.confusion import from_matrix
 from ssl_lt.report.figures.confusion import confusion_difference_figure, confusion_figure
 from ssl_lt.report.figures.feature_map import class_map_figure, group_map_figure
 from ssl_lt.report.figures.gallery import make_gallery, other_confusions
@@ -27,8 +28,7 @@ def pixels(svg):
 
 
 def with_confusion(run, confusion):
-    rows = tuple(map(tuple, np.asarray(confusion).tolist()))
-    return replace(run.evaluations[0], confusion=rows)
+    return replace(run.evaluations[0], confusion=from_matrix(np.asarray(confusion).tolist()))
 
 
 def test_files_come_back_as_they_went(make_run, make_pictures, tmp_path):

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 import time
@@ -217,3 +218,35 @@ def test_twenty_runs_of_a_hundred_classes_stay_small(make_run, make_pictures, tm
     assert time.process_time() - started < 20
     for name in ("index.html", "index.md", "index.json"):
         assert (tmp_path / name).stat().st_size < 8_000_000
+
+
+def test_thousands_of_classes_make_a_page_of_a_few_megabytes(make_run, tmp_path):
+    names = [f"species {i}" for i in range(3000)]
+    runs = [make_run(name, names=names, boost=0.3) for name in ("a", "b")]
+    started = time.process_time()
+    write_page(runs[:1], tmp_path / "one.html")
+    write_page(runs, tmp_path / "two.html")
+    assert time.process_time() - started < 60
+    for name in ("one.html", "two.html", "one.md", "one-tables.tex"):
+        assert (tmp_path / name).stat().st_size < 4_000_000
+    assert (tmp_path / "one.json").stat().st_size < 10_000_000
+    text = (tmp_path / "one.html").read_text()
+    words = " ".join(Reader(text).words)
+    # The ends of the table are shown, and a link holds all of it.
+    assert "species 99 " in words
+    assert "species 2900" in words
+    assert "species 100 " not in words
+    assert "The first and the last 100 of 3,000 rows" in words
+    assert "means of 6 neighbouring classes" in words
+    (link,) = re.findall(r'download="every-class.csv" href="data:text/csv;base64,([^"]+)"', text)
+    rows = base64.b64decode(link).decode().splitlines()
+    assert len(rows) == 3001
+    assert (tmp_path / "one-tables.csv").read_text().count("Every class,") == 3000
+
+
+def test_what_was_left_out_is_said(make_run, tmp_path):
+    run = replace(make_run(), left_out={"linear probe": "no class has two training images"})
+    write_page([run], tmp_path / "index.html")
+    said = "Without linear probe: no class has two training images."
+    assert said in (tmp_path / "index.html").read_text()
+    assert said in (tmp_path / "index.md").read_text()

@@ -28,10 +28,24 @@ def test_untested_classes_and_names_beyond_ascii(make_run, tmp_path):
 
 def test_newer_schema_names_the_file_and_both_versions(make_run, tmp_path):
     path = tmp_path / "r.json"
-    path.write_text(to_json(make_run()).replace('"schema_version": 1', '"schema_version": 7'))
-    with pytest.raises(DataError, match=r"r\.json: schema_version 7 is newer than 1"):
+    path.write_text(to_json(make_run()).replace('"schema_version": 2', '"schema_version": 7'))
+    with pytest.raises(DataError, match=r"r\.json: schema_version 7 is newer than 2"):
         read_results(path)
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
+
+
+def test_a_matrix_of_an_older_file_is_read(make_run, tmp_path):
+    run = make_run()
+    plain = json.loads(to_json(run))
+    plain["schema_version"] = 1
+    for evaluation in plain["evaluations"]:
+        columns = evaluation["confusion"]
+        matrix = [[0] * 12 for _ in range(12)]
+        for true, predicted, images in zip(*columns.values(), strict=True):
+            matrix[true][predicted] = images
+        evaluation["confusion"] = matrix
+    (tmp_path / "r.json").write_text(json.dumps(plain))
+    assert read_results(tmp_path / "r.json").evaluations == run.evaluations
 
 
 @pytest.mark.parametrize("cut", [0, 1, 500, -3])
@@ -73,7 +87,11 @@ def change(plain, path, value):
         (["plugins"], "bcl", "plugins: input should be a valid array, not 'bcl'"),
         (["data", "counts_per_class"], [1, 2], "data.counts_per_class: 2 entries for 12 classes"),
         (["data", "groups", 0, "few"], [99], "data.groups: no class 99 among 12"),
-        (["evaluations", 0, "confusion"], [[1]], "evaluations[0].confusion: 1 entries for 12"),
+        (["evaluations", 0, "confusion", "images"], [1], "evaluations[0].confusion: true, predic"),
+        (["evaluations", 0, "confusion", "true", 0], 12, "[0].confusion: a class that there is"),
+        (["evaluations", 0, "confusion", "images", 0], 0, "[0].confusion.images: fewer than one"),
+        (["evaluations", 0, "confusion"], [[1], [2]], "confusion: no square matrix"),
+        (["evaluations", 0, "confusion"], [[None]], "confusion: no matrix of numbers"),
         (["evaluations", 1, "accuracy", "per_class"], [0.5], "evaluations[1].accuracy.per_class"),
         (
             ["evaluations", 0, "accuracy", "groups", 0, "num_classes"],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ssl_lt.evaluate.scores.confusion import from_matrix
 from ssl_lt.evaluate.scores.intervals import Interval, bootstrap
 from ssl_lt.report.pages.templates import template
 from ssl_lt.report.tables.classes import class_table, confusion_table
@@ -57,7 +58,7 @@ def test_summary_has_a_table_a_rule_that_names_it(make_run):
     row = columns_of(by_count, by_count.rows[0])
     assert row["Evaluation"] == "kNN"
     drawn = bootstrap(
-        np.diagonal(run.evaluations[0].confusion),
+        run.evaluations[0].confusion.hits(num_classes=12),
         np.full(12, 40),
         groups=run.data.groups,
     )
@@ -100,7 +101,7 @@ def test_classes_from_frequent_to_rare(make_run):
 
 def test_confusions_are_the_largest_off_the_diagonal(make_run):
     run = make_run(names=["cat", "dog", "cow"])
-    kept = replace(run.evaluations[0], confusion=((30, 3, 7), (0, 40, 0), (9, 0, 31)))
+    kept = replace(run.evaluations[0], confusion=from_matrix([[30, 3, 7], [0, 40, 0], [9, 0, 31]]))
     table = confusion_table(run, kept, limit=2)
     assert table.rows == (("cow", "cat", 9, 40), ("cat", "cow", 7, 40))
     assert confusion_table(run, replace(kept, confusion=None)) is None

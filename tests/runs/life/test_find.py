@@ -17,6 +17,7 @@ def make(path, verb="pretrain", *, second=0):
     path.mkdir(parents=True)
     write_config(path / "config.yaml", pretraining(), verb=verb, command="")
     os.utime(path / "config.yaml", (1000 + second, 1000 + second))
+    (path / "checkpoints" / "step-000001").mkdir(parents=True)
     return path
 
 
@@ -37,6 +38,17 @@ def test_the_newest_run_of_a_verb(empty):
     (empty / "runs" / "report").mkdir()
     assert runs.newest_run(["pretrain"]).path.name == "a"
     assert runs.newest_run(["pretrain", "finetune"]).path.name == "f"
+
+
+def test_a_run_that_never_came_to_save_anything_is_resumed_and_nothing_else(empty):
+    make(empty / "runs" / "saved", second=1)
+    stub = make(empty / "runs" / "stub", second=2)
+    (stub / "checkpoints" / "step-000001").rmdir()
+    assert runs.newest_run(["pretrain"]).path.name == "saved"
+    assert runs.find_run("auto").path.name == "saved"
+    assert runs.run_to_resume((), "pretrain").path.name == "stub"
+    (stub / "exported").mkdir()  # finished
+    assert runs.newest_run(["pretrain"]).path.name == "stub"
 
 
 @pytest.mark.parametrize("values", [(), ("auto",)])
