@@ -157,7 +157,9 @@ def _stages(
         )
 
 
-def stage_config(config: AnyFinetuneConfig, stage: Stage, *, epochs: int | None) -> AnyFinetuneConfig:
+def stage_config(
+    config: AnyFinetuneConfig, stage: Stage, *, epochs: int | None
+) -> AnyFinetuneConfig:
     """What one stage trains.
 
     Raises:
