@@ -88,7 +88,7 @@ def finetune_opened(
         task.to(run.accelerator.device)
         kind = head_init(config, from_weights=source.weights is not None)
         if note := start_head(task, config, data, kind):
-            run.accelerator.print(note, flush=True)
+            run.accelerator.print(f"{note}{_accuracy_note(task, config, data)}", flush=True)
     trained = trained_share(task.backbone, task.classifier)
     run.accelerator.print(f"trained: {trained} of backbone and classifier")
     test = data.test  # decodes it: a damaged image is found before the run begins
@@ -109,6 +109,17 @@ def finetune_opened(
         started_from=facts,
     )
     return train(run, training)
+
+
+def _accuracy_note(task: ClassifierTask, config: AnyFinetuneConfig, data: Data) -> str:
+    """What the head that training starts at is worth, where accuracy is measured at all."""
+    monitored = data.monitor_set()
+    if monitored is None or not config.eval_every:
+        return ""
+    start = evaluate_classifier(task, monitored, data, config, weights="at the start")
+    accuracy = start.accuracy.balanced
+    part = "test" if data.validation is None else "validation"
+    return f"; accuracy {accuracy:.4g} on the {part} images before the first step"
 
 
 def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
