@@ -145,6 +145,8 @@ class PretrainKeywords(TrainKeywords, total=False):
     temperature_period: float
     # monitoring
     knn_every: int
+    # network
+    freeze_patch_embed: Literal["auto", "on", "off"]
     # projector
     projector_num_layers: int
     projector_hidden_dim: int | None
@@ -268,6 +270,7 @@ class EvaluateKeywords(SharedKeywords, total=False):
     # options
     random_init: bool
     map_images: int
+    verbose: bool
     # what is judged
     run: Place
     init_from: Place | None

@@ -19,12 +19,26 @@ from torch.func import functional_call
 from ssl_lt.models.batch_norm import batch_norms
 
 
+def is_transformer(backbone: nn.Module) -> bool:
+    """Its blocks are linear layers, without a convolution, as those of timm's ViTs."""
+    blocks = getattr(backbone, "blocks", None)
+    if not isinstance(blocks, nn.Module):
+        return False
+    kinds = {type(layer) for layer in blocks.modules()}
+    return any(issubclass(kind, nn.Linear) for kind in kinds) and nn.Conv2d not in kinds
+
+
 def prunable_weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """Weights of every Conv2d, by parameter name; linear layers and norms are never pruned."""
+    """Weights that the twin may do without, by parameter name.
+
+    Those of every Conv2d, as in the release, whose networks have no others. Of a transformer those
+    of the linear layers in its blocks, and not the patch embedding: our extension.
+    """
+    kind, start = (nn.Linear, "blocks.") if is_transformer(backbone) else (nn.Conv2d, "")
     return {
         f"{name}.weight": layer.weight
         for name, layer in backbone.named_modules()
-        if isinstance(layer, nn.Conv2d)
+        if isinstance(layer, kind) and name.startswith(start)
     }
 
 
@@ -50,14 +64,15 @@ def magnitude_mask(weights: Sequence[Tensor], *, prune_ratio: float) -> Tensor:
 
 
 class PrunedTwin(nn.Module):
-    """The branch that borrows a network's weights and owns its batch norms.
+    """The branch that borrows a network's weights and owns its norms.
 
     SDCLR keeps two sets of batch norms, affine parameters as well as running statistics, in
     backbone and projector; everything else is shared, and gradients of both branches add up in
-    it. A pruned weight takes its gradient from the dense branch alone.
+    it. A pruned weight takes its gradient from the dense branch alone. Of a transformer it owns the
+    layer norms, which have no running statistics.
 
     Args:
-        backbone: dense network, whose batch norms are copied as they stand.
+        backbone: dense network, whose norms are copied as they stand.
         projector: its projector; likewise.
     """
 
@@ -93,8 +108,11 @@ class PrunedTwin(nn.Module):
 
 
 def _own_norms(module: nn.Module) -> tuple[nn.ModuleList, list[str]]:
-    """Copies of a module's batch norms, and the names the originals have."""
-    found = batch_norms(module)
+    """Copies of a module's norms, and the names the originals have."""
+    found: list[tuple[str, nn.Module]] = [*batch_norms(module)]
+    if is_transformer(module):
+        kinds = (nn.LayerNorm, nn.RMSNorm)
+        found += [(name, m) for name, m in module.named_modules() if isinstance(m, kinds)]
     norms = nn.ModuleList([copy.deepcopy(norm) for _, norm in found])
     return norms, [name for name, _ in found]
 

@@ -23,7 +23,8 @@ class SDCLROptions:
     """Options of self-damaging contrastive learning."""
 
     prune_ratio: float = 0.9
-    """Share of the convolution weights that the second branch does without."""
+    """Share of the convolution weights that the second branch does without; of a transformer, of
+    the linear weights of its blocks (our extension)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.prune_ratio < 1:
@@ -49,7 +50,7 @@ class SDCLR(SimCLR):
         seed: of the run.
 
     Raises:
-        ConfigError: a backbone without convolutions, which leaves nothing to prune.
+        ConfigError: a backbone with nothing to prune.
     """
 
     def __init__(
@@ -63,7 +64,10 @@ class SDCLR(SimCLR):
         super().__init__(parts, temperature=temperature, seed=seed)
         weights = prunable_weights(parts.backbone)
         if not weights:
-            raise ConfigError("--backbone: has no convolution that --method sdclr could prune")
+            raise ConfigError(
+                "--backbone: has no convolution and no block of a transformer that --method sdclr "
+                "could prune"
+            )
         self.prune_ratio = options.prune_ratio
         self.twin = PrunedTwin(parts.backbone, parts.projector)
         self.plugins.append(Disagreement(parts.num_samples))

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -80,6 +81,49 @@ def test_is_a_network_of_its_own_with_borrowed_weights():
     part = mask[: backbone[0].weight.numel()].view_as(backbone[0].weight)
     torch.testing.assert_close(backbone[0].weight.grad, own[0][0].weight.grad * part)
     assert backbone[1].weight.grad is None
+
+
+def vit():
+    torch.manual_seed(0)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, num_classes=0, depth=2, embed_dim=24, num_heads=3
+    )
+    return backbone, nn.Sequential(nn.Linear(24, 8), nn.BatchNorm1d(8))
+
+
+def test_of_a_transformer_the_linear_weights_of_the_blocks_are_pruned():
+    backbone, projector = vit()
+    names = prunable_weights(backbone)
+    layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    assert set(names) == {f"blocks.{b}.{layer}.weight" for b in range(2) for layer in layers}
+    twin = PrunedTwin(backbone, projector)
+    mask = magnitude_mask(list(names.values()), prune_ratio=0.6)
+    assert mask.float().mean() == pytest.approx(0.4, abs=1e-3)
+    own, head = copy.deepcopy(backbone), copy.deepcopy(projector)
+    parts = mask.split_with_sizes([w.numel() for w in names.values()])
+    with torch.no_grad():
+        for name, part in zip(names, parts, strict=True):
+            own.get_parameter(name).mul_(part.view_as(own.get_parameter(name)))
+    x = torch.randn(8, 3, 32, 32)
+    z, want = twin(x, mask, backbone=backbone, projector=projector), head(own(x))
+    torch.testing.assert_close(z, want)
+    z.square().sum().backward()
+    want.square().sum().backward()
+    # Its layer norms are its own; the patch embedding is shared and whole.
+    norms = dict(zip(twin._backbone_names, twin.backbone_norms, strict=True))
+    assert set(norms) == {"norm", *(f"blocks.{b}.norm{n}" for b in range(2) for n in (1, 2))}
+    torch.testing.assert_close(norms["blocks.0.norm1"].weight.grad, own.blocks[0].norm1.weight.grad)
+    assert backbone.blocks[0].norm1.weight.grad is None
+    embedding = (backbone.patch_embed.proj.weight, own.patch_embed.proj.weight)
+    torch.testing.assert_close(*(weight.grad for weight in embedding))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "convnext_atto"])
+def test_of_a_convolutional_network_the_convolutions_are_pruned(name):
+    with torch.device("meta"):
+        backbone = timm.create_model(name, num_classes=0)
+    convolutions = [n for n, m in backbone.named_modules() if isinstance(m, nn.Conv2d)]
+    assert list(prunable_weights(backbone)) == [f"{n}.weight" for n in convolutions]
 
 
 def test_only_its_norms_are_its_own():

@@ -202,5 +202,5 @@ def test_bad_prune_ratio(ratio):
 def test_a_backbone_without_convolutions_is_refused():
     parts = toy.parts()
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 8))
-    with pytest.raises(ConfigError, match="--backbone: has no convolution"):
+    with pytest.raises(ConfigError, match="--backbone: has no convolution and no block"):
         build(TwoViewParts(flat, parts.projector, parts.view, (), num_samples=24))

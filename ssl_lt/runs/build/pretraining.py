@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from ssl_lt.augment.views import ContrastiveView
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import View
 from ssl_lt.data.dataset import Data
 from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.heads import projector
+from ssl_lt.models.pruned_twin import is_transformer
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.registry import METHODS, PLUGINS, PluginSite
 from ssl_lt.pretrain.two_views import TwoViewTask
@@ -31,6 +34,7 @@ def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
         seed=config.run.seed,
         drop_path=config.fit.drop_path,
     )
+    _freeze_patch_embed(backbone, config)
     site = PluginSite(
         num_samples=len(data.train),
         embedding_dim=config.projector.output_dim,
@@ -45,6 +49,22 @@ def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
         num_samples=len(data.train),
     )
     return METHODS[config.method].build(parts, config.methods, config.run.seed)
+
+
+def _freeze_patch_embed(backbone: nn.Module, config: PretrainConfig) -> None:
+    """Section 4.2 of MoCo v3 (arXiv:2104.02057): a random patch embedding trains stably.
+
+    Raises:
+        ConfigError: it is asked for and the network is no transformer.
+    """
+    asked, embedding = config.freeze_patch_embed, getattr(backbone, "patch_embed", None)
+    if is_transformer(backbone) and isinstance(embedding, nn.Module):
+        if asked == "on" or (asked == "auto" and config.init_from == "scratch"):
+            embedding.requires_grad_(requires_grad=False)
+    elif asked != "auto":
+        raise ConfigError(
+            f"--freeze-patch-embed: {config.model.backbone} is no transformer with one"
+        )
 
 
 def build_view(config: PretrainConfig, data: Data) -> View:

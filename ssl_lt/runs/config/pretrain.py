@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ssl_lt.augment.views import ViewOptions
 from ssl_lt.core.checks import check_at_least
@@ -46,6 +47,9 @@ class PretrainConfig:
     (the newest pretraining run)."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
+    freeze_patch_embed: Literal["auto", "on", "off"] = option("auto", page="all", group="network")
+    """Keep the patch embedding of a transformer as it starts, for stability (MoCo-v3). auto: on
+    where it starts from scratch."""
     projector: ProjectorOptions = section("projector", ProjectorOptions)
     view: ViewOptions = section("views", ViewOptions)
     fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=40))
