@@ -257,6 +257,8 @@ class FinetuneKeywords(TrainKeywords, total=False):
 class EvaluateKeywords(SharedKeywords, total=False):
     """Of `evaluate`."""
 
+    # classifier
+    ensemble: Literal["none", "flip", "five-crops"]
     # kNN
     knn_k: Sequence[int]
     knn_vote: Sequence[Literal["weighted", "plain", "balanced"]]

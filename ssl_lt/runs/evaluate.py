@@ -122,6 +122,8 @@ def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, Save
 def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None:
     """Measures the network, and records that."""
     state, data, test = join_processes(), run.data, run.test
+    if network.task is None and config.ensemble != "none":
+        raise ConfigError(f"--ensemble: {run.folder.path} has no classifier")
     state.print(f"evaluating {run.folder.path} on {len(test):,} test images", flush=True)
     evaluations, left_out = list[Evaluation](), dict[str, str]()
 
@@ -131,7 +133,11 @@ def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None
 
     if network.task is not None and isinstance(run.config, FinetuneConfig):
         weights = weights_of(run.folder, effective_mapping(run.config))
-        evaluations = [*evaluate_trained(network.task, test, data, run.config, weights=weights)]
+        evaluations = [
+            *evaluate_trained(
+                network.task, test, data, run.config, weights=weights, ensemble=config.ensemble
+            )
+        ]
     features = _features(network.backbone, data, test, config)
     evaluations += _representation(network.backbone, features, data, config, skip=skip)
     measured = [_measured("backbone", network.backbone, features.queries, data, config)]

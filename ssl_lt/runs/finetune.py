@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import Answers
+from ssl_lt.evaluate.view_ensemble import Ensemble, ViewEnsemble
 from ssl_lt.finetune.balance.tail_sharpness import tail_classes
 from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
@@ -146,21 +148,47 @@ def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
 
 
 def evaluate_trained(
-    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig, *, weights: str
+    task: ClassifierTask,
+    test: ImageTable,
+    data: Data,
+    config: AnyFinetuneConfig,
+    *,
+    weights: str,
+    ensemble: Ensemble = "none",
 ) -> tuple[Evaluation, ...]:
-    """All that a trained network has to say of the test split; `weights` says which it has."""
-    evaluation = evaluate_classifier(task, test, data, config, weights=weights)
+    """All that a trained network has to say of the test split.
+
+    Args:
+        task: trained.
+        test: what is judged by.
+        data: of the run.
+        config: of the run.
+        weights: which it has, for a note.
+        ensemble: views of an image whose answers are averaged, beside those to the image alone.
+    """
+    evaluations = [evaluate_classifier(task, test, data, config, weights=weights)]
     if isinstance(task, ExpertTask) and config.ensemble.experts == "ride":
-        return evaluation, evaluate_routed(task, test, data, config)
-    return (evaluation,)
+        evaluations.append(evaluate_routed(task, test, data, config))
+    if ensemble != "none":
+        several = evaluate_classifier(task, test, data, config, weights=weights, ensemble=ensemble)
+        evaluations.append(replace(several, name=f"classifier, {ensemble}"))
+    return tuple(evaluations)
 
 
 def evaluate_classifier(
-    task: ClassifierTask, test: ImageTable, data: Data, config: AnyFinetuneConfig, *, weights: str
+    task: ClassifierTask,
+    test: ImageTable,
+    data: Data,
+    config: AnyFinetuneConfig,
+    *,
+    weights: str,
+    ensemble: Ensemble = "none",
 ) -> Evaluation:
     """The network's own predictions on the test split, or on what is watched while it trains."""
-    network = Answers(nn.Sequential(task.backbone, task.classifier))
-    answers = embed_dataset(network, test, data, precision=config.fit.mixed_precision)
+    network: nn.Module = nn.Sequential(task.backbone, task.classifier)
+    if ensemble != "none":
+        network = ViewEnsemble(network, ensemble)
+    answers = embed_dataset(Answers(network), test, data, precision=config.fit.mixed_precision)
     predictions, confidence = answers.features.unbind(dim=1)
     return evaluate_predictions(
         "classifier",

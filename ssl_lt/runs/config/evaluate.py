@@ -9,6 +9,7 @@ from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.options import Effect, Flat, option, section
 from ssl_lt.data.options import DataOptions
 from ssl_lt.evaluate.protocol_options import ProtocolOptions
+from ssl_lt.evaluate.view_ensemble import Ensemble
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.runs.config.schema import flags, names_with
 
@@ -32,6 +33,9 @@ class EvaluateConfig:
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     protocols: Flat[ProtocolOptions] = field(default_factory=ProtocolOptions)
+    ensemble: Ensemble = option("none", group="classifier")
+    """Also judge a fine-tuned run by the mean over views of each test image: flip (two) or
+    five-crops."""
     random_init: bool = False
     """Also judge the same backbone with its initial, untrained weights."""
     map_images: int = 2000
