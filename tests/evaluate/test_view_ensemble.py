@@ -1,5 +1,7 @@
 """Test-time ensembling against the views written out."""
 
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,9 +47,10 @@ def test_of_an_image_without_detail_every_view_says_the_same():
 
 
 @pytest.mark.slow
-def test_evaluate_reports_it_beside_the_plain_answer(finished):
-    succeed("evaluate", "--run", finished.finetuned, "--ensemble", "flip", "--map-images", "0")
-    text = (finished.finetuned / "results.json").read_text()
+def test_evaluate_reports_it_beside_the_plain_answer(finished, empty):
+    run = shutil.copytree(finished.finetuned, empty / "run")
+    succeed("evaluate", "--run", run, "--ensemble", "flip", "--map-images", "0")
+    text = (run / "results.json").read_text()
     assert '"classifier, flip"' in text
     assert '"classifier"' in text
     outcome = call("evaluate", "--run", finished.pretrained, "--ensemble", "flip")
