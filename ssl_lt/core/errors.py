@@ -9,9 +9,9 @@ _SHOWN = 5
 # At the end of each command's --help.
 EXIT_CODES = """\
 Exit codes: 0 done, 1 a fault of ssl_lt, 2 configuration, 3 data, 4 checkpoint, 5 a loss or gradient
-that is not finite, 6 processes that disagree or are lost, 7 disk, 8 memory, 143, 130 and
-141 stopped by a signal, or because nobody reads the output, with the state saved. SSL_LT_DEBUG=1 in
-the environment shows where an error was raised.
+that is not finite, 6 processes that disagree or are lost, 7 disk, 8 memory, 130 or 143 stopped by a
+signal, 141 because nobody reads the output, with the state saved. SSL_LT_DEBUG=1 in the environment
+shows where an error was raised.
 """
 
 

@@ -177,8 +177,6 @@ class DataOptions(SourceOptions):
         """Raises ConfigError for a value no source could use."""
         super().__post_init__()
         check_imbalance_factor(self.imbalance_factor)
-        if self.image_size is not None and self.image_size < 8:
-            raise ConfigError(f"--image-size: {self.image_size}, must be at least 8")
         if self.std is not None and min(self.std) <= 0:
             raise ConfigError(f"--std: {min(self.std):g}, must be above 0")
         check_range(self, {"crop_pct": "(0, 1]"})
@@ -187,6 +185,7 @@ class DataOptions(SourceOptions):
         check_at_least(
             self,
             {
+                "image_size": 8,
                 "num_workers": 0,
                 "worker_timeout": 0,
                 "cache_mib": 0,

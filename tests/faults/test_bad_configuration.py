@@ -84,7 +84,7 @@ PRETRAIN = [
     ("lr: .inf", "--lr: inf is not a positive number"),
     ("weight-decay: .nan", "--weight-decay: nan is negative or not finite"),
     ("lr: [0.1, 0.2]", "'0.2': a word that belongs to no flag"),
-    ("lr:", "--lr: could not convert string to float: 'None'"),
+    ("lr:", "--lr: None is not a number"),
     ("lr: 2001-01-01", "--lr: could not convert string to float: '2001-01-01'"),
     ("epochs: 1.5", "--epochs: invalid literal for int() with base 10: '1.5'"),
     ("epochs: 1e3", "--epochs: invalid literal for int() with base 10: '1000.0'"),

@@ -60,10 +60,9 @@ def test_every_command_is_understood(command, empty):
         words = words[: words.index("--resume")]
     if verb == "finetune" and "--init-from" not in words:
         words += ["--init-from", "scratch"]
-    # The run that a document calls NAME is not there: parse what would follow from scratch.
-    words = [
-        "scratch" if word.startswith("runs/") and verb == "finetune" else word for word in words
-    ]
+    # Neither runs nor weights of a document are there: parse what would follow from scratch.
+    if verb != "evaluate" and "--init-from" in words:
+        words[words.index("--init-from") + 1] = "scratch"
     read(verb, words)
 
 

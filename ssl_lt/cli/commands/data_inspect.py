@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ssl_lt.cli.config.command_line import read_simple
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
-from ssl_lt.core.disk.text import Terminal
+from ssl_lt.core.disk.text import Terminal, printable
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
-from ssl_lt.data.curate.summary import escaped, understood, wrapped
+from ssl_lt.data.curate.summary import understood, wrapped
 from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import Source, open_complete
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     for table in summary_tables(found):
         console.print(to_rich(table))
     for warning in warnings(found):
-        print("\n".join(wrapped(escaped(f"warning: {warning}"))))
+        print("\n".join(wrapped(printable(f"warning: {warning}"))))
     print(f"page: {(output / _PAGE).resolve()}\nlists: {(output / _NUMBERS).resolve()}")
     return 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ssl_lt.core.disk.text import printable
 from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.sources.source import Source
@@ -45,7 +46,9 @@ def understood(
     if source.labels_from and not counts_per_class:
         notes.append(f"there are no labels: {source.labels_from}")
     texts = (note if note.startswith("warning: ") else f"note: {note}" for note in notes)
-    return [escaped(line) for line in (*lines, *(part for text in texts for part in wrapped(text)))]
+    return [
+        printable(line) for line in (*lines, *(part for text in texts for part in wrapped(text)))
+    ]
 
 
 def wrapped(text: str) -> list[str]:
@@ -53,11 +56,6 @@ def wrapped(text: str) -> list[str]:
     return textwrap.wrap(
         text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-
-
-def escaped(text: str) -> str:
-    """The text with what is no Unicode (names of files may have any bytes) as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def depth_warnings(stats: Sequence[ImageStats], decoding: Decoding) -> list[str]:

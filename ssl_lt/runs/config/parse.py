@@ -119,4 +119,6 @@ def _one_line(box: str) -> str:
     texts = [line for line in lines[1:] if line.strip("-")]
     end = next((i for i, text in enumerate(texts) if text.startswith("Argument help")), None)
     line = " ".join(texts[:end]) or "the command line could not be read"
-    return re.sub(r"^Error parsing (?:[A-Z]\w*: )?", "", line)  # the class is no word of the user's
+    line = re.sub(r"^Error parsing (?:[A-Z]\w*: )?", "", line)  # the class is no word of the user's
+    # Of an option that may be left out: why the value is none of its other kind.
+    return re.sub(r"no type matching \{None\}\|.*<class '\w+'>: ", "", line)

@@ -63,6 +63,9 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, {"knn_every": 0})
+        for flag, value in (("epochs", self.fit.epochs), ("lr", self.optim.lr)):
+            if value is None:
+                raise ConfigError(f"--{flag}: None is not a number")
         for plugin in self.plugins:
             if self.plugins.count(plugin) > 1:
                 raise ConfigError(f"--plugins: {plugin} is given twice")

@@ -47,7 +47,8 @@ def test_what_an_option_is_for_stands_on_it():
     assert names_with(config, Effect.MACHINE) == machine
     assert names_with(config, Effect.RUN) == {
         "run-dir", "download", "cache-mib", "worker-timeout", "keep-checkpoints",
-        "checkpoint-every", "trackers", "compile", "dist-timeout",
+        "checkpoint-every", "trackers", "compile", "dist-timeout", "grad-checkpointing",
+        "max-image-mpix",
     }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_a_cosine_head_starts_at_the_class_means(finished, empty):
         ("--init-from absent.pth", "absent.pth is no run, exported folder or weights file"),
         ("--model-kwargs depth", "--model-kwargs: 'depth' is not name=value"),
         ("--std 0 1 1", "--std: 0, must be above 0"),
-        ("--image-size 4", "--image-size: 4, must be at least 8"),
+        ("--image-size 4", "--image-size: 4 is below 8"),
     ],
 )
 def test_what_a_start_cannot_be(empty, words, says):
