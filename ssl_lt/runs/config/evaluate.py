@@ -51,7 +51,7 @@ class EvaluateConfig:
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         if self.init_from is not None:
-            return {}
+            return {"ensemble": "a fine-tuned --run, which has a classifier"}
         free = names_with(self, Effect.RUN, Effect.MACHINE) | {"data"}
         of_data = [flag.name for options in (self.data, self.model) for flag in flags(options)]
         return {name: "--data or --init-from" for name in ["run-dir", *of_data] if name not in free}
