@@ -163,7 +163,7 @@ def test_another_precision_may_follow_and_nothing_is_drawn(empty, capsys):
     ssl_lt.finetune(**{**short, "mixed_precision": "bf16"})
     said = capsys.readouterr()
     assert said.err == ""
-    assert len(said.out.splitlines()) < 12
+    assert len(said.out.splitlines()) < 28  # what each run understood, where it is, what is next
 
 
 @pytest.mark.slow

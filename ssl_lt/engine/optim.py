@@ -36,7 +36,8 @@ class OptimOptions:
     nesterov: bool = option(default=False, page="all")
     """Use Nesterov momentum with sgd."""
     clip_grad_norm: float | None = option(None, page="all")
-    """Clip the norm of the gradient to this value. Default: no clipping."""
+    """Clip the norm of the gradient to this value. Default: 5 for fine-tuning from a run, otherwise
+    no clipping."""
     sam: float = option(0.0, page="all")
     """Sharpness-aware minimisation (arXiv:2010.01412): take the gradient this far uphill of the
     weights, such as 0.05, with any optimiser. A step takes twice as long (0 = off)."""

@@ -112,8 +112,8 @@ class RebalancedContrast(nn.Module):
         self.register_buffer("log_frequency", log_frequency, persistent=False)
 
     def forward(self, rows: LabelledRows, prototypes: Tensor | None) -> Tensor:
-        """(A,) losses; `prototypes` (C, D) are keys, too, where `uses_prototypes`."""
-        if self.uses_prototypes and prototypes is not None:
+        """(A,) losses; `prototypes` (C, D) are keys, too; None: there are none."""
+        if prototypes is not None:
             rows = rows.with_prototypes(prototypes)
         return self.loss(rows, self.log_frequency, temperature=self.temperature)
 

@@ -36,7 +36,6 @@ _CFG = {
     "std": (0.2023, 0.1994, 0.2010),
     "first_conv": "conv1",
     "classifier": "fc",
-    "license": "apache-2.0",
 }
 _LAYOUTS = {
     "resnet18_cifar": CifarLayout((2, 2, 2, 2), projected_shortcut, "fan_out"),

@@ -26,13 +26,14 @@ from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.tuning.apply import trained_share
 from ssl_lt.runs.build.batches import batch_plan
-from ssl_lt.runs.build.defaults import with_defaults
+from ssl_lt.runs.build.defaults import as_stored, with_defaults
 from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
 from ssl_lt.runs.build.heads import head_init, start_head
 from ssl_lt.runs.build.selection import check_selection
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.config.stored import stored_finetuning
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
@@ -79,6 +80,9 @@ def finetune_opened(
         source = source or find_source(config.init_from, backbone=config.model.backbone)
         steps = batches.steps_per_epoch // config.fit.accumulate_steps
         config = with_defaults(config, source.start, steps_per_epoch=steps)
+    else:
+        assert run.resumed is not None
+        config = as_stored(config, stored_finetuning(run.resumed.config))
     task = build_task(config, data, data.validation)
     batches = sampled_plan(batches, task, config, data)
     facts: Mapping[str, str] = {}

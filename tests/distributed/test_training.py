@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lt.augment.views import ContrastiveView, ViewOptions
-from ssl_lt.core.types import Batch
+from ssl_lt.core.types import Batch, ImageSpec
 from ssl_lt.models.backbones import create_backbone, feature_dim
 from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.models.heads import ProjectorOptions, projector
@@ -45,7 +45,7 @@ def simclr():
     torch.manual_seed(0)
     backbone = create_backbone("resnet20_cifar", width=4, image_size=32)
     head = projector(feature_dim(backbone), ProjectorOptions(output_dim=16))
-    view = DoubleView(ViewOptions(), size=32, mean=[0.5] * 3, std=[0.25] * 3)
+    view = DoubleView(ViewOptions(), ImageSpec(32, (0.5,) * 3, (0.25,) * 3))
     parts = TwoViewParts(backbone, head, view, [], num_samples=100)
     return SimCLR(parts, temperature=TemperatureOptions(), seed=3).double()
 
@@ -161,7 +161,9 @@ def test_finetuning_and_evaluation_on_two_processes(empty):
     by_two = json.loads((one / "results.json").read_text())["evaluations"]
     succeed("evaluate", "--probe-on", "long-tail")
     by_one = json.loads((one / "results.json").read_text())["evaluations"]
-    assert [e["name"] for e in by_two] == ["classifier", "kNN", "linear probe, long-tailed"]
+    assert [e["name"] for e in by_two] == [
+        "classifier", "kNN", "nearest class mean", "linear probe, long-tailed",
+    ]  # fmt: skip
     for a, b in zip(by_two, by_one, strict=True):
         assert a["name"] == b["name"]
         assert a["accuracy"]["balanced"] == pytest.approx(b["accuracy"]["balanced"], abs=0.01)

@@ -24,16 +24,19 @@ class Usual:
         lr: peak learning rate of SGD.
         epochs: passes over the training set, where they are `MIN_STEPS` steps or more.
         batch_norm: of `--batch-norm`.
+        clip_grad_norm: of the gradient; a probe on features of small spread has large weights,
+            which multiply the gradient of the backbone.
     """
 
     lr: float
     epochs: int
     batch_norm: Literal["update", "keep"]
+    clip_grad_norm: float | None = None
 
 
 USUAL: dict[Start, Usual] = {
     "scratch": Usual(0.1, 20, "update"),
-    "run": Usual(0.03, 20, "update"),
+    "run": Usual(0.03, 20, "update", clip_grad_norm=5.0),
     "released": Usual(0.01, 8, "keep"),
 }
 
@@ -53,6 +56,23 @@ def with_defaults(
         fit = replace(fit, epochs=max(usual.epochs, -(-MIN_STEPS // steps_per_epoch)))
     if config.optim.lr is None:
         config = replace(config, optim=replace(config.optim, lr=usual.lr))
+    if config.optim.clip_grad_norm is None:
+        config = replace(config, optim=replace(config.optim, clip_grad_norm=usual.clip_grad_norm))
     if config.batch_norm == "auto" and config.tune == "all":
         config = replace(config, batch_norm=usual.batch_norm)
     return replace(config, fit=fit)
+
+
+def as_stored(config: AnyFinetuneConfig, stored: AnyFinetuneConfig) -> AnyFinetuneConfig:
+    """The configuration with the values that were found when the run began.
+
+    Args:
+        config: of a run that goes on; as a member of a series it may leave values open.
+        stored: in the run's own folder.
+    """
+    return replace(
+        config,
+        fit=replace(config.fit, epochs=stored.fit.epochs),
+        optim=replace(config.optim, lr=stored.optim.lr, clip_grad_norm=stored.optim.clip_grad_norm),
+        batch_norm=stored.batch_norm,
+    )

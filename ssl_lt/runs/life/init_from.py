@@ -60,7 +60,10 @@ class InitSource:
         """Which kind of weights they are."""
         if self.weights is None:
             return "scratch"
-        return "run" if (Path(self.name) / "config.yaml").is_file() else "released"
+        # What released weights expect is among the values; our own small networks come from runs.
+        is_run = (Path(self.name) / "config.yaml").is_file() or "crop-pct" not in self.values
+        is_small = str(self.values.get("backbone", "")).endswith("_cifar")
+        return "run" if is_run or is_small else "released"
 
     def facts(self) -> dict[str, str]:
         """What is recorded of the weights: their name, digest and licence; empty from scratch."""

@@ -50,7 +50,7 @@ def start_run(
     accelerator: Accelerator,
     *,
     verb: str,
-    started_from: Mapping[str, str],
+    started_from: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Makes the folder, writes what the run is and starts the trackers, before its first step.
 

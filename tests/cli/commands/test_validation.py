@@ -166,7 +166,7 @@ def test_a_folder_with_three_parts_and_what_inspection_says_of_it(lists, empty):
     shutil.copy(lists / "test/green/3.png", empty / "photos/val/red/copy.png")
     whole = (lists / "train/blue/1.png").read_bytes()
     (empty / "photos/val/blue/bad.png").write_bytes(whole[:300])
-    said = succeed("data", "inspect", "folder:photos", "--output", "seen").out
+    said = " ".join(succeed("data", "inspect", "folder:photos", "--output", "seen").out.split())
     assert "In validation and another set: 3 pictures; what is chosen by them is biased." in said
     assert "Trained on and tested on" not in said
     found = json.loads((empty / "seen/index.json").read_text())

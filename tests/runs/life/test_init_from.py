@@ -30,7 +30,7 @@ def test_an_exported_folder_brings_its_network_and_its_images(finished):
     assert source.values["width"] == 4
     assert source.values["image-size"] == 32
     assert source.values["mean"] == pytest.approx([0.31267474] * 3)
-    assert source.start == "released"
+    assert source.start == "run"
     assert find_source(str(finished.pretrained)).start == "run"
     assert find_source("scratch").start == "scratch"
 
