@@ -199,8 +199,9 @@ def test_bad_images_are_left_out_and_listed(empty, damaged, cache):
     words = [*WORDS, "--batch-size", "8", "--data", f"folder:{damaged}", "--bad-images", "skip"]
     words += ["--max-bad-images", "4", "--cache-mib", cache, "--init-from", "scratch"]
     said = succeed("finetune", *words, "--epochs", "2", "--run-dir", "run").out
-    assert f"folder:{damaged}, 33 images, 2 classes of 22 to 11 images" in said
-    assert "4 that cannot be read left out (bad_images.csv)" in " ".join(said.split())
+    lines = [line for line in said.splitlines() if "33" in line or "cannot be read" in line]
+    assert any("33 images, 2 classes of 22 to 11 images" in line for line in lines), said
+    assert any("4 that cannot be read" in line for line in lines), said
     run = RunFolder(empty / "run")
     with run.bad_images.open() as file:
         listed = [(line["part"], line["row"], line["name"]) for line in csv.DictReader(file)]
