@@ -215,7 +215,7 @@ def test_twenty_runs_of_a_hundred_classes_stay_small(make_run, make_pictures, tm
     started = time.process_time()
     write_page(runs, tmp_path / "index.html", pictures=pictures)
     # Of this process alone: other work on the machine does not count.
-    assert time.process_time() - started < 20
+    assert time.process_time() - started < 40
     for name in ("index.html", "index.md", "index.json"):
         assert (tmp_path / name).stat().st_size < 8_000_000
 
