@@ -31,7 +31,7 @@ class FinetuneModules:
             are held out; None: there are none. Takes a pass over them, like `train_features`.
         mixer: of the classified images; None: they are not mixed.
         seed: of the run.
-        keeps_statistics: batch norms do not learn those of the batches.
+        keeps_statistics: batch norms do not learn those of the batches, where `tune` is "all".
     """
 
     backbone: nn.Module

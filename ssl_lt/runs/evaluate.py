@@ -36,7 +36,7 @@ from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import AnyConfig, effective_mapping
 from ssl_lt.runs.finetune import evaluate_trained
 from ssl_lt.runs.life.find import new_run_path
-from ssl_lt.runs.life.init_from import InitSource, describe_images, find_source, load_weights
+from ssl_lt.runs.life.init_from import InitSource, find_source, start_from
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import weights_of
 from ssl_lt.runs.life.same_run import check_processes
@@ -110,12 +110,9 @@ def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, Save
     test = test_split(data, "evaluation")
     few_shots(config.protocols, data)
     backbone = _drawn(config, data)
-    report = load_weights(backbone, source, config.model, image_size=data.image_size)
-    state.print(f"{source.note}: {report}; {describe_images(config.model, data.spec)}", flush=True)
+    facts = start_from(backbone, source, config.model, data.spec, state=state)
     check_network(backbone, config.model.backbone, image_size=data.image_size)
-    folder = write_run_folder(
-        path, config, data, state, verb="evaluate", started_from=source.facts()
-    )
+    folder = write_run_folder(path, config, data, state, verb="evaluate", started_from=facts)
     return SavedRun(folder, config, data, test, None), SavedNetwork(backbone.to(device()), None)
 
 

@@ -80,6 +80,7 @@ def finetune_opened(
         source = source or find_source(config.init_from, backbone=config.model.backbone)
         steps = batches.steps_per_epoch // config.fit.accumulate_steps
         config = with_defaults(config, source.start, steps_per_epoch=steps)
+        head = head_init(config, from_weights=source.weights is not None)
     else:
         assert run.resumed is not None
         config = as_stored(config, stored_finetuning(run.resumed.config))
@@ -88,12 +89,13 @@ def finetune_opened(
     facts: Mapping[str, str] = {}
     if run.begins:
         assert source is not None
-        facts = start_from(run, task.backbone, source, config.model)
+        facts = start_from(
+            task.backbone, source, config.model, run.data.spec, state=run.accelerator
+        )
         if config.init_classifier:
             load_classifier(task.classifier, source)
         task.to(run.accelerator.device)
-        kind = head_init(config, from_weights=source.weights is not None)
-        if note := start_head(task, config, data, kind):
+        if note := start_head(task, config, data, head):
             run.accelerator.print(f"{note}{_accuracy_note(task, config, data)}", flush=True)
     trained = trained_share(task.backbone, task.classifier)
     run.accelerator.print(f"trained: {trained} of backbone and classifier")

@@ -63,7 +63,9 @@ def pretrain(
         facts: Mapping[str, str] = {}
         if run.begins:
             source = source or find_source(config.init_from, backbone=config.model.backbone)
-            facts = start_from(run, task.backbone, source, config.model)
+            facts = start_from(
+                task.backbone, source, config.model, run.data.spec, state=run.accelerator
+            )
         if config.knn_every:
             data.monitor_set()  # decodes it: a damaged image is found before the run begins
         return train(run, replace(training_of(run, config, task, batches), started_from=facts))

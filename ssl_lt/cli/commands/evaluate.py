@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ssl_lt.cli.config.command_line import Files, Words, read_config, read_words, show_help
 from ssl_lt.core.errors import ConfigError
@@ -56,6 +55,6 @@ def read(words: Words[Files]) -> tuple[EvaluateConfig, InitSource | None]:
     if start is None:
         return read_config(EvaluateConfig, words, default=EvaluateConfig()), None
     source = find_source(start, backbone=choice.backbone)
-    words = replace(words, values=((Path(source.name), source.values), *words.values))
+    words = words.over(source.name, source.values)
     default = EvaluateConfig(init_from=source.name)
     return replace(read_config(EvaluateConfig, words, default=default), run="auto"), source

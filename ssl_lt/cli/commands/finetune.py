@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
 from ssl_lt.core.processes.distributed import rank
@@ -63,7 +62,7 @@ def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
     """The configuration of a new run, with the data and the network of what it starts from."""
     choice = parse_known(Choice, words.all, default=Choice()).config
     source = find_source(choice.init_from, backbone=choice.backbone)
-    words = replace(words, values=((Path(source.name), source.values), *words.values))
+    words = words.over(source.name, source.values)
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),
         words,

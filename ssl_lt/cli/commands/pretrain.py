@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
 from ssl_lt.core.processes.distributed import rank
@@ -59,7 +58,7 @@ def read_new(words: Words[RunFiles]) -> tuple[PretrainConfig, InitSource]:
     """The configuration of a new run, with the images and the network that its weights expect."""
     choice = parse_known(Choice, words.all, default=Choice()).config
     source = find_source(choice.init_from, backbone=choice.backbone)
-    words = replace(words, values=((Path(source.name), source.values), *words.values))
+    words = words.over(source.name, source.values)
     config = spelled_out(read_config(PretrainConfig, words, default=PretrainConfig()))
     return replace(config, init_from=source.name), source
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -52,6 +52,10 @@ class Words(Generic[F]):
     files: F
     values: tuple[tuple[Path, Mapping[str, Any]], ...]
     typed: tuple[str, ...]
+
+    def over(self, name: str, values: Mapping[str, Any]) -> Words[F]:
+        """The same words, and under them what is not given by any: the values of `name`."""
+        return replace(self, values=((Path(name), values), *self.values))
 
     @property
     def all(self) -> list[str]:

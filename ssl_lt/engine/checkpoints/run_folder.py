@@ -67,6 +67,11 @@ class RunFolder:
         return SplitFiles(self.split, self.test_split, self.bad_images)
 
     @property
+    def has_checkpoints(self) -> bool:
+        """Some step was saved."""
+        return any(self.checkpoints.glob("step-*"))
+
+    @property
     def is_finished(self) -> bool:
         """Trained to the end: the backbone is written last."""
         return self.exported.is_dir()

@@ -151,7 +151,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         else ContrastiveView(config.view, data.spec),
         counts_per_class=counts_per_class,
         tune=config.tune,
-        keeps_statistics=config.tune != "all" or config.batch_norm == "keep",
+        keeps_statistics=config.batch_norm == "keep",
         train_features=train_features,
         seed=config.run.seed,
         mixer=None if config.mixing.mix == "none" else Mixer(config.mixing),

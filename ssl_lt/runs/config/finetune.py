@@ -99,9 +99,7 @@ class FinetuneConfig(Generic[LossOptions]):
         check_loss(self.loss)
         check_tune(self.tune)
         check_range(self, {"val_fraction": "[0, 1)", "cosine_scale": "(0, inf)"})
-        check_at_least(self, {"eval_every": 0})
-        if self.adapter_dim is not None:
-            check_at_least(self, {"adapter_dim": 1})
+        check_at_least(self, {"eval_every": 0, "adapter_dim": 1})
 
     @property
     def entry(self) -> LossEntry:

@@ -32,7 +32,7 @@ def newest_run(verbs: Sequence[str]) -> RunFolder | None:
 
 def has_weights(run: RunFolder) -> bool:
     """Whether a run has finished or saved something, so that others can start from it."""
-    return run.is_finished or any(run.checkpoints.glob("step-*"))
+    return run.is_finished or run.has_checkpoints
 
 
 def _last(found: Sequence[RunFolder]) -> RunFolder | None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator, PartialState
 from safetensors.torch import load_file
 from torch import nn
 
@@ -32,7 +33,6 @@ from ssl_lt.runs.build.defaults import Start
 from ssl_lt.runs.config.schema import flags
 from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, newest_run
-from ssl_lt.runs.life.training import OpenRun
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class InitSource:
         values: flags that are taken over: the data and network of a run, the network and the images
             that released weights expect.
         note: a line for the user.
+        start: which kind of weights they are.
         license: tag of released weights; "" where none is known.
     """
 
@@ -53,17 +54,8 @@ class InitSource:
     weights: Path | None
     values: dict[str, Any]
     note: str
+    start: Start
     license: str = ""
-
-    @property
-    def start(self) -> Start:
-        """Which kind of weights they are."""
-        if self.weights is None:
-            return "scratch"
-        # What released weights expect is among the values; our own small networks come from runs.
-        is_run = (Path(self.name) / "config.yaml").is_file() or "crop-pct" not in self.values
-        is_small = str(self.values.get("backbone", "")).endswith("_cifar")
-        return "run" if is_run or is_small else "released"
 
     def facts(self) -> dict[str, str]:
         """What is recorded of the weights: their name, digest and licence; empty from scratch."""
@@ -86,12 +78,12 @@ def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
         CheckpointError: a run without a valid checkpoint.
     """
     if init_from == "scratch":
-        return InitSource("scratch", None, {}, "from scratch")
+        return InitSource("scratch", None, {}, "from scratch", "scratch")
     if init_from == "auto":
         run = newest_run(["pretrain"])
         if run is None:
             note = f"no pretraining run under {RUNS}/: training from scratch"
-            return InitSource("scratch", None, {}, note)
+            return InitSource("scratch", None, {}, note, "scratch")
         return _of_run(run)
     if init_from.startswith((TIMM, HUB, LOCAL)):
         return _of_released(find_released(init_from))
@@ -107,13 +99,27 @@ def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
             f"--init-from: {init_from} is no run, exported folder or weights file, and no name "
             "such as timm:resnet50"
         )
-    return InitSource(init_from, path, usual_images(backbone) if backbone else {}, f"from {path}")
+    images = usual_images(backbone) if backbone else {}
+    # What timm knows nothing of is a small network of ours, which nobody has released.
+    return InitSource(init_from, path, images, f"from {path}", "released" if images else "run")
 
 
 def start_from(
-    run: OpenRun, backbone: nn.Module, source: InitSource, model: ModelOptions
+    backbone: nn.Module,
+    source: InitSource,
+    model: ModelOptions,
+    images: ImageSpec,
+    *,
+    state: Accelerator | PartialState,
 ) -> Mapping[str, str]:
     """Loads the backbone in place and says in one line what was taken, and what it expects.
+
+    Args:
+        backbone: built from `model` and the size of the images.
+        source: of the weights.
+        model: of the backbone.
+        images: what it sees.
+        state: of the processes; the first one prints.
 
     Returns:
         The facts to record, see `InitSource`.
@@ -121,14 +127,13 @@ def start_from(
     Raises:
         CheckpointError, ConfigError: as `load_weights` says.
     """
-    images = run.data.spec
     report = load_weights(backbone, source, model, image_size=images.size)
-    note = "" if report is None else f": {report}; {describe_images(model, images)}"
-    run.accelerator.print(source.note + note, flush=True)
+    note = "" if report is None else f": {report}; {_describe_images(model, images)}"
+    state.print(source.note + note, flush=True)
     return source.facts()
 
 
-def describe_images(model: ModelOptions, images: ImageSpec) -> str:
+def _describe_images(model: ModelOptions, images: ImageSpec) -> str:
     """What a network sees, on one line."""
     mean, std = (" ".join(f"{v:.3g}" for v in values) for values in (images.mean, images.std))
     size = f"{images.size} pixels ({images.interpolation})"
@@ -197,7 +202,7 @@ def _of_run(run: RunFolder) -> InitSource:
     taken = {flag.name for options in (DataOptions(), ModelOptions()) for flag in flags(options)}
     stored = read_config(run.config).values
     values = {name: value for name, value in stored.items() if name in taken}
-    return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}")
+    return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}", "run")
 
 
 def _of_released(model: ReleasedModel) -> InitSource:
@@ -208,4 +213,5 @@ def _of_released(model: ReleasedModel) -> InitSource:
     if arguments:
         values["model-kwargs"] = [f"{name}={value!r}" for name, value in arguments.items()]
     note = f"from {model.name}" + (f" ({model.license})" if model.license else "")
-    return InitSource(model.name, model.file(), values, note, model.license)
+    start: Start = "run" if model.backbone.endswith("_cifar") else "released"
+    return InitSource(model.name, model.file(), values, note, start, model.license)

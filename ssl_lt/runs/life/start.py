@@ -110,7 +110,7 @@ def removed_if_nothing_came(folder: RunFolder) -> Iterator[None]:
     except BaseException:
         metrics = folder.metrics
         logged = metrics.is_file() and metrics.stat().st_size > 0
-        saved = any(folder.checkpoints.glob("step-*")) or folder.results.is_file()
+        saved = folder.has_checkpoints or folder.results.is_file()
         if rank() == 0 and not (logged or saved):
             shutil.rmtree(folder.path, ignore_errors=True)
         raise

@@ -49,7 +49,7 @@ class OpenRun:
     @property
     def begins(self) -> bool:
         """There is no checkpoint yet that its weights are in."""
-        return self.resumed is None or not any(self.resumed.checkpoints.glob("step-*"))
+        return self.resumed is None or not self.resumed.has_checkpoints
 
 
 @dataclass(frozen=True)
