@@ -196,8 +196,9 @@ def test_a_type_checker_knows_the_keywords(tmp_path):
     )
     words = "-m mypy --strict --no-error-summary --follow-imports silent".split()
     checkout = Path(__file__).parents[1]
+    config = checkout / "pyproject.toml"
     done = subprocess.run(
-        [sys.executable, *words, "--config-file", checkout / "pyproject.toml", "right.py", "wrong.py"],
+        [sys.executable, *words, "--config-file", config, "right.py", "wrong.py"],
         # An editable install may be a hook of the import system, which mypy does not follow.
         cwd=tmp_path, env=os.environ | {"MYPYPATH": str(checkout)},
         capture_output=True, text=True, check=False,
