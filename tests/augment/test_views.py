@@ -75,6 +75,7 @@ class FixedOrderJitter(tv.ColorJitter):
 
 
 # How often a view reaches black or white depends on the order, everything else hardly does.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "jitter", "compared"),
     [
@@ -212,6 +213,7 @@ def test_plain_and_weak_views():
         assert (gap < 1e-5).sum() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [SMALL_IMAGE_VIEW, BLURRED], ids=["plain", "blurred"])
 def test_views_compile_without_a_break(options):
     images, keys = noise(6), keys_of(torch.arange(6))
@@ -224,6 +226,7 @@ def test_views_compile_without_a_break(options):
         torch.testing.assert_close(compiled(images, keys), view(images, keys), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
 def test_a_compiled_view_is_the_same():
     # By the real compiler: it does arithmetic on indices itself, in which nothing may overflow.

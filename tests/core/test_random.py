@@ -156,6 +156,7 @@ def test_draws_do_not_depend_on_the_batch():
     assert torch.equal(alone, all_keys[7:8])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
 def test_compiled_draws_are_the_same():
     keys = sample_keys(torch.arange(40), seed=3, epoch=0, view=1)

@@ -116,6 +116,7 @@ def kernels(task, data, monkeypatch, batch_size):
     return step_kernels(task, batch, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining_steps(name, recorded, monkeypatch):
     found, again = (kernels(*pretraining_case(name), monkeypatch, size) for size in (8, 16))
@@ -123,6 +124,7 @@ def test_pretraining_steps(name, recorded, monkeypatch):
     recorded.allows("pretraining", name, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FINETUNING)
 def test_finetuning_steps(name, recorded, monkeypatch):
     found, again = (

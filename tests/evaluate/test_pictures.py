@@ -73,6 +73,7 @@ def test_again_is_the_same_and_without_a_map_there_is_none(digits, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["neighbours.json"]
 
 
+@pytest.mark.slow
 def test_commands_make_them_and_damaged_ones_are_named(finished, empty):
     report = finished.pretrained / "report"
     page = (report / "index.html").read_text()

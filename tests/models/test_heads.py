@@ -57,6 +57,7 @@ def test_no_layer_is_refused():
         ProjectorOptions(num_layers=0)
 
 
+@pytest.mark.slow
 def test_options_do_not_import_timm_or_lightly():
     code = (
         "import sys, ssl_lt.models.heads, ssl_lt.pretrain.sdclr, ssl_lt.pretrain.focal,"

@@ -95,6 +95,7 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
     assert "finetune.py" not in again.stdout.split("Budget:")[0]
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_there_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text(write_yaml({"verb": "finetune", "rows": []}))
     result = compare(tmp_path, "--only", "CE")

@@ -142,6 +142,7 @@ def test_an_unreadable_test_image_is_found_before_the_run_begins(empty, photos, 
     refuse(empty, verb, *on_photos(broken.parent), code=DATA, says=".png: cannot be decoded")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "1"])
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_an_unreadable_image_that_is_met_while_training(empty, broken, verb, workers):
@@ -155,11 +156,13 @@ def test_an_unreadable_image_that_is_met_while_training(empty, broken, verb, wor
     assert not (empty / "run").exists()
 
 
+@pytest.mark.slow
 def test_data_without_labels_is_not_finetuned_on(empty, photos):
     words = on_photos(photos / "a")
     refuse(empty, "finetune", *words, code=CONFIG, says="has no labels, and fine-tuning needs them")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused_and_the_run_untouched(finished, empty):
     shutil.copytree(finished.pretrained, "run")
     shutil.rmtree("run/exported")
@@ -171,6 +174,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_run_untouched(finished, empty):
     refuse(empty, "finetune", "--init-from", "run", code=CHECKPOINT, says=says)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_meets_other_data(finished, empty, photos):
     """The split file is held against the data before anything is trained."""
     shutil.copytree(finished.pretrained, "run")

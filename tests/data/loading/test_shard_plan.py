@@ -185,6 +185,7 @@ except MemoryError:
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_below_a_cap_over_three_epochs_of_a_set_ten_times_as_large(tmp_path):
     run = [sys.executable, "-c", FLAT, str(tmp_path), "24"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=200, check=False)

@@ -112,6 +112,7 @@ def test_it_learns_to_ask_where_asking_helps():
     assert asked[~hard].max() == 1
 
 
+@pytest.mark.slow
 def test_training_draws_on_nothing_but_its_seed():
     first = train()[2].state_dict()
     torch.rand(5)

@@ -175,6 +175,7 @@ class DiedError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_resumed_it_is_the_same_bit_for_bit(kind, tmp_path):
     counts = torch.bincount(TinyLoader().labels)

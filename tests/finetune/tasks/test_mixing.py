@@ -204,6 +204,7 @@ def run(folder, name, made):
     return toy_steps.state(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixup", "concutmix"])
 def test_resumed_inside_an_epoch_it_is_the_same_bit_for_bit(tmp_path, name):
     whole, broken = create_run_folder(tmp_path / "whole"), create_run_folder(tmp_path / "broken")

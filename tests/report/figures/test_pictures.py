@@ -182,6 +182,7 @@ def test_neighbours_in_words(make_run, make_pictures):
     assert len(table.headings) == 7
 
 
+@pytest.mark.slow
 def test_gallery_of_one_run_of_two_and_of_many(make_run, make_pictures):
     runs = [make_run(f"r{i}") for i in range(6)]
     pictures = [make_pictures(run) for run in runs]

@@ -13,7 +13,7 @@ from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.table import PERCENT, Table, number_columns, text_columns
 from tests.report.browser import look
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LONG_NAME = "a-run-with-a-name-that-is-rather-long-" * 3
 

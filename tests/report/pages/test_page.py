@@ -101,6 +101,7 @@ def test_every_reference_inside_a_drawing_is_there(make_run, tmp_path):
     assert used <= ids
 
 
+@pytest.mark.slow
 def test_names_of_users_are_text(make_run, tmp_path):
     names = [NASTY, *(f"c{i}" for i in range(9))]
     a = replace(make_run(NASTY, names=names), method=NASTY, command=NASTY)
@@ -133,6 +134,7 @@ def test_a_run_has_one_colour_on_the_whole_page(make_run):
         assert drawn == set(figure.colours)
 
 
+@pytest.mark.slow
 def test_comparison_says_who_gained_and_who_lost(make_run, tmp_path):
     write_page([make_run("a"), make_run("b", boost=0.3), make_run("c")], tmp_path / "index.html")
     words = " ".join(read(tmp_path / "index.html").words)
@@ -148,6 +150,7 @@ def test_comparison_says_who_gained_and_who_lost(make_run, tmp_path):
     assert "b against a" in (tmp_path / "index.md").read_text()
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_compared_are_called_so(make_run, tmp_path):
     a, b = make_run("a"), make_run("b", names=["x", "y", "z"])
     write_page([a, b], tmp_path / "index.html")
@@ -172,6 +175,7 @@ def test_a_run_with_next_to_nothing(make_run, tmp_path):
         write_page([], tmp_path / "index.html")
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_page(make_run, tmp_path):
     write_page([make_run()], tmp_path / "a.html")
     write_page([make_run()], tmp_path / "b.html")
@@ -207,6 +211,7 @@ def test_a_difference_of_nothing_is_drawn(make_run):
     assert "var(--series-1)" not in difference_figure(comparison).svg
 
 
+@pytest.mark.slow
 def test_twenty_runs_of_a_hundred_classes_stay_small(make_run, make_pictures, tmp_path):
     names = [f"class number {i}" for i in range(100)]
     kinds = ("kNN", "linear probe", "linear probe, long-tailed")
@@ -220,6 +225,7 @@ def test_twenty_runs_of_a_hundred_classes_stay_small(make_run, make_pictures, tm
         assert (tmp_path / name).stat().st_size < 8_000_000
 
 
+@pytest.mark.slow
 def test_thousands_of_classes_make_a_page_of_a_few_megabytes(make_run, tmp_path):
     names = [f"species {i}" for i in range(3000)]
     runs = [make_run(name, names=names, boost=0.3) for name in ("a", "b")]

@@ -67,6 +67,7 @@ def test_csv_reads_back_as_numbers():
     assert rows[1]["N"] == ""
 
 
+@pytest.mark.slow
 def test_every_table_of_a_page_is_sound(make_run, tmp_path):
     names = [NASTY, *(f"c_{i} & {i} %" for i in range(45))]
     write_page([make_run("a_b"), make_run(NASTY, boost=0.2)], tmp_path / "index.html")

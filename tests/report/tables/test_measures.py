@@ -99,6 +99,7 @@ def test_calibration_and_representation_have_a_row_each(make_run):
     assert [t.title for t in summary_tables([make_run()])][-1] == "What the mean hides"
 
 
+@pytest.mark.slow
 def test_collapse_stands_on_the_page_and_in_markdown(make_run, tmp_path):
     write_page([measured(make_run(), collapsed=True)], tmp_path / "index.html")
     for name in ("index.html", "index.md"):
