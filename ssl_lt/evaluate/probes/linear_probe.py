@@ -2,9 +2,9 @@
 
 The published protocols train the probe by SGD or Adam with hand-set rates for 30 to 500 epochs;
 the problem is convex, so we solve it with L-BFGS and choose only the L2 value, on training
-images held out for that. Which training set is handed in, the balanced one or the long-tailed one,
-decides what the number means: the first asks what the features hold, the second what one gets with
-the labels at hand.
+images held out for that, and of a small set on five draws of them. Which training set is handed in,
+the balanced one or the long-tailed one, decides what the number means: the first asks what the
+features hold, the second what one gets with the labels at hand.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from ssl_lt.evaluate.scores.accuracy import accuracy
 from ssl_lt.evaluate.scores.softmax import answers_by_parts
 
 _HELD_OUT, _SEED = 0.2, 0  # share of each class's training images that choose, and their draw
+# Of at most so many images, so many draws choose together.
+_SMALL, _DRAWS = 5_000, 5
 _PATIENCE = 2  # the search stops after so many L2 values in a row without improvement
 # An iteration costs images times classes. Of more classes than these, some choose L2 for all, and
 # the fit stops early, when it is a few hundredths of its accuracy short.
@@ -32,6 +34,9 @@ MOST_CLASSES, FEW_ITERATIONS = 1000, 20
 L2_GRID = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 # Held-out accuracies of L2 values a decade apart differ long before the solver is done.
 _SEARCH, _EARLY = Stop(3e-3), Stop(CONVERGED.tolerance, FEW_ITERATIONS)
+
+# Features and classes that are fitted, and those that are held out.
+Draw = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -140,18 +145,14 @@ def fit_probe(
     many = len(classes) > MOST_CLASSES
     grid, iterations, start = dict[float, float](), 0, None
     if len(l2_grid) > 1:
-        fitted: Tensor | slice = slice(None)
         if validation is None:
-            held = held_out_rows(train.labels, train.index, share=_HELD_OUT, seed=_SEED)
-            fitted, judged = ~held, (x[held], y[held])
+            draws = _held_out(train, y)
         else:  # of classes that are trained
             judged = validation.features, torch.searchsorted(classes, validation.labels)
-        searched = x[fitted], y[fitted]
+            draws = [((x, y), judged)]
         if many:
-            searched, judged = _of_some_classes(searched, judged)
-        grid, iterations, start = _choose(
-            searched, judged, l2_grid, tau=tau, of_classes=len(classes)
-        )
+            draws = [_of_some_classes(*draw) for draw in draws]
+        grid, iterations, start = _choose(draws, l2_grid, tau=tau, of_classes=len(classes))
     l2 = max(grid, key=grid.__getitem__) if grid else l2_grid[0]
     mean, std = moments(x)
     weights, used = fit_logistic(
@@ -166,44 +167,59 @@ def fit_probe(
     return FittedProbe(classes, weight, bias, l2, grid, iterations + used)
 
 
+def _held_out(train: Features, y: Tensor) -> list[Draw]:
+    """What is fitted and what is held out; of a small set several draws, which choose together.
+
+    A class of ten images holds out two, and the choice would hang on which two.
+    """
+    draws = []
+    for seed in range(_DRAWS if len(train) <= _SMALL else 1):
+        held = held_out_rows(train.labels, train.index, share=_HELD_OUT, seed=_SEED + seed)
+        draws.append(((train.features[~held], y[~held]), (train.features[held], y[held])))
+    return draws
+
+
 def _choose(
-    fitted: tuple[Tensor, Tensor],
-    held: tuple[Tensor, Tensor],
-    l2_grid: Sequence[float],
-    *,
-    tau: float,
-    of_classes: int,
+    draws: Sequence[Draw], l2_grid: Sequence[float], *, tau: float, of_classes: int
 ) -> tuple[dict[float, float], int, Tensor]:
-    """Held-out accuracies, iterations and the weights of the best L2 value.
+    """Held-out accuracies, iterations and the first draw's weights of the best L2 value.
 
     Where some of all `of_classes` are fitted, a class has a larger share of the mean loss, and L2
     is as much larger.
 
-    Both sets are features and classes. Each fit starts at the solution of the one before, and two
-    in a row that are no better than the best end the search: small values take most of the
-    iterations.
+    Each fit starts at the solution of the one before, and two L2 values in a row that are no better
+    than the best end the search: small values take most of the iterations.
     """
-    (x, y), (held_x, held_y) = fitted, held
-    if len(held_y) == 0:
+    if len(draws[0][1][1]) == 0:
         raise DataError(
             "linear probe: no class has two training images, so none can be held out to choose L2"
         )
-    num_classes = int(y.max()) + 1
+    num_classes = int(draws[0][0][1].max()) + 1
     scale = of_classes / num_classes
-    x, held_x = standardised(x, held_x)
-    weights: Tensor | None = None
-    grid, best_weights, iterations, since = dict[float, float](), x, 0, 0
+    draws = [
+        ((standard[0], y), (standard[1], held_y))
+        for (x, y), (held_x, held_y) in draws
+        for standard in [standardised(x, held_x)]
+    ]
+    weights: list[Tensor | None] = [None] * len(draws)
+    grid, best, iterations, since = dict[float, float](), draws[0][0][0], 0, 0
     for l2 in sorted(l2_grid, reverse=True):
-        weights, used = fit_logistic(x, y, l2=scale * l2, tau=tau, start=weights, stop=_SEARCH)
-        predicted = logits(held_x, weights).argmax(dim=1)
-        score = accuracy(predicted, held_y, num_classes=num_classes).balanced
-        iterations, since = iterations + used, since + 1
+        scores = []
+        for place, ((x, y), (held_x, held_y)) in enumerate(draws):
+            fitted, used = fit_logistic(
+                x, y, l2=scale * l2, tau=tau, start=weights[place], stop=_SEARCH
+            )
+            predicted = logits(held_x, fitted).argmax(dim=1)
+            scores.append(accuracy(predicted, held_y, num_classes=num_classes).balanced)
+            weights[place], iterations = fitted, iterations + used
+        score, since = sum(scores) / len(scores), since + 1
         if score > max(grid.values(), default=-1.0):
-            best_weights, since = weights, 0
+            assert weights[0] is not None
+            best, since = weights[0], 0
         grid[l2] = score
         if since == _PATIENCE:
             break
-    return grid, iterations, best_weights
+    return grid, iterations, best
 
 
 def _of_some_classes(

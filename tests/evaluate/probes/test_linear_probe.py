@@ -152,6 +152,22 @@ def test_validation_images_choose_in_place_of_held_out_ones():
     linear_probe(one, test, num_classes=3, validation=validation)  # nothing could be held out
 
 
+def test_of_a_small_set_five_draws_choose_together():
+    train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
+    found = linear_probe(train, test, num_classes=3)
+    for l2, score in found.grid.items():
+        scores = []
+        for seed in range(5):
+            held = held_out_rows(train.labels, train.index, share=0.2, seed=seed)
+            fitted, judged = (
+                Features(train.features[rows], train.labels[rows], train.index[rows])
+                for rows in (~held, held)
+            )
+            per_class = linear_probe(fitted, judged, num_classes=3, l2_grid=(l2,)).per_class
+            scores.append(sum(per_class) / 3)
+        assert score == pytest.approx(sum(scores) / 5, abs=0.05)
+
+
 def test_choice_is_the_best_held_out_and_the_refit_uses_all():
     train, test = mixture([80, 30, 10], seed=4), mixture([30, 30, 30], seed=5)
     found = linear_probe(train, test, num_classes=3)
@@ -162,7 +178,8 @@ def test_choice_is_the_best_held_out_and_the_refit_uses_all():
     assert len(scores) == len(strengths) or max(scores[-2:]) <= max(scores[:-2])
     assert found.l2 == max(found.grid, key=found.grid.get)
     refit = linear_probe(train, test, num_classes=3, l2_grid=(found.l2,))
-    assert torch.equal(refit.predictions, found.predictions)
+    # They start elsewhere and so end within the solver's tolerance of each other.
+    assert (refit.predictions == found.predictions).float().mean() > 0.96
     assert refit.grid == {}
     assert found.iterations > refit.iterations > 0
     hits = found.predictions == test.labels
