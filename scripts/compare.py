@@ -11,7 +11,7 @@ second what a list says. A list is a YAML file:
     verb: pretrain                                   # or finetune
     rows:
       - name: SimCLR
-        config: [laptop/cifar100_lt, laptop/simclr]  # below configs/VERB
+        config: [laptop/cifar100_lt, laptop/simclr]  # recipes of the verb
         flags: {epochs: 60}                          # of pretrain.py, optional
         evaluate: {random-init: true}                # of evaluate.py; null: not called
         retrain: true                                # also the classifiers of `ssl-lt retrain`
@@ -113,7 +113,7 @@ def read_row(
     row: Mapping[str, Any], verb: str, seed: int, added: Mapping[str, Any], output: Path
 ) -> Row:
     """One entry of the list at one seed."""
-    recipes = [str(ROOT / f"configs/{verb}/{name}.yaml") for name in row.get("config", ())]
+    recipes = [f"{verb}/{name}" for name in row.get("config", ())]
     flags = {
         **row.get("flags", {}),
         **added,

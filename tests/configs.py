@@ -8,14 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ssl_lt
 from ssl_lt.cli.commands import finetune, pretrain
 from ssl_lt.cli.config.command_line import Files, RunFiles, read_config, read_words
+from ssl_lt.cli.config.recipes import recipe_names
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, default_config, kind_of
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.pretrain import PretrainConfig, spelled_out
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+RECIPES = Path(ssl_lt.__file__).parent / "recipes"
 
 
 def pretraining(
@@ -47,8 +50,8 @@ def read(verb: str, words: Sequence[str]) -> Any:
 
 @cache
 def recipe(verb: str, *names: str) -> Any:
-    """The configuration of `configs/VERB/NAME.yaml`, a later one after an earlier one."""
-    files = [word for n in names for word in ("--config", str(CONFIGS / verb / f"{n}.yaml"))]
+    """The configuration of `--config VERB/NAME`, a later one after an earlier one."""
+    files = [word for n in names for word in ("--config", f"{verb}/{n}")]
     # Without a run to start from, which a recipe leaves open.
     scratch = ["--init-from", "scratch"] if verb == "finetune" else []
     return read(verb, [*files, *scratch])
@@ -56,5 +59,4 @@ def recipe(verb: str, *names: str) -> Any:
 
 def recipes(verb: str) -> list[str]:
     """Names of all recipes of a verb, such as `cifar10_lt/simclr`."""
-    files = sorted((CONFIGS / verb).rglob("*.yaml"))
-    return [file.relative_to(CONFIGS / verb).with_suffix("").as_posix() for file in files]
+    return [name.removeprefix(f"{verb}/") for name in recipe_names() if name.startswith(verb)]

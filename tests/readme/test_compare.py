@@ -108,6 +108,6 @@ def test_the_shelf_has_every_loss():
     losses = set()
     for row in plan["rows"]:
         for recipe in row["config"]:
-            values = load_yaml(ROOT / f"configs/finetune/{recipe}.yaml")
+            values = load_yaml(ROOT / f"ssl_lt/recipes/finetune/{recipe}.yaml")
             losses.add(values.get("loss"))
     assert losses >= set(LOSSES)

@@ -1,4 +1,4 @@
-"""Every file that is shipped below configs/ is read by what reads it for a user."""
+"""Every recipe and every file below configs/ is read by what reads it for a user."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.runs.config.schema import to_mapping
-from tests.configs import CONFIGS, recipe, recipes
+from tests.configs import CONFIGS, RECIPES, recipe, recipes
 from tests.toolbox import load_yaml
 
-RECIPES = [(verb, name) for verb in ("pretrain", "finetune") for name in recipes(verb)]
+NAMES = [(verb, name) for verb in ("pretrain", "finetune") for name in recipes(verb)]
 SHARED = ("laptop/cifar100_lt", "laptop/shelf")
-LAPTOP = [(v, name) for v, name in RECIPES if name.startswith("laptop/") and name not in SHARED]
+LAPTOP = [(v, name) for v, name in NAMES if name.startswith("laptop/") and name not in SHARED]
 GPUS_OF_MACHINE = {"1_gpu": 1, "8_gpus": 8, "2_nodes": 8, "cpu": 1}
 
 
@@ -21,7 +21,7 @@ def assert_says(verb, *names):
     found = to_mapping(recipe(verb, *names))
     wanted = {}
     for name in names:
-        wanted |= read_yaml(CONFIGS / verb / f"{name}.yaml")
+        wanted |= read_yaml(RECIPES / verb / f"{name}.yaml")
     assert wanted.keys() <= found.keys()
     for key, value in wanted.items():
         if key not in ("method", "plugins"):  # an alias is written out
@@ -29,12 +29,12 @@ def assert_says(verb, *names):
 
 
 def test_there_are_recipes():
-    assert {verb for verb, _ in RECIPES} == {"pretrain", "finetune"}
+    assert {verb for verb, _ in NAMES} == {"pretrain", "finetune"}
     assert len(LAPTOP) >= 7
     assert {path.stem for path in (CONFIGS / "accelerate").iterdir()} == {*GPUS_OF_MACHINE}
 
 
-@pytest.mark.parametrize(("verb", "name"), RECIPES)
+@pytest.mark.parametrize(("verb", "name"), NAMES)
 def test_a_recipe_parses_alone(verb, name):
     assert_says(verb, name)
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from ssl_lt.cli.config.help import help_page
+from ssl_lt.cli.config.recipes import config_file
 from ssl_lt.core.disk.yaml_file import as_words, read_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Page, option
@@ -27,8 +28,9 @@ class Files:
     """Options from a file."""
 
     config: tyro.conf.UseAppendAction[tuple[Path, ...]] = option((), group="files")
-    """YAML file of options, named like the flags. May be given again: later files win over earlier
-    ones, and flags over files."""
+    """YAML file of options, named like the flags, or a recipe of the package such as
+    finetune/cifar100_lt/rcl. May be given again: later files win over earlier ones, and flags over
+    files."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def read_words(arguments: Sequence[str], files: F, *, positional: Sequence[str] 
     """
     named = _named(arguments, positional)
     found = parse_known(type(files), named, default=files)
-    values = tuple((path, option_values(read_yaml(path))) for path in found.config.config)
+    paths = [config_file(path) for path in found.config.config]
+    values = tuple((path, option_values(read_yaml(path))) for path in paths)
     return Words(found.config, values, found.rest)
 
 

@@ -17,6 +17,7 @@ from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import open_source
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from tests.configs import RECIPES
 from tests.toolbox import TINY, refuses, succeed
 
 pytestmark = pytest.mark.slow  # most of them train
@@ -69,7 +70,6 @@ def hub_export(export, tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = cache
 
 
-RECIPES = Path(__file__).parents[3] / "configs"
 LISTED = {"imagenet_lt", "imagenet100_lt", "places_lt", "inaturalist2018"}
 
 

@@ -112,7 +112,8 @@ BAD_WORDS = [
     ("--method bcl --plugins bcl", "--plugins: bcl is given twice"),
     ("--seed -1", "--seed"),
     ("--config", "--config"),
-    ("--config nowhere.yaml", "--config: cannot read nowhere.yaml"),
+    ("--config nowhere.yaml", "--config nowhere.yaml: no such file, and no recipe of that name"),
+    ("--config finetune/cifar_lt/rcl", "; did you mean finetune/cifar10_lt/rcl?"),
 ]
 
 
