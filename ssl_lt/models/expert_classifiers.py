@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -90,3 +91,45 @@ def _effective_weight(head: nn.Module) -> Tensor:
     """(C, D): what the features are multiplied by, up to a factor common to all experts."""
     weight = cast(Tensor, head.weight).detach()
     return F.normalize(weight, dim=1) if isinstance(head, CosineClassifier) else weight
+
+
+@dataclass(frozen=True)
+class ClassifierKind:
+    """What a classifier's tensors do not say of it.
+
+    Attributes:
+        scale: of a cosine classifier; None: it is linear.
+        num_experts: E; 0: it is no ensemble.
+        responsible: (E, C) bool, see `ComplementaryClassifiers`; empty: the mean of all counts.
+    """
+
+    scale: float | None = None
+    num_experts: int = 0
+    responsible: tuple[tuple[bool, ...], ...] = ()
+
+
+def kind_of_classifier(classifier: nn.Module) -> ClassifierKind:
+    """What `new_classifier` needs to know of it."""
+    heads = list(classifier.heads) if isinstance(classifier, ExpertClassifiers) else []
+    first = heads[0] if heads else classifier
+    scale = first.scale if isinstance(first, CosineClassifier) else None
+    responsible: tuple[tuple[bool, ...], ...] = ()
+    if isinstance(classifier, ComplementaryClassifiers):
+        responsible = tuple(tuple(row) for row in classifier.responsible.tolist())
+    return ClassifierKind(scale, len(heads), responsible)
+
+
+def new_classifier(kind: ClassifierKind, num_features: int, num_classes: int) -> nn.Module:
+    """A classifier of that kind, drawn."""
+
+    def head(width: int) -> nn.Module:
+        if kind.scale is None:
+            return nn.Linear(width, num_classes)
+        return CosineClassifier(width, num_classes, scale=kind.scale)
+
+    if not kind.num_experts:
+        return head(num_features)
+    heads = [head(num_features // kind.num_experts) for _ in range(kind.num_experts)]
+    if not kind.responsible:
+        return ExpertClassifiers(heads)
+    return ComplementaryClassifiers(heads, torch.tensor(kind.responsible))

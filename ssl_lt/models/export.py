@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,8 @@ from ssl_lt.models.tuning.exported import TUNING
 from ssl_lt.models.tuning.merge import has_to_stay, merged
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.safetensors"
+# Key of config.json.
+ABOUT = "ssl_lt"
 # Of the same weights in the same arithmetic; a share of the largest value.
 RELOAD_TOLERANCE = 1e-5
 
@@ -44,9 +46,14 @@ def export_backbone(
 
 
 def save_for_timm(
-    network: nn.Module, folder: Path, *, images: ImageSpec, class_names: Sequence[str] = ()
+    network: nn.Module,
+    folder: Path,
+    *,
+    images: ImageSpec,
+    class_names: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes weights and configuration into an existing folder.
+    """Writes weights and configuration into an existing folder, the latter into the weights, too.
 
     What `--tune` inserted is merged. Adapters, which cannot be, are written beside the weights, and
     `load_exported` reads such a folder.
@@ -56,6 +63,7 @@ def save_for_timm(
         folder: to write into.
         images: what it was trained on.
         class_names: (C,) of the classifier.
+        about: what else to keep in the configuration, under the key `ABOUT`.
     """
     from timm.models import save_for_hf
 
@@ -70,6 +78,8 @@ def save_for_timm(
     model_config: dict[str, Any] = {"label_names": list(class_names)} if class_names else {}
     if (kind := has_to_stay(network)) is not None:
         model_config[TUNING] = kind
+    if about is not None:
+        model_config[ABOUT] = dict(about)
     save_for_hf(
         plain,
         str(folder),
@@ -77,6 +87,9 @@ def save_for_timm(
         safe_serialization=True,
         data_config=data_config,
     )
+    # So that the file can be used where it is alone.
+    header = {"format": "pt", CONFIG: (folder / CONFIG).read_text("utf-8")}
+    save_file(plain.state_dict(), folder / WEIGHTS, metadata=header)
 
 
 def with_classifier(backbone: nn.Module, classifier: nn.Module) -> nn.Module | None:

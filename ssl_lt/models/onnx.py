@@ -10,12 +10,14 @@ import importlib.util
 import io
 import logging
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.errors import CheckpointError, ConfigError
 
 MODEL, OPSET = "model.onnx", 18
 # Another library's order of additions; a share of the largest value.
@@ -72,10 +74,49 @@ def save_onnx(network: nn.Module, path: Path, *, images: Tensor, output: str) ->
         logging.disable(logging.NOTSET)
 
 
-def run_onnx(path: Path, images: Tensor) -> Tensor:
-    """What ONNX Runtime gives for (B, 3, S, S) images, on the CPU."""
+def add_metadata(path: Path, values: Mapping[str, str]) -> None:
+    """Writes texts into the file, which `read_metadata` gives back."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(values))
+    onnx.save(model, path)
+
+
+def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """What gives ONNX Runtime's output for (B, 3, S, S) images, on the CPU.
+
+    Raises:
+        CheckpointError: it is no such file.
+    """
+    session = _session(path)
+
+    def run(images: Tensor) -> Tensor:
+        (output,) = session.run(None, {"images": images.numpy()})
+        return torch.from_numpy(output)
+
+    return run
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts of the file.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+        CheckpointError: it is no such file.
+    """
+    return dict(_session(path).get_modelmeta().custom_metadata_map)
+
+
+def _session(path: Path) -> Any:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ConfigError(f'{path}: onnxruntime is not installed: pip install "ssl_lt[onnx]"')
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {"images": images.numpy()})
-    return torch.from_numpy(output)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a class of its own, and others
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: cannot be read as ONNX: {said}") from error

@@ -101,7 +101,7 @@ def usual_images(backbone: str) -> dict[str, Any]:
     from ssl_lt.models.backbones import OUR_BACKBONES
 
     config = None if backbone in OUR_BACKBONES else get_pretrained_cfg(backbone)
-    return {} if config is None else _images(config.to_dict())
+    return {} if config is None else images_of(config.to_dict())
 
 
 def _of_timm(name: str) -> ReleasedModel:
@@ -131,7 +131,7 @@ def _of_timm(name: str) -> ReleasedModel:
         name,
         model,
         {},
-        _images(values),
+        images_of(values),
         str(config.license or ""),
         repository=config.hf_hub_id,
         filename=config.hf_hub_filename,
@@ -153,14 +153,14 @@ def _of_config(
         name,
         str(backbone),
         {key: value for key, value in arguments.items() if key not in _OWN_ARGUMENTS},
-        _images(values),
+        images_of(values),
         str(values.get("license") or ""),
         folder=folder,
         repository=repository,
     )
 
 
-def _images(config: Mapping[str, Any]) -> dict[str, Any]:
+def images_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What `timm.data.resolve_model_data_config` takes from it, as flags."""
     found: dict[str, Any] = {}
     if "input_size" in config:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -14,14 +16,17 @@ from torch import Tensor, nn
 from ssl_lt.augment.views import PlainView
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
+from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
+from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models import onnx
 from ssl_lt.models.classifiers import CosineClassifier
-from ssl_lt.models.expert_classifiers import ComplementaryClassifiers
+from ssl_lt.models.expert_classifiers import ComplementaryClassifiers, kind_of_classifier
 from ssl_lt.models.export import (
+    ABOUT,
     CLASSIFIER,
     RELOAD_TOLERANCE,
     WEIGHTS,
@@ -36,6 +41,7 @@ from ssl_lt.report.pages.card import ModelFacts, model_card
 from ssl_lt.runs.config.export import ExportConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
+from ssl_lt.runs.inference.facts import Facts, facts_of, has_classifier, read_temperature
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.result import describe_data, stored_result, weights_of
 from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
@@ -90,10 +96,11 @@ def export(config: ExportConfig) -> None:
     batch = _batch(data)
     with torch.no_grad():
         expected = parts.trained(batch)
+    about = to_plain(_usage(run, run_config, data, parts))
     with replace_dir_atomically(output) as folder:
-        checks = _write_network(parts, folder, data, batch, expected)
+        checks = _write_network(parts, folder, data, batch, expected, about=about)
         if config.onnx:
-            checks.append(_write_onnx(parts, folder, batch, expected))
+            checks.append(_write_onnx(parts, folder, batch, expected, about=about))
         facts = _facts(run, parts, data, checks, with_onnx=config.onnx)
         card = model_card(
             facts,
@@ -116,8 +123,7 @@ def _parts(run: RunFolder, config: TrainConfig, data: Data) -> ExportModules:
     """
     saved = load_network(run, config, data)
     backbone = copy.deepcopy(saved.backbone).cpu().eval()
-    # A stage that trains the contrast alone leaves the classifier as it was drawn.
-    if saved.task is None or effective_mapping(config).get("classification-weight") == 0:
+    if saved.task is None or not has_classifier(config):
         return ExportModules(merged(backbone), None, backbone)
     classifier = copy.deepcopy(saved.task.classifier).cpu().eval()
     trained = nn.Sequential(backbone, classifier).eval()
@@ -142,8 +148,25 @@ def _batch(data: Data) -> Tensor:
     return PlainView(data.spec).to_network(next(batches).images)
 
 
+def _usage(run: RunFolder, config: TrainConfig, data: Data, parts: ExportModules) -> Facts:
+    """What the run knows of its use, for a network that may have another classifier, or none."""
+    found = facts_of(config, data)
+    if not parts.ends_in_logits:
+        return replace(found, log_prior=())
+    _, step = evaluated_weights(run.checkpoints)
+    kind = None if parts.classifier is None else kind_of_classifier(parts.classifier)
+    temperature = read_temperature(run, step=step)
+    return replace(found, classifier=kind, temperature=temperature)
+
+
 def _write_network(
-    parts: ExportModules, folder: Path, data: Data, batch: Tensor, expected: Tensor
+    parts: ExportModules,
+    folder: Path,
+    data: Data,
+    batch: Tensor,
+    expected: Tensor,
+    *,
+    about: Mapping[str, Any],
 ) -> list[str]:
     """Weights and configuration, read again and compared; says what was found.
 
@@ -151,7 +174,7 @@ def _write_network(
         NumericError: what was written does not say what the run's network says.
     """
     names = data.source.class_names if parts.ends_in_logits and parts.classifier is None else ()
-    save_for_timm(parts.network, folder, images=data.spec, class_names=names)
+    save_for_timm(parts.network, folder, images=data.spec, class_names=names, about=about)
     found = load_exported(folder)
     what = "the network that timm loads" if has_to_stay(found) is None else "the loaded network"
     if parts.classifier is not None:
@@ -164,7 +187,14 @@ def _write_network(
     return [_check(what, difference, RELOAD_TOLERANCE, len(batch))]
 
 
-def _write_onnx(parts: ExportModules, folder: Path, batch: Tensor, expected: Tensor) -> str:
+def _write_onnx(
+    parts: ExportModules,
+    folder: Path,
+    batch: Tensor,
+    expected: Tensor,
+    *,
+    about: Mapping[str, Any],
+) -> str:
     """The file, run on the batch and on a smaller one.
 
     Raises:
@@ -174,9 +204,11 @@ def _write_onnx(parts: ExportModules, folder: Path, batch: Tensor, expected: Ten
     path, what = folder / onnx.MODEL, f"{onnx.MODEL} in ONNX Runtime"
     output = "logits" if parts.ends_in_logits else "features"
     onnx.save_onnx(parts.exported, path, images=batch, output=output)
+    onnx.add_metadata(path, {ABOUT: json.dumps(about), "output": output})
+    run = onnx.open_onnx(path)
     differences = [
         check_same(
-            onnx.run_onnx(path, batch[:size]),
+            run(batch[:size]),
             expected[:size],
             tolerance=onnx.ONNX_TOLERANCE,
             what=f"{what}, {size} images",

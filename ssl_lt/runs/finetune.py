@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -34,6 +34,7 @@ from ssl_lt.runs.build.selection import check_selection
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.stored import stored_finetuning
+from ssl_lt.runs.inference.calibrate import calibrate_run
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
@@ -100,6 +101,13 @@ def finetune_opened(
     trained = trained_share(task.backbone, task.classifier)
     run.accelerator.print(f"trained: {trained} of backbone and classifier")
     test = data.test  # decodes it: a damaged image is found before the run begins
+
+    def evaluate(folder: RunFolder, weights: str) -> Sequence[Evaluation]:
+        calibrate_run(folder, task, data, config)
+        if test is None:
+            return ()
+        return evaluate_trained(task, test, data, config, weights=weights)
+
     training = Training(
         "finetune",
         config,
@@ -108,9 +116,7 @@ def finetune_opened(
         batches,
         crop=worker_crop(config),
         end_of_epoch=lambda folder: _end_of_epoch(config, data),
-        evaluate=lambda weights: (
-            () if test is None else evaluate_trained(task, test, data, config, weights=weights)
-        ),
+        evaluate=evaluate,
         measure=_MEASURE,
         tail_classes=tail_classes(torch.tensor(data.split.counts_per_class), config.sharpness),
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.peak_lr),

@@ -83,7 +83,7 @@ def training_of(
         batches,
         crop=WorkerCrop(config.view, seed=config.run.seed, num_views=2),
         end_of_epoch=lambda folder: _end_of_epoch(config, run, folder),
-        evaluate=lambda weights: (),
+        evaluate=lambda folder, weights: (),
         measure="knn",
     )
 

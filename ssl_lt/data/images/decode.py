@@ -185,6 +185,11 @@ class EncodedImage:
             raise DataError(f"{self._name}: {_reason(self._blob, error)}") from error
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of 8 bits that is open already: upright, in RGB, on white where transparent."""
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")

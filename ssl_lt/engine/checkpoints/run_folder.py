@@ -54,6 +54,10 @@ class RunFolder:
     """Measured accuracies, curves and configuration."""
     report = _In("report")
     """The page."""
+    inference = _In("inference.json")
+    """How images are prepared, classes and their counts: what using the network needs."""
+    calibration = _In("calibration.json")
+    """The temperature of the classifier, where there were images to fit it on."""
     scores = _In("scores")
     """Per-sample scores of the plug-ins, one file an epoch."""
     tail = _In("tail")

@@ -1,4 +1,5 @@
 """From a configuration to networks and tasks.
 
-Others import `batches`, `defaults`, `experts`, `finetuning`, `heads`, `pretraining`, `selection`.
+Others import `batches`, `defaults`, `experts`, `finetuning`, `heads`, `pretraining`, `prior`,
+`selection`.
 """

@@ -112,29 +112,48 @@ def set_biases(classifier: nn.Module, value: float) -> None:
             nn.init.constant_(layer.bias, value)
 
 
-def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
-    """What the task is made of."""
-    counts_per_class = torch.tensor(data.split.counts_per_class)
+def build_networks(
+    config: AnyFinetuneConfig, counts_per_class: Tensor, *, image_size: int
+) -> tuple[nn.Module, int, nn.Module]:
+    """The backbone, the width of its features, and the classifier; weights follow from the seed.
+
+    Args:
+        config: the flags.
+        counts_per_class: (C,) training images of each class.
+        image_size: in pixels.
+
+    Raises:
+        ConfigError: flags that do not go together.
+    """
+    num_classes = len(counts_per_class)
     new_classifier: Callable[[int, int], nn.Module] = linear_classifier
     if config.classifier == "cosine":
         new_classifier = partial(CosineClassifier, scale=config.cosine_scale)
     if config.ensemble.experts == "none":
         backbone, num_features = build_backbone(
             config.model,
-            image_size=data.image_size,
+            image_size=image_size,
             seed=config.run.seed,
             drop_path=config.fit.drop_path,
         )
-        classifier = new_classifier(num_features, data.num_classes)
+        classifier = new_classifier(num_features, num_classes)
     else:
         backbone, num_features = build_experts(config)
         num_experts = config.ensemble.num_experts
         heads = [
-            new_classifier(num_features // num_experts, data.num_classes)
-            for _ in range(num_experts)
+            new_classifier(num_features // num_experts, num_classes) for _ in range(num_experts)
         ]
         classifier = expert_classifier(heads, counts_per_class, config.ensemble)
-    apply_tuning(backbone, config.tune, num_classes=data.num_classes, dim=config.adapter_dim)
+    apply_tuning(backbone, config.tune, num_classes=num_classes, dim=config.adapter_dim)
+    return backbone, num_features, classifier
+
+
+def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
+    """What the task is made of."""
+    counts_per_class = torch.tensor(data.split.counts_per_class)
+    backbone, num_features, classifier = build_networks(
+        config, counts_per_class, image_size=data.image_size
+    )
     precision = config.fit.mixed_precision
 
     def train_features(network: nn.Module) -> tuple[Tensor, Tensor]:

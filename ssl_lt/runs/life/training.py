@@ -24,6 +24,7 @@ from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.models.export import export_backbone
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
+from ssl_lt.runs.inference.facts import facts_of, write_facts
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.result import describe_start, save_result, weights_of
 from ssl_lt.runs.life.same_run import check_processes, identity
@@ -64,8 +65,8 @@ class Training:
         batches: which images are in which step.
         crop: what loader workers cut where images do not fit into memory.
         end_of_epoch: what is measured between epochs.
-        evaluate: the trained network on the test split, for `results.json`; takes a description of
-            its weights.
+        evaluate: the trained network on the test split, for `results.json`; takes the folder and a
+            description of its weights.
         measure: name of the number that epochs are chosen by, among those of `end_of_epoch`.
         lr_scale: factors on the learning rate, by name of the parameter.
         started_from: facts of the weights, see `InitSource`.
@@ -79,7 +80,7 @@ class Training:
     batches: BatchSchedule
     crop: Crop
     end_of_epoch: Callable[[RunFolder], EndOfEpoch]
-    evaluate: Callable[[str], Sequence[Evaluation]]
+    evaluate: Callable[[RunFolder, str], Sequence[Evaluation]]
     measure: str
     lr_scale: LrScale = same_rate
     started_from: Mapping[str, str] = field(default_factory=dict)
@@ -146,6 +147,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
             stack.enter_context(removed_if_nothing_came(folder))
             stack.enter_context(run_lock(folder))
         if accelerator.is_main_process:
+            write_facts(folder, facts_of(config, data))
             print(describe_start(folder, data, config.fit.batch_size, accelerator), flush=True)
         fit(
             training.task,
@@ -165,7 +167,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
             end_of_epoch=training.end_of_epoch(folder),
         )
         mapping = effective_mapping(config)
-        evaluations = training.evaluate(weights_of(folder, mapping))
+        evaluations = training.evaluate(folder, weights_of(folder, mapping))
         if accelerator.is_main_process:
             save_result(folder, data, mapping, evaluations=evaluations)
             # Last: a run that has it is finished.

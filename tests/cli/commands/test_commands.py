@@ -23,7 +23,7 @@ def test_a_run_folder_has_what_it_should(finished):
         names = {p.name for p in path.iterdir()}
         expected = {
             "config.yaml", "split.json", "metrics.jsonl", "timing.jsonl", "checkpoints",
-            "exported", "results.json", "report", "lock",
+            "exported", "results.json", "report", "lock", "inference.json",
         }  # fmt: skip
         assert names == expected | ({"scores"} if path == finished.pretrained else set())
     assert {p.name for p in finished.path.iterdir()} == {"runs"}

@@ -1,0 +1,68 @@
+"""The temperature against a search over a grid, and what probabilities are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ssl_lt.core.errors import DataError
+from ssl_lt.evaluate.scores.temperature import HIGHEST, LOWEST, fit_temperature, probabilities
+
+
+def drawn(seed, scale, num_images=400, num_classes=5):
+    """Logits whose labels are drawn from the softmax of logits / scale."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(num_images, num_classes, generator=generator)
+    labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
+    return scale * logits, labels
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.5, 1.0, 3.0, 30.0])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_no_temperature_of_a_grid_is_better(scale, shifted):
+    logits, labels = drawn(0, scale)
+    shift = torch.tensor([0.5, 0.1, -0.2, 0.0, -2.0]).double() if shifted else None
+    found = fit_temperature(logits, labels, log_shift=shift)
+
+    def loss(temperature):
+        scaled = logits.double() / temperature
+        return float(F.cross_entropy(scaled if shift is None else scaled + shift, labels))
+
+    grid = np.geomspace(LOWEST, HIGHEST, 4001)
+    best = min(grid, key=loss)
+    assert loss(found) <= loss(best) + 1e-12
+    assert found == pytest.approx(best, rel=3e-3)
+    if not shifted:
+        assert found == pytest.approx(scale, rel=0.25)
+
+
+def test_a_class_that_does_not_occur_may_be_left_out():
+    logits, labels = drawn(1, 2.0)
+    keep = labels != 4
+    shift = torch.tensor([0.0, 0.0, 0.0, 0.0, -torch.inf]).double()
+    found = fit_temperature(logits[keep], labels[keep], log_shift=shift)
+    assert found == pytest.approx(fit_temperature(logits[keep, :4], labels[keep]), rel=1e-6)
+
+
+def test_it_ends_at_an_end_where_nothing_bounds_it():
+    labels = torch.tensor([0, 1, 2])
+    assert fit_temperature(10 * torch.eye(3), labels) == LOWEST
+    assert fit_temperature(-10 * torch.eye(3), labels) == HIGHEST
+    assert fit_temperature(torch.zeros(3, 3), labels) == HIGHEST
+
+
+def test_without_finite_logits_it_is_refused():
+    for logits in (torch.empty(0, 3), torch.full((2, 3), torch.nan)):
+        with pytest.raises(DataError, match="finite logits"):
+            fit_temperature(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+
+def test_probabilities_are_those_of_the_formula():
+    logits, _ = drawn(2, 1.0, num_images=20)
+    shift = torch.log(torch.tensor([0.1, 0.2, 0.3, 0.2, 0.2], dtype=torch.float64))
+    found = probabilities(logits, temperature=2.5, log_shift=shift)
+    odds = (logits.double() / 2.5).exp() * shift.exp()
+    torch.testing.assert_close(found, (odds / odds.sum(dim=1, keepdim=True)).float())
+    torch.testing.assert_close(probabilities(logits), logits.softmax(dim=1))
