@@ -1,7 +1,8 @@
 """Learning from long-tailed image collections: first without labels, then with them.
 
-`ssl_lt.pretrain`, `finetune` and `evaluate` are the commands as functions; `ssl_lt.losses` has the
-losses for a loop of one's own. docs/python.md shows both.
+`ssl_lt.pretrain`, `finetune`, `evaluate`, `predict` and `embed` are the commands as functions,
+`ssl_lt.load` gives a trained network; `ssl_lt.losses` has the losses for a loop of one's own.
+docs/python.md shows them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_lt.core.errors import UserError
 from ssl_lt.core.version import __version__
-from ssl_lt.verbs import evaluate, finetune, pretrain
+from ssl_lt.verbs import embed, evaluate, finetune, load, predict, pretrain
 
 if TYPE_CHECKING:
     from ssl_lt import losses
@@ -24,11 +25,14 @@ __all__ = [
     "UserError",
     "__version__",
     "accuracy_by_group",
+    "embed",
     "evaluate",
     "finetune",
+    "load",
     "long_tailed_counts",
     "long_tailed_subset",
     "losses",
+    "predict",
     "pretrain",
 ]
 

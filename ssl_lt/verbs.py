@@ -1,4 +1,4 @@
-"""`ssl_lt.pretrain`, `ssl_lt.finetune` and `ssl_lt.evaluate`: the three commands as functions.
+"""`ssl_lt.pretrain`, `finetune`, `evaluate`, `predict`, `embed`: the commands as functions.
 
 Keywords become the words that a user would type, as the values of YAML files do: there is one
 parser and one set of messages. Nothing heavy is imported before a function is called.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # Once they are there, no later import puts these packages in the place of the functions of their
 # names in `ssl_lt`.
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ssl_lt.engine.checkpoints.run_folder import RunFolder
+    from ssl_lt.inference_keywords import EmbedKeywords, PredictKeywords
     from ssl_lt.keywords import EvaluateKeywords, FinetuneKeywords, PretrainKeywords
+    from ssl_lt.runs.embed import Embeddings
     from ssl_lt.runs.finished import FinishedRun
+    from ssl_lt.runs.inference.model import TrainedModel
+    from ssl_lt.runs.predict import Predictions
+
+T = TypeVar("T")
 
 
 def pretrain(**flags: Unpack[PretrainKeywords]) -> FinishedRun:
@@ -42,7 +48,7 @@ def pretrain(**flags: Unpack[PretrainKeywords]) -> FinishedRun:
     from ssl_lt.cli.commands import pretrain as command
     from ssl_lt.runs.config.pretrain import PretrainConfig
 
-    return _call("pretrain", command.run, PretrainConfig(), flags)
+    return _run("pretrain", command.run, PretrainConfig(), flags)
 
 
 def finetune(**flags: Unpack[FinetuneKeywords]) -> FinishedRun:
@@ -62,7 +68,7 @@ def finetune(**flags: Unpack[FinetuneKeywords]) -> FinishedRun:
     from ssl_lt.cli.commands import finetune as command
     from ssl_lt.runs.config.finetune import FinetuneConfig, default_config
 
-    return _call("finetune", command.run, default_config(FinetuneConfig.loss), flags)
+    return _run("finetune", command.run, default_config(FinetuneConfig.loss), flags)
 
 
 def evaluate(**flags: Unpack[EvaluateKeywords]) -> FinishedRun:
@@ -81,7 +87,62 @@ def evaluate(**flags: Unpack[EvaluateKeywords]) -> FinishedRun:
     from ssl_lt.cli.commands import evaluate as command
     from ssl_lt.runs.config.evaluate import EvaluateConfig
 
-    return _call("evaluate", command.run, EvaluateConfig(), flags)
+    return _run("evaluate", command.run, EvaluateConfig(), flags)
+
+
+def predict(**flags: Unpack[PredictKeywords]) -> Predictions:
+    """Classifies images and writes a table: `ssl-lt predict`.
+
+    Args:
+        **flags: those of `ssl-lt predict --help-all`, as in `pretrain`:
+            `run="runs/NAME", data="folder:photos", output="predictions.csv"`.
+
+    Returns:
+        What was written and where, and which images could not be read.
+
+    Raises:
+        UserError: whatever the caller can mend, with the sentence of the command line.
+    """
+    from ssl_lt.cli.commands import predict as command
+    from ssl_lt.runs.config.inference import PredictConfig
+
+    return _call("predict", command.run, PredictConfig(), flags)
+
+
+def embed(**flags: Unpack[EmbedKeywords]) -> Embeddings:
+    """Writes features of images, and their neighbours: `ssl-lt embed`.
+
+    Args:
+        **flags: those of `ssl-lt embed --help-all`, as in `pretrain`:
+            `init_from="runs/NAME", data="folder:photos", output="features.npy", neighbours=5`.
+
+    Returns:
+        What was written and where, and which images could not be read.
+
+    Raises:
+        UserError: whatever the caller can mend, with the sentence of the command line.
+    """
+    from ssl_lt.cli.commands import embed as command
+    from ssl_lt.runs.config.inference import EmbedConfig
+
+    return _call("embed", command.run, EmbedConfig(), flags)
+
+
+def load(path: str | os.PathLike[str]) -> TrainedModel:
+    """A trained network as a module: `model(images)` are logits, `model.features(images)` features.
+
+    Args:
+        path: a run, a folder that `ssl-lt export` wrote, or a file of it (.safetensors, .onnx).
+
+    Returns:
+        The network on the CPU, with `transform`, `class_names` and `counts_per_class`.
+
+    Raises:
+        UserError: there is no such thing, or it is damaged.
+    """
+    from ssl_lt.runs.inference.load import load_trained
+
+    return load_trained(os.fspath(path))
 
 
 def words_of(keywords: Mapping[str, Any], flags: Iterable[str]) -> list[str]:
@@ -116,18 +177,26 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _call(
+def _run(
     verb: str,
     run: Callable[[list[str]], RunFolder],
     default: Any,
     keywords: Mapping[str, Any],
 ) -> FinishedRun:
     """The verb; what every process sees when all have come to its end."""
-    from ssl_lt.core.errors import UserError
     from ssl_lt.core.processes.distributed import wait_for_everyone
+    from ssl_lt.runs.finished import finished_run
+
+    folder = _call(verb, run, default, keywords)
+    wait_for_everyone()
+    return finished_run(folder)
+
+
+def _call(verb: str, run: Callable[[list[str]], T], default: Any, keywords: Mapping[str, Any]) -> T:
+    """What a command comes to."""
+    from ssl_lt.core.errors import UserError
     from ssl_lt.core.progress import bars_alone
     from ssl_lt.runs.config.schema import flags
-    from ssl_lt.runs.finished import finished_run
     from ssl_lt.runs.life.failure import as_user_error
     from ssl_lt.runs.life.processes import leave_processes
     from ssl_lt.runs.life.start import called_as
@@ -136,7 +205,7 @@ def _call(
     told = ", ".join(f"{key}={_plain(value)!r}" for key, value in keywords.items())
     try:
         with called_as(f"ssl_lt.{verb}({told})"), bars_alone():
-            folder = run(words)
+            found = run(words)
     except UserError:
         raise
     except Exception as error:
@@ -144,7 +213,6 @@ def _call(
         if known is None:
             raise
         raise known from error
-    wait_for_everyone()
     atexit.unregister(leave_processes)
     atexit.register(leave_processes)
-    return finished_run(folder)
+    return found

@@ -25,7 +25,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-keywords",
         action="store_true",
-        help="tests/test_keywords.py: write ssl_lt/keywords.py by the flags that there are",
+        help="tests/test_keywords.py: write the keywords of ssl_lt by the flags that there are",
     )
 
 

@@ -1,6 +1,6 @@
-"""The keywords of the functions are the flags: `ssl_lt/keywords.py` is what they make of it.
+"""The keywords of the functions are the flags: two files of `ssl_lt` are what they make of it.
 
-After a change of flags, `pytest tests/test_keywords.py --update-keywords` writes it anew.
+After a change of flags, `pytest tests/test_keywords.py --update-keywords` writes them anew.
 """
 
 from __future__ import annotations
@@ -8,28 +8,29 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from ssl_lt import keywords
+from ssl_lt import inference_keywords, keywords
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import default_config
+from ssl_lt.runs.config.inference import EmbedConfig, PredictConfig
 from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.config.schema import Flag, flags
 
-FILE = Path(keywords.__file__)
+FILE, AFTER = Path(keywords.__file__), Path(inference_keywords.__file__)
 # Of the type str: what may also be a path, or a run that a function has returned.
-PLACES = {"run", "init_from", "data_root"}
+PLACES = {"run", "init_from", "data_root", "prior"}
 VERBS = {
     "pretrain": [PretrainConfig()],
     "finetune": [default_config(loss) for loss in LOSSES],
     "evaluate": [EvaluateConfig()],
 }
-START = FILE.read_text("utf-8").partition("class SharedKeywords")[0]
+VERBS_AFTER = {"predict": [PredictConfig()], "embed": [EmbedConfig()]}
 
 
 def written(kind: Any, name: str) -> str:
@@ -48,7 +49,7 @@ def written(kind: Any, name: str) -> str:
 def lines_of(verb: str) -> dict[str, str]:
     """Line of each keyword -> its group."""
     found: dict[str, Flag] = {}
-    for config in VERBS[verb]:
+    for config in (VERBS | VERBS_AFTER)[verb]:
         for flag in flags(config):
             key = flag.name.replace("-", "_").replace(".", "_")
             known = found.setdefault(key, flag)
@@ -83,8 +84,27 @@ def expected() -> str:
         block("FinetuneKeywords", train, "Of `finetune`, with any loss.", rest(finetune, both)),
         block("EvaluateKeywords", base, "Of `evaluate`.", rest(evaluate, shared)),
     ]
-    text = START + "\n\n\n".join(blocks) + "\n"
-    formatter = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(FILE), "-"]
+    return formatted(blocks, FILE)
+
+
+def expected_after() -> str:
+    """The file of what is done with a trained network."""
+    predict, embed = (lines_of(verb) for verb in VERBS_AFTER)
+    shared = {k: v for k, v in predict.items() if k in embed}
+    shared["    config: Place | Sequence[Place] | None"] = "files"
+    base = "ImageKeywords"
+    blocks = [
+        block(base, "TypedDict", "Of both.", shared.items()),
+        block("PredictKeywords", base, "Of `predict`.", rest(predict, shared)),
+        block("EmbedKeywords", base, "Of `embed`.", rest(embed, shared)),
+    ]
+    return formatted(blocks, AFTER)
+
+
+def formatted(blocks: list[str], file: Path) -> str:
+    start = file.read_text("utf-8").partition("\nclass ")[0]
+    text = f"{start}\n" + "\n\n\n".join(blocks) + "\n"
+    formatter = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(file), "-"]
     return subprocess.run(
         formatter, input=text, capture_output=True, text=True, check=True
     ).stdout  # fmt: skip
@@ -94,8 +114,9 @@ def rest(lines: dict[str, str], taken: dict[str, str]) -> list[tuple[str, str]]:
     return [pair for pair in lines.items() if pair[0] not in taken]
 
 
-def test_they_are_the_flags(request: pytest.FixtureRequest) -> None:
-    wanted = expected()
+@pytest.mark.parametrize(("file", "make"), [(FILE, expected), (AFTER, expected_after)])
+def test_they_are_the_flags(file: Path, make: Callable[[], str], request: pytest.FixtureRequest):
+    wanted = make()
     if request.config.getoption("--update-keywords"):
-        FILE.write_text(wanted, "utf-8")
-    assert FILE.read_text("utf-8") == wanted, "pytest tests/test_keywords.py --update-keywords"
+        file.write_text(wanted, "utf-8")
+    assert file.read_text("utf-8") == wanted, "pytest tests/test_keywords.py --update-keywords"

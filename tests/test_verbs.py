@@ -65,6 +65,7 @@ def test_everything_it_names_is_there():
 def test_a_function_stays_where_a_package_has_its_name():
     assert LOSSES
     assert all(callable(verb) for verb in (ssl_lt.pretrain, ssl_lt.finetune, ssl_lt.evaluate))
+    assert all(callable(verb) for verb in (ssl_lt.predict, ssl_lt.embed, ssl_lt.load))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,8 @@ def test_a_type_checker_knows_the_keywords(tmp_path):
         "judged = ssl_lt.evaluate(run=run, knn_k=[1, 5])\n"
         "accuracy: float = judged.evaluations[0].accuracy.balanced\n"
         "ssl_lt.losses.LogitAdjustedLoss([5, 2], tau=1.0)\n"
+        "rows_written: int = ssl_lt.predict(run=run, data='new', top_k=3).num_images\n"
+        "names: tuple[str, ...] = ssl_lt.load(run).class_names\n"
         "rows = ssl_lt.long_tailed_subset([0, 1], imbalance_factor=1)\n"
     )
     (tmp_path / "wrong.py").write_text(
@@ -193,6 +196,7 @@ def test_a_type_checker_knows_the_keywords(tmp_path):
         "ssl_lt.pretrain(epoch=5)\n"
         "ssl_lt.pretrain(method='simclear')\n"
         "ssl_lt.evaluate(knn_k=5)\n"
+        "ssl_lt.embed(neighbors=5)\n"
     )
     words = "-m mypy --strict --no-error-summary --follow-imports silent".split()
     checkout = Path(__file__).parents[1]
@@ -205,7 +209,7 @@ def test_a_type_checker_knows_the_keywords(tmp_path):
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if "error" in line]
     assert [line.split(":")[:2] for line in errors] == [["wrong.py", "2"], ["wrong.py", "3"],
-                                                        ["wrong.py", "4"]], done.stdout  # fmt: skip
+                                                        ["wrong.py", "4"], ["wrong.py", "5"]], done.stdout  # fmt: skip
 
 
 def test_config_error_is_a_value_error():

@@ -20,6 +20,8 @@ _USAGE = f"""usage: ssl-lt COMMAND ...                                    each t
   evaluate   kNN and linear probe on the balanced test split, and the report
 
 after training
+  predict    the class of each of many images, with its probability: a table
+  embed      features of images, and which images are alike
   retrain    other classifiers on a run's frozen features, in seconds
   report     one page that compares runs
   export     a run's network as a folder that timm loads, with a card, and as ONNX
@@ -42,7 +44,8 @@ SOURCE is what --data takes elsewhere: cifar100, folder:photos, csv:list.csv.
 {EXIT_CODES}"""
 
 _COMMANDS = (
-    "pretrain", "finetune", "evaluate", "retrain", "report", "tail", "export", "data", "doctor",
+    "pretrain", "finetune", "evaluate", "predict", "embed", "retrain", "report", "tail", "export",
+    "data", "doctor",
 )  # fmt: skip
 _DATA_COMMANDS = ("inspect", "split", "pack")
 

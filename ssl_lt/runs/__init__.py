@@ -1,4 +1,5 @@
 """A run from its configuration to its results, for Python and the command line alike.
 
-Others import `evaluate`, `export`, `finetune`, `finished`, `pretrain`, `retrain`, `series`, `tail`.
+Others import `embed`, `evaluate`, `export`, `finetune`, `finished`, `predict`, `pretrain`,
+`retrain`, `series`, `tail`.
 """

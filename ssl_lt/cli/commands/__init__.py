@@ -1,4 +1,5 @@
 """One file a command; none imports another.
 
-Others import `evaluate`, `finetune`, `pretrain`, which are functions of `ssl_lt` as well.
+Others import `embed`, `evaluate`, `finetune`, `predict`, `pretrain`, which are functions of `ssl_lt`
+as well.
 """
