@@ -1,5 +1,5 @@
 """One file a command; none imports another.
 
-Others import `embed`, `evaluate`, `finetune`, `predict`, `pretrain`, which are functions of `ssl_lt`
-as well.
+Others import `embed`, `evaluate`, `finetune`, `predict`, `pretrain`, which are functions of
+`ssl_lt` as well.
 """
