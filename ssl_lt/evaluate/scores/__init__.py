@@ -1,5 +1,5 @@
 """Accuracies of predictions by class and group, with intervals and calibration.
 
-Others import `accuracy`, `confusion`, `correct_mask`, `evaluation`, `intervals`, `predictions`,
-`softmax`, `temperature`.
+Others import `accuracy`, `confusion`, `correct_mask`, `evaluation`, `group_intervals`,
+`intervals`, `predictions`, `softmax`, `temperature`.
 """

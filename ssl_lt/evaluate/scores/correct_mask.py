@@ -1,4 +1,4 @@
-"""Which test images a classifier has right: a bit an image, small enough for a results file.
+"""Which test images a classifier has right, and which belong together, for a results file.
 
 NumPy only: a report reads these numbers where no torch is wanted.
 """
@@ -55,3 +55,30 @@ def unpack_correct(mask: CorrectMask, *, num_images: int) -> NDArray[np.bool_]:
     if packed.size != -(-num_images // 8):
         raise DataError(f"answers.right: {packed.size} bytes for {num_images} test images")
     return np.unpackbits(packed, count=num_images).astype(bool)
+
+
+def pack_groups(group_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
+    """Numbers of groups of test images, in the order of `CorrectMask.right`, as base64 of int32.
+
+    Args:
+        group_ids: (N,) equal where images belong together, in the order of the test split.
+        labels: (N,) true classes.
+    """
+    order = np.argsort(labels, kind="stable")
+    numbers = np.unique(group_ids[order], return_inverse=True)[1]
+    return base64.b64encode(numbers.astype("<i4").tobytes()).decode("ascii")
+
+
+def unpack_groups(packed: str, *, num_images: int) -> NDArray[np.int64]:
+    """(N,) numbers of groups, class by class.
+
+    Raises:
+        DataError: it is no base64, or of another number of images.
+    """
+    try:
+        content = base64.b64decode(packed, validate=True)
+    except ValueError as error:
+        raise DataError("test_groups: damaged, not base64") from error
+    if len(content) != 4 * num_images:
+        raise DataError(f"test_groups: {len(content)} bytes for {num_images} test images")
+    return np.frombuffer(content, dtype="<i4").astype(np.int64)

@@ -9,7 +9,7 @@ NumPy only: a report reads these numbers where no torch is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -63,9 +63,16 @@ class BootstrapOptions:
 _DEFAULT = BootstrapOptions()
 
 # (R,) values of each number of `Intervals`, by rule and name.
-_Resampled: TypeAlias = dict[tuple[str, str], NDArray[np.float64]]
+Resampled: TypeAlias = dict[tuple[str, str], NDArray[np.float64]]
 _BALANCED = ("", "balanced")
 _LARGEST = 1 << 20  # draws that are held at once
+# (R, K) accuracies of some classes -> (R,) means.
+Mean: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _mean(per_class: NDArray[np.float64]) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = per_class.mean(axis=1)
+    return means
 
 
 def bootstrap(
@@ -91,7 +98,7 @@ def bootstrap(
     """
     random = np.random.default_rng(options.seed)
     resampled = _resampled(random, hits, num_test, groups, options.num_resamples)
-    return _intervals(resampled, groups, options.level)
+    return percentiles(resampled, groups, options.level)
 
 
 def paired_difference(
@@ -128,12 +135,12 @@ def paired_difference(
     size = np.maximum(num_test, 1)
     random = np.random.default_rng(options.seed)
     parts = []
-    for shape in _shapes(options.num_resamples, num_test.size):
+    for shape in shapes(options.num_resamples, num_test.size):
         drawn = random.multinomial(num_test, counts / size[:, None], size=shape)
-        first = _statistics((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
-        second = _statistics((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
-        parts.append(_minus(second, first))
-    return _intervals(_joined(parts), groups, options.level)
+        first = statistics_of((drawn[..., 2] + drawn[..., 3]) / size, num_test, groups)
+        second = statistics_of((drawn[..., 1] + drawn[..., 3]) / size, num_test, groups)
+        parts.append(minus(second, first))
+    return percentiles(joined(parts), groups, options.level)
 
 
 def unpaired_difference(
@@ -161,7 +168,7 @@ def unpaired_difference(
         _resampled(random, hits, num_test, groups, options.num_resamples)
         for hits, num_test in (before, after)
     )
-    return _intervals(_minus(second, first), groups, options.level)
+    return percentiles(minus(second, first), groups, options.level)
 
 
 def _resampled(
@@ -170,55 +177,65 @@ def _resampled(
     num_test: NDArray[np.int64],
     groups: Sequence[Groups],
     num_resamples: int,
-) -> _Resampled:
+) -> Resampled:
     """Statistics of resampled hits; raises DataError for counts that do not fit."""
     if hits.shape != num_test.shape or not num_test.sum():
         raise DataError(f"bootstrap: {hits.size} hits, {int(num_test.sum())} test images")
     if (hits < 0).any() or (hits > num_test).any():
         raise DataError("bootstrap: a class has more right test images than it has")
     size = np.maximum(num_test, 1)
-    return _joined(
+    return joined(
         [
-            _statistics(random.binomial(num_test, hits / size, size=shape) / size, num_test, groups)
-            for shape in _shapes(num_resamples, hits.size)
+            statistics_of(
+                random.binomial(num_test, hits / size, size=shape) / size, num_test, groups
+            )
+            for shape in shapes(num_resamples, hits.size)
         ]
     )
 
 
-def _shapes(num_resamples: int, num_classes: int) -> Iterator[tuple[int, int]]:
+def shapes(num_resamples: int, num_classes: int) -> Iterator[tuple[int, int]]:
     """All resamples in parts, of which thousands of classes fit into memory."""
     at_once = max(1, _LARGEST // num_classes)
     for start in range(0, num_resamples, at_once):
         yield min(at_once, num_resamples - start), num_classes
 
 
-def _joined(parts: Sequence[_Resampled]) -> _Resampled:
+def joined(parts: Sequence[Resampled]) -> Resampled:
+    """All resamples, in their order."""
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _statistics(
-    per_class: NDArray[np.float64], num_test: NDArray[np.int64], groups: Sequence[Groups]
-) -> _Resampled:
+def statistics_of(
+    per_class: NDArray[np.float64],
+    num_test: NDArray[np.int64],
+    groups: Sequence[Groups],
+    *,
+    mean: Mean = _mean,
+) -> Resampled:
     """As `accuracy.accuracy_from_counts` has them, of every resample (R, C)."""
     tested = num_test > 0
-    resampled = {_BALANCED: per_class[:, tested].mean(axis=1)}
+    resampled = {_BALANCED: mean(per_class[:, tested])}
     for group in groups:
         present = {name: [c for c in classes if tested[c]] for name, classes in group}
-        means = {name: per_class[:, c].mean(axis=1) for name, c in present.items() if c}
+        means = {name: mean(per_class[:, c]) for name, c in present.items() if c}
         if len(means) > 1:
             means["std"] = np.std(list(means.values()), axis=0)
         resampled |= {(group.rule, name): values for name, values in means.items()}
     return resampled
 
 
-def _minus(after: _Resampled, before: _Resampled) -> _Resampled:
+def minus(after: Resampled, before: Resampled) -> Resampled:
+    """The differences of what both have."""
     return {key: after[key] - before[key] for key in after if key in before}
 
 
-def _intervals(resampled: _Resampled, groups: Sequence[Groups], level: float) -> Intervals:
+def percentiles(resampled: Resampled, groups: Sequence[Groups], level: float) -> Intervals:
+    """Intervals of the resampled statistics."""
     at = [(1 - level) / 2, (1 + level) / 2]
     intervals = {
-        key: Interval(*np.quantile(values, at).tolist()) for key, values in resampled.items()
+        key: Interval(*np.quantile(values[~np.isnan(values)], at).tolist())
+        for key, values in resampled.items()
     }
     names = (*GROUP_NAMES, "std")
     return Intervals(
