@@ -21,9 +21,13 @@ class SharedKeywords(TypedDict, total=False):
     data: str
     test_data: str | None
     val_data: str | None
+    group_column: str | None
+    group_pattern: str | None
     image_column: str | None
     label_column: str | None
     split_column: str | None
+    crop_boxes: bool
+    crop_margin: float
     value_range: Sequence[float]
     max_image_mpix: int | None
     data_root: Place | None

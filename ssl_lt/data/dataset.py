@@ -23,13 +23,14 @@ from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import Source, open_complete, open_source
-from ssl_lt.data.splits.hold_out import held_out_rows
+from ssl_lt.data.sources.source import with_group_notes
+from ssl_lt.data.splits.hold_out import held_out_rows, missing_classes
 from ssl_lt.data.splits.split import Split
 from ssl_lt.data.splits.test_split import Tested, choose_test
 from ssl_lt.data.splits.train_split import choose_split
 from ssl_lt.data.splits.unreadable import BadImage, bad_images, readable, readable_split
 from ssl_lt.data.tables.decode_once import decode_once
-from ssl_lt.data.tables.table import ImageTable, PixelTable, all_rows
+from ssl_lt.data.tables.table import ImageTable, PixelTable, all_rows, digest
 
 # Pixels a side of your own images, unless something else is asked for.
 _USUAL_SIZE = 224
@@ -100,11 +101,15 @@ class Data:
         Raises:
             DataError: a file is not there; names it.
         """
-        table = self.source.validation
-        if table is None:
+        table, groups = self.source.validation, self.train.group_ids
+        found = [self.train_sha256]
+        if table is not None:
+            found.append(table.content_sha256())
+        if groups is not None:  # they say which images are held out
+            found.append(digest(groups))
+        if len(found) == 1:
             return self.train_sha256
-        both = f"{self.train_sha256} {table.content_sha256()}"
-        return hashlib.sha256(both.encode()).hexdigest()
+        return hashlib.sha256(" ".join(found).encode()).hexdigest()
 
     @cached_property
     def train_sha256(self) -> str:
@@ -123,6 +128,11 @@ class Data:
     def _tested(self) -> Tested:
         path = self.options.test_split
         return choose_test(path, self.source, self.split, self.bad_images)
+
+    @property
+    def encoded_test(self) -> ImageTable | None:
+        """The test split as it is stored; None where there is none."""
+        return self._tested.table
 
     @cached_property
     def test(self) -> ImageTable | None:
@@ -200,8 +210,13 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
             "SHA-256 of the rows trained on": split.sha256,
         }
     )
+    parts = source.parts
     if options.test_split is not None:  # refused before minutes are spent on decoding
-        choose_test(options.test_split, source, split, bad)
+        tested = choose_test(options.test_split, source, split, bad).table
+        parts |= {} if tested is None else {"test": tested}
+    if source.grouped_by:
+        parts["train"] = source.train.take(split.indices)
+        source = with_group_notes(source, parts)
     spec = image_spec(source, options)
     train = decode_once(source.train.take(split.indices), spec, limit_mib=options.cache_mib)
     return Data(source, split, train, options, bad)
@@ -211,6 +226,7 @@ def with_validation(data: Data, share: float) -> Data:
     """The data with some training images as its validation images (`--val-fraction`).
 
     Which images is a function of the split: a run that goes on, or is evaluated, finds the same.
+    Images that belong together stay together.
 
     Args:
         data: with labels.
@@ -218,7 +234,7 @@ def with_validation(data: Data, share: float) -> Data:
             keeps it. 0: the data as it is.
 
     Raises:
-        ConfigError: there are validation images already, or no class has two images.
+        ConfigError: there are validation images already, or no class has two images, or groups.
     """
     if not share:
         return data
@@ -227,11 +243,19 @@ def with_validation(data: Data, share: float) -> Data:
         if data.options.val_data is None:
             own = f"{data.source.name} has validation images, which"
         raise ConfigError(f"--val-fraction: {own} takes its place; leave one of them out")
-    labels = data.train.labels
+    labels, groups = data.train.labels, data.train.group_ids
     index = torch.arange(len(labels))
-    held = held_out_rows(labels, index, share=share, seed=data.split.recipe.seed)
+    seed = data.split.recipe.seed
+    held = held_out_rows(labels, index, share=share, seed=seed, group_ids=groups)
+    grouped_by, source = data.source.grouped_by, data.source
     if not bool(held.any()):
-        raise ConfigError("--val-fraction: no class has two training images")
+        several = "two training images" if groups is None else f"two groups ({grouped_by}) to part"
+        raise ConfigError(f"--val-fraction: no class has {several}")
+    if groups is not None:
+        notes = missing_classes(
+            labels, held, source.class_names, grouped_by=grouped_by, part="validation"
+        )
+        source = replace(source, notes=(*source.notes, *notes))
     rows, kept = (torch.nonzero(part).flatten().numpy() for part in (held, ~held))
     counts = torch.bincount(labels[~held], minlength=data.num_classes)
     split = replace(
@@ -240,7 +264,8 @@ def with_validation(data: Data, share: float) -> Data:
         counts_per_class=tuple(int(n) for n in counts),
     )
     held_out = data.split.indices[rows]
-    return replace(data, split=split, train=data.train.take(kept), held_out=held_out)
+    train = data.train.take(kept)
+    return replace(data, source=source, split=split, train=train, held_out=held_out)
 
 
 def train_loader(

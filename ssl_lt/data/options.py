@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,8 +28,9 @@ class SourceOptions:
 
     data: str = option("digits", group="data")
     """Training data: digits (comes with the package), cifar10, cifar100, folder:PATH, csv:FILE,
-    list:FILE (a path and a label a line), hf:NAME_OR_PATH (Hugging Face datasets) or wds:URLS (tar
-    shards of WebDataset, also in an object store such as s3://)."""
+    list:FILE (a path and a label a line), coco:FILE (JSON of COCO, iNaturalist or LILA),
+    hf:NAME_OR_PATH (Hugging Face datasets) or wds:URLS (tar shards of WebDataset, also in an object
+    store such as s3://)."""
 
     test_data: str | None = option(None, group="data")
     """Test set (same syntax as --data). Default: the data set's own; otherwise a fifth of each
@@ -39,18 +41,34 @@ class SourceOptions:
     training. Default: the data set's own, or --val-fraction of finetune.py; otherwise a part of the
     training set is held out where a choice is made."""
 
+    group_column: str | None = option(None, group="data")
+    """Column of csv: or hf:, or field of the images in coco:, that says which images belong
+    together, such as patient_id or location. They stay in one part wherever images are held out,
+    and intervals resample them together."""
+
+    group_pattern: str | None = option(None, page="all", group="data")
+    """Regular expression whose first parentheses find in the path of an image (below its folder)
+    which images belong together, as --group-column does."""
+
     image_column: str | None = option(None, page="all", group="data")
-    """Column of csv: or hf: with the images, or suffix of the images in wds:. Default: found by its
-    name."""
+    """Column of csv: or hf: with the images, field of them in coco:, or suffix of the images in
+    wds:. Default: found by its name; file_name in coco:."""
 
     label_column: str | None = option(None, page="all", group="data")
-    """Column of csv: or hf: with the labels, or suffix of the labels in wds: ("none" = use your own
-    data without its labels). In csv:, A,B,C are columns of which one has a 1. Default: found by its
-    name, or such columns; cls in wds:."""
+    """Column of csv: or hf: with the labels, field of the categories in coco:, or suffix of the
+    labels in wds: ("none" = use your own data without its labels). In csv:, A,B,C are columns of
+    which one has a 1. Default: found by its name, or such columns; name in coco:, cls in wds:."""
 
     split_column: str | None = option(None, page="all", group="data")
-    """Column of csv: that says train, val or test of each image ("none" = train on all). Default:
-    found by its name."""
+    """Column of csv:, or field of the images in coco:, that says train, val or test of each image
+    ("none" = train on all). Default: found by its name."""
+
+    crop_boxes: bool = option(default=False, page="all", group="data")
+    """Take each annotation of coco: for an example of its own, cut out of its image by its bbox.
+    Examples of one image belong together unless --group-column says what does."""
+
+    crop_margin: float = option(0.0, page="all", group="data")
+    """What --crop-boxes keeps around a box on every side, over the length of that side."""
 
     value_range: tuple[float, ...] = option((), page="all", group="data")
     """Two values, LOW HIGH, that become 0 and 255 in all images of the data set, such as 0 4095 for
@@ -61,8 +79,8 @@ class SourceOptions:
     Default: 89."""
 
     data_root: str | None = option(None, effect=Effect.MACHINE, group="data")
-    """Folder that holds the data: torchvision's layout or the hub's parquet files. Paths in csv:
-    and list: are relative to it. Default: data/; for csv: and list: the folder of that file."""
+    """Folder that holds the data: torchvision's layout or the hub's parquet files. Paths in csv:,
+    list: and coco: are relative to it. Default: data/; for these three the folder of that file."""
 
     download: bool = option(default=False, effect=Effect.RUN, group="data")
     """Download CIFAR into the data root if it is not there."""
@@ -80,6 +98,11 @@ class SourceOptions:
         for name in ("data", "test_data", "val_data", "data_root"):
             check_no_secret(f"--{name.replace('_', '-')}", str(getattr(self, name) or ""))
         check_at_least(self, {"shard_cache_mib": 0, "max_image_mpix": 0})
+        check_range(self, {"crop_margin": "[0, 10]"})
+        if self.crop_margin and not self.crop_boxes:
+            raise ConfigError("--crop-margin: has no effect without --crop-boxes")
+        if self.group_pattern is not None:
+            _check_pattern(self.group_pattern, self.group_column)
         if self.value_range and not _is_interval(self.value_range):
             given = " ".join(f"{value:g}" for value in self.value_range)
             raise ConfigError(f"--value-range {given}: give two numbers, the lower one first")
@@ -199,6 +222,17 @@ class DataOptions(SourceOptions):
     def workers(self) -> Workers:
         """Who decodes what does not fit into memory."""
         return Workers(self.num_workers, self.worker_timeout)
+
+
+def _check_pattern(pattern: str, column: str | None) -> None:
+    if column is not None:
+        raise ConfigError("--group-pattern: --group-column says which images belong together")
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, RecursionError) as error:
+        raise ConfigError(f"--group-pattern {pattern!r}: {error}") from error
+    if not groups:
+        raise ConfigError(f"--group-pattern {pattern!r}: has no parentheses around the group")
 
 
 def _is_interval(values: tuple[float, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.data.dataset import Data
+from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.knn_sweep import choose_k, hold_out_of_bank
@@ -26,11 +28,14 @@ from ssl_lt.evaluate.probes.linear_probe import (
 )
 from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
+from ssl_lt.evaluate.scores.correct_mask import unpack_correct
 from ssl_lt.evaluate.scores.evaluation import (
     Evaluation,
     mean_evaluation,
     mean_stds,
 )
+from ssl_lt.evaluate.scores.group_intervals import group_bootstrap
+from ssl_lt.evaluate.scores.intervals import Intervals
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import answers_by_parts
 
@@ -43,7 +48,6 @@ _LABELS = {
 
 # Takes the name of an evaluation that cannot be made, and why.
 Skip = Callable[[str, str], None]
-_NO_TWO = "no class has two training images, so none can be held out to choose "
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,10 @@ class EvalFeatures:
     @property
     def chosen_on(self) -> str:
         """Which images choose k and L2, for a note."""
-        return "held-out training images" if self.validation is None else "validation images"
+        if self.validation is not None:
+            return "validation images"
+        groups = "" if self.bank.group_ids is None else "groups of "
+        return f"held-out {groups}training images"
 
 
 def knn_evaluations(
@@ -110,7 +117,7 @@ def knn_evaluations(
     ks = options.knn_k or (min(20, len(bank)),)
     k, classes = max(ks), data.num_classes
     if len(set(ks)) > 1 and seen.validation is None and not _has_two(bank):
-        skip("kNN", f"{_NO_TWO}among the values of --knn-k: give one, or validation images")
+        skip("kNN", f"{_no_two(bank)}among the values of --knn-k: give one, or validation images")
         return []
     neighbours = find_neighbours(bank, queries, k=k, num_classes=classes)
     judges = None
@@ -201,7 +208,23 @@ def _drawn(
         return replace(judged[0], note=f"{labelled}, one draw")
     note = f"{labelled}, mean of {draws} draws: {_spread_note(judged)}"
     mean = mean_evaluation(judged, data.groups, note=note)
+    if seen.queries.group_ids is not None:
+        mean = replace(mean, intervals=_grouped_intervals(judged, seen.queries, data))
     return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in judged))
+
+
+def _grouped_intervals(judged: Sequence[Evaluation], queries: Features, data: Data) -> Intervals:
+    """Of the mean over draws; an image counts as the share of draws that have it right."""
+    masks = [unpack_correct(e.answers, num_images=len(queries)) for e in judged if e.answers]
+    order = torch.argsort(queries.labels, stable=True)
+    assert queries.group_ids is not None
+    return group_bootstrap(
+        np.mean(masks, axis=0),
+        queries.labels[order].numpy(),
+        queries.group_ids[order].numpy(),
+        num_classes=data.num_classes,
+        groups=data.groups,
+    )
 
 
 def _spread_note(draws: Sequence[Evaluation]) -> str:
@@ -217,12 +240,21 @@ def _nothing_chooses(kind: Probe, train: Features, seen: EvalFeatures) -> str:
         needs = "" if seen.validation is not None else "L2"
     else:
         needs = "the epoch" if protocol(kind, train).held_out else ""
-    return _NO_TWO + needs if needs and not _has_two(train) else ""
+    return _no_two(train) + needs if needs and not _has_two(train) else ""
+
+
+def _no_two(train: Features) -> str:
+    what = "training images" if train.group_ids is None else "groups of training images"
+    return f"no class has two {what}, so none can be held out to choose "
 
 
 def _has_two(train: Features) -> bool:
-    """Whether some class has two images, of which one can be held out."""
-    return int(train.labels.bincount().max()) > 1
+    """Whether some class has two images, or groups, of which one can be held out."""
+    if int(train.labels.bincount().max()) < 2 or train.group_ids is None:
+        return int(train.labels.bincount().max()) > 1
+    groups = train.group_ids
+    held = held_out_rows(train.labels, train.index, share=0.0, seed=0, group_ids=groups)
+    return bool(held.any())
 
 
 def _fit(

@@ -145,7 +145,8 @@ def _cache(
 
 def _held_out(train: Features, config: RetrainConfig) -> Tensor:
     """(N,) bool; the rule is that of the linear probe."""
-    return held_out_rows(train.labels, train.index, share=config.held_out, seed=config.seed)
+    share, groups = config.held_out, train.group_ids
+    return held_out_rows(train.labels, train.index, share=share, seed=config.seed, group_ids=groups)
 
 
 def _possible(cached: CachedFeatures, config: RetrainConfig) -> list[str]:

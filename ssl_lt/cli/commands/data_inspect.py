@@ -16,6 +16,7 @@ from ssl_lt.data.curate.summary import understood, wrapped
 from ssl_lt.data.images.crops import thumbnail
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.registry import Source, open_complete
+from ssl_lt.data.sources.source import with_group_notes
 from ssl_lt.report.pages.inspection import Sheet, write_inspection
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.inspection import findings, how_many, summary_tables, warnings, where
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     source = open_complete(config.data, config)
+    source = with_group_notes(source, source.parts)
     output = config.output or Path("inspections") / source.file_name
     check_replaceable(output, marker=_NUMBERS, flag="--output")
     stats = describe_all(source)

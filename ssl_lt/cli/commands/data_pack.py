@@ -50,6 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(
             "--value-range: images stay the bytes they are; give it where the shards are read"
         )
+    if config.group_column is not None or config.group_pattern is not None:
+        raise ConfigError(
+            "--group-column, --group-pattern: shards do not say which images belong together"
+        )
     source = open_complete(config.data, config)
     layout = plan_shards(
         source.parts,

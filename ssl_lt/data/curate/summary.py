@@ -26,7 +26,7 @@ def understood(
     counts_per_class: Sequence[int],
     more: str = "",
 ) -> list[str]:
-    """Parts, classes, what is left out and images in at most eight lines, then what is odd.
+    """Parts, classes, what is left out and images in at most nine lines, then what is odd.
 
     Args:
         source: that was opened.
@@ -40,6 +40,8 @@ def understood(
     if counts_per_class:
         lines.append(_line("labels:", [source.labels_from or "as published"]))
     lines += _classes(source.class_names, counts_per_class)
+    if source.train.group_ids is not None:
+        lines.append(_line("groups:", _groups(source)))
     lines.append(_line("left out:", _left_out(source)))
     lines.append(_line("images:", _images(stats)))
     notes = [*source.notes, *depth_warnings(stats, source.train.decoding)]
@@ -133,6 +135,17 @@ def _classes(names: Sequence[str], counts: Sequence[int]) -> list[str]:
     if len(said) <= 3:
         return [_line("classes:", said)]
     return [_line("largest:", said[:3]), _line("smallest:", said[-3:])]
+
+
+def _groups(source: Source) -> list[str]:
+    """How many there are in each part, and how many images they have."""
+    said, sizes = [], list[int]()
+    for part, table in source.parts.items():
+        if table.group_ids is not None:
+            counts = np.unique(table.group_ids.numpy(), return_counts=True)[1]
+            said.append(f"{part} {len(counts):,}")
+            sizes += [int(counts.min()), int(counts.max())]
+    return [*said, f"of {min(sizes):,} to {max(sizes):,} images", source.grouped_by]
 
 
 def _left_out(source: Source) -> list[str]:

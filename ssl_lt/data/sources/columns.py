@@ -1,4 +1,4 @@
-"""Which columns of a table hold the images, the labels and the parts."""
+"""Which columns of a table hold the images, the labels, the parts and the groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LABEL = (
     "category_name", "class_label", "species", "dx", "diagnosis", "finding", "finding_labels",
     "class_id", "category_id", "label_id",
 )  # fmt: skip
-_SPLIT = ("split", "part", "partition", "subset", "set", "phase", "data_split", "dataset")
+SPLIT_NAMES = ("split", "part", "partition", "subset", "set", "phase", "data_split", "dataset")
 
 
 def image_column(columns: Sequence[str], asked: str | None, *, name: str) -> str:
@@ -77,7 +77,12 @@ def split_column(columns: Sequence[str], asked: str | None, *, name: str) -> str
     """The column with the parts, None where there is none; see `label_column`."""
     if asked == NO_LABELS:
         return None
-    return _asked(columns, asked, flag="--split-column", name=name) or _named(columns, _SPLIT)
+    return _asked(columns, asked, flag="--split-column", name=name) or _named(columns, SPLIT_NAMES)
+
+
+def group_column(columns: Sequence[str], asked: str | None, *, name: str) -> str | None:
+    """The column with what belongs together, None where none was asked for; see `label_column`."""
+    return _asked(columns, asked, flag="--group-column", name=name)
 
 
 def no_label_hint(columns: Sequence[str]) -> str:

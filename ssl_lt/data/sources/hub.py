@@ -13,7 +13,12 @@ from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.columns import image_column, label_column, no_label_hint
+from ssl_lt.data.sources.columns import (
+    group_column,
+    image_column,
+    label_column,
+    no_label_hint,
+)
 from ssl_lt.data.sources.labels import (
     ONE_CLASS,
     check_one_label_each,
@@ -22,6 +27,7 @@ from ssl_lt.data.sources.labels import (
 )
 from ssl_lt.data.sources.parts import LeftOut, find_parts, part_of
 from ssl_lt.data.sources.source import Source, align_labels
+from ssl_lt.data.tables.grouping import group_ids
 from ssl_lt.data.tables.hub import HubTable
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
@@ -69,6 +75,7 @@ def open_hf(argument: str, options: SourceOptions) -> Source:
         validation=held.get(found.get("validation", "")),
         labels_from=_labels_from(parts[train_part], name, options),
         places={"train": train_part} | found if found else {},
+        grouped_by="" if options.group_column is None else f"column {options.group_column!r}",
         left_out=tuple(
             LeftOut("images", f"part {part!r}", len(parts[part]))
             for part in parts
@@ -123,8 +130,21 @@ def _table(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, ..
         column = image_column(part.column_names, options.image_column, name=where)
     images = part.select_columns([column]).with_format("arrow")
     class_names, labels = _labels(where, part, options)
+    groups = _groups(where, part, options)
     names = np.array(_identities(images, where=f"{where}: column {column!r}"))
-    return class_names, HubTable(where, images, np.arange(len(part)), names, labels)
+    return class_names, HubTable(where, images, np.arange(len(part)), names, labels, groups)
+
+
+def _groups(where: str, part: Any, options: SourceOptions) -> Tensor | None:
+    column = group_column(part.column_names, options.group_column, name=where)
+    if column is None:
+        return None
+    values = part.select_columns([column]).with_format("arrow")[:].column(0).to_pylist()
+    if not all(value is None or type(value) in (int, str) for value in values):
+        kind = part.features[column]
+        raise DataError(f"{where}: column {column!r} (--group-column) holds {kind}, not names")
+    texts = ("" if value is None else str(value).strip() for value in values)
+    return group_ids(texts, where=where)[0]
 
 
 def _columns_of(part: Any, kind: str) -> list[str]:

@@ -122,13 +122,16 @@ def read_text(place: str, *, name: str) -> str:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def file_table(name: str, finder: FileFinder, images: Sequence[Listed]) -> FileTable:
+def file_table(
+    name: str, finder: FileFinder, images: Sequence[Listed], *, unit: str = "line"
+) -> FileTable:
     """The files, in their order, without labels.
 
     Args:
         name: of the source, for errors.
         finder: of the folder that paths are relative to.
         images: what the text file names.
+        unit: what `Listed.line` numbers.
 
     Raises:
         DataError: no images, a path that is empty, leaves the root or comes twice, or a root with
@@ -139,13 +142,13 @@ def file_table(name: str, finder: FileFinder, images: Sequence[Listed]) -> FileT
     root = finder.root
     first: dict[str, Listed] = {}
     for image in images:
-        where = f"{name}: line {image.line}"
+        where = f"{name}: {unit} {image.line}"
         path = finder.find(_inside(image, root, where=where), where=where)
         known = first.setdefault(path, image)
         if known is not image:
             both = f", as {known.label!r} and as {image.label!r}: {ONE_CLASS}"
             raise DataError(
-                f"{where}: {without_secret(image.path)} comes twice, first in line {known.line}"
+                f"{where}: {without_secret(image.path)} comes twice, first in {unit} {known.line}"
                 f"{both if known.label != image.label else ''}"
             )
     names = np.array([os.fsencode(path) for path in first])
@@ -153,7 +156,7 @@ def file_table(name: str, finder: FileFinder, images: Sequence[Listed]) -> FileT
     # A wrong folder is said here; single files that are missing, where they are read.
     if not any(table.path(row).is_file() for row in (0, len(table) // 2, len(table) - 1)):
         raise DataError(
-            f"{name}: line {images[0].line}: {root} has no file {without_secret(images[0].path)} "
+            f"{name}: {unit} {images[0].line}: {root} has no file {without_secret(images[0].path)} "
             "(--data-root says where else to look)"
         )
     return table

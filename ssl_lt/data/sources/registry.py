@@ -12,6 +12,7 @@ from ssl_lt.core.disk.urls import check_no_secret
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
+from ssl_lt.data.sources.coco import open_coco
 from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.digits import open_digits
 from ssl_lt.data.sources.folder import open_folder
@@ -28,6 +29,7 @@ from ssl_lt.data.sources.source import (
 )
 from ssl_lt.data.sources.spreadsheet import open_csv
 from ssl_lt.data.sources.webdataset import open_wds
+from ssl_lt.data.tables.grouping import group_ids_of_paths
 from ssl_lt.data.tables.table import ImageTable
 
 __all__ = ["SOURCES", "Source", "open_complete", "open_source"]
@@ -41,14 +43,16 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "folder": open_folder,
     "csv": open_csv,
     "list": open_list,
+    "coco": open_coco,
     "hf": open_hf,
     "wds": open_wds,
 }
 
 # What stands after the colon; a folder may be the data root, the others have to be named.
 _WITH_ARGUMENT = {
-    "folder": "", "csv": "FILE", "list": "FILE", "hf": "NAME_OR_PATH", "wds": "URLS"
+    "folder": "", "csv": "FILE", "list": "FILE", "coco": "FILE", "hf": "NAME_OR_PATH", "wds": "URLS"
 }  # fmt: skip
+_OF_FILES = ("folder", "csv", "list", "coco")
 
 
 def open_source(name: str, options: SourceOptions) -> Source:
@@ -106,9 +110,12 @@ def _check_effect(name: str, options: SourceOptions) -> None:
     named = (name, options.test_data, options.val_data)
     kinds = {one.partition(":")[0] for one in named if one is not None}
     takes = {
-        "image-column": (options.image_column, ("csv", "hf", "wds")),
-        "label-column": (options.label_column, ("csv", "hf", "wds")),
-        "split-column": (options.split_column, ("csv",)),
+        "group-column": (options.group_column, ("csv", "coco", "hf")),
+        "group-pattern": (options.group_pattern, _OF_FILES),
+        "image-column": (options.image_column, ("csv", "coco", "hf", "wds")),
+        "label-column": (options.label_column, ("csv", "coco", "hf", "wds")),
+        "split-column": (options.split_column, ("csv", "coco")),
+        "crop-boxes": (options.crop_boxes or None, ("coco",)),
         "value-range": (options.value_range or None, tuple(_WITH_ARGUMENT)),
         "max-image-mpix": (options.max_image_mpix, tuple(_WITH_ARGUMENT)),
     }
@@ -137,7 +144,18 @@ def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
     if argument.startswith("~"):  # which a shell leaves alone after a colon
         argument = str(Path(argument).expanduser())
     source = SOURCES[key](argument, options)
+    if options.group_pattern is not None and key in _OF_FILES:
+        source = _grouped(source, options.group_pattern)
     return decoded_as(source, options.decoding) if key in _WITH_ARGUMENT else source
+
+
+def _grouped(source: Source, pattern: str) -> Source:
+    """The source with the groups that a pattern finds in the paths of its images."""
+    tables: dict[str, Any] = {
+        part: table.with_groups(group_ids_of_paths(table, pattern, where=source.name))
+        for part, table in source.parts.items()
+    }
+    return replace(source, grouped_by=f"--group-pattern {pattern}", **tables)
 
 
 def _part_of_other(source: Source, flag: str, name: str, options: SourceOptions) -> ImageTable:
@@ -155,6 +173,6 @@ def _nearest(name: str) -> str:
     if "://" in name:
         return f"wds:{name}"
     if path.exists():
-        kinds = {".txt": "list", ".parquet": "hf", ".arrow": "hf", ".tar": "wds"}
+        kinds = {".txt": "list", ".json": "coco", ".parquet": "hf", ".arrow": "hf", ".tar": "wds"}
         return f"{'folder' if path.is_dir() else kinds.get(path.suffix, 'csv')}:{name}"
     return get_close_matches(name.partition(":")[0], SOURCES, n=1, cutoff=0.0)[0]

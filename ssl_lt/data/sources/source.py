@@ -15,6 +15,8 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.long_tail import subsample
 from ssl_lt.data.sources.parts import LeftOut
+from ssl_lt.data.splits.hold_out import held_out_rows, missing_classes
+from ssl_lt.data.tables.grouping import shared_groups
 from ssl_lt.data.tables.table import ImageTable
 
 _HELD_OUT = 0.2
@@ -40,6 +42,7 @@ class Source:
         labels_from: what the labels are read from, for people; without labels, what would help.
         places: part -> where its images are from, for people.
         left_out: what is there and belongs to no part.
+        grouped_by: what says which images belong together, for people; "" where nothing does.
         notes: what may be meant otherwise, a sentence each.
     """
 
@@ -56,6 +59,7 @@ class Source:
     labels_from: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
+    grouped_by: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -119,15 +123,24 @@ def with_part(source: Source, part: str, found: Source, *, place: str) -> Source
     return replace(source, left_out=left_out, notes=notes, **more)
 
 
+def with_group_notes(source: Source, parts: Mapping[str, ImageTable]) -> Source:
+    """The source with a warning of groups that are in two of these parts."""
+    notes = shared_groups(parts, source.grouped_by)
+    return replace(source, notes=(*source.notes, *notes))
+
+
 def with_held_out(source: Source) -> Source:
     """Splits off a test set where there is none, class by class; without labels, nothing changes.
 
     A fifth of each class, at least one image where a class has two; always the same ones, so that
-    runs with different splits are tested on the same images.
+    runs with different splits are tested on the same images. Images that belong together stay
+    together.
     """
     if source.test is not None or not source.class_names:
         return source
     table = source.train
+    if table.group_ids is not None:
+        return _with_groups_held_out(source, table.group_ids)
     labels = table.labels.numpy()
     sizes = np.bincount(labels, minlength=len(source.class_names))
     counts = [max(1, int(_HELD_OUT * size)) if size > 1 else 0 for size in sizes]
@@ -140,6 +153,30 @@ def with_held_out(source: Source) -> Source:
         train=table.take(train_rows),
         test=table.take(test_rows),
         places={**source.places, "test": "a fifth, held out"},
+    )
+
+
+def _with_groups_held_out(source: Source, group_ids: torch.Tensor) -> Source:
+    """About a fifth of each class in whole groups."""
+    table = source.train
+    held = held_out_rows(
+        table.labels,
+        torch.arange(len(table)),
+        share=_HELD_OUT,
+        seed=_HELD_OUT_SEED,
+        group_ids=group_ids,
+    )
+    notes = missing_classes(
+        table.labels, held, source.class_names, grouped_by=source.grouped_by, part="test"
+    )
+    source = replace(source, notes=(*source.notes, *notes))
+    if not bool(held.any()):
+        return source
+    return replace(
+        source,
+        train=table.take(torch.nonzero(~held)[:, 0].numpy()),
+        test=table.take(torch.nonzero(held)[:, 0].numpy()),
+        places={**source.places, "test": "a fifth, in whole groups"},
     )
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
+from functools import partial
 
 from ssl_lt.core.errors import DataError, shortened
 from ssl_lt.data.options import SourceOptions
@@ -18,37 +16,16 @@ from ssl_lt.data.sources.columns import (
     image_column,
     label_columns,
     no_label_hint,
-    split_column,
 )
-from ssl_lt.data.sources.labels import ONE_CLASS, check_one_label_each, number_classes
+from ssl_lt.data.sources.labels import ONE_CLASS, check_one_label_each
 from ssl_lt.data.sources.listed import Listed, file_table, read_text, root_of
-from ssl_lt.data.sources.parts import PART_NAMES, LeftOut, find_parts, part_of
-from ssl_lt.data.sources.source import Source, with_part
+from ssl_lt.data.sources.sheet import Sheet, part_columns, source_of_sheet
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.finder import FileFinder
 
 _SEPARATORS = (",", ";", "\t")
 _ONE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-_MOST_PARTS = 10  # a column with more values says something else
 _UNLABELLED = "(--label-column none takes all images without labels)"
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table of text.
-
-    Attributes:
-        name: of the source.
-        columns: name -> (N,) fields without blanks around them; of the columns that are kept.
-        lines: (N,) where each row ends in the file, from 1.
-    """
-
-    name: str
-    columns: dict[str, list[str]]
-    lines: list[int]
-
-    def at(self, row: int) -> str:
-        """Where a row stands, for errors."""
-        return f"{self.name}: line {self.lines[row]}"
 
 
 def open_csv(argument: str, options: SourceOptions) -> Source:
@@ -75,9 +52,9 @@ def open_csv(argument: str, options: SourceOptions) -> Source:
     if not header:
         raise DataError(f"{name}: is empty")
     images = image_column(header, options.image_column, name=name)
-    split = split_column(header, options.split_column, name=name)
+    others = part_columns(header, options, name=name)
     columns = label_columns(header, options.label_column, name=name)
-    kept = {images, *columns} | {split or images}
+    kept = {images, *columns} | others.kept
     may_be_one_hot = not columns and options.label_column is None
     sheet = _sheet(name, header, sorted({*header} if may_be_one_hot else kept), rows)
     if may_be_one_hot:
@@ -89,30 +66,24 @@ def open_csv(argument: str, options: SourceOptions) -> Source:
     check_one_label_each(labels, sheet.at)
     found = zip(sheet.lines, sheet.columns[images], labels, strict=True)
     listed = [Listed(line, path, label) for line, path, label in found]
-    parts, left_out, notes = _parts(sheet, split, is_asked=options.split_column is not None)
     finder = FileFinder(root_of(argument, options))
-    table = file_table(name, finder, listed)
-
-    def source(part: str, name: str) -> Source:
-        rows = [row for row, its_part in enumerate(parts) if its_part == part]
-        _check_labelled(name, [listed[row] for row in rows], columns, must=part == "train")
-        names, numbers = number_classes([labels[row] for row in rows])
-        return Source(name, names, table.take(np.array(rows)).with_labels(numbers))
-
-    place = f"column {split!r}"
-    whole = replace(
-        source("train", name),
-        labels_from=_labels_from(columns, header, options.label_column),
-        places={"train": place} if {*parts} > {"train"} else {},
-        left_out=left_out,
+    source = source_of_sheet(
+        sheet,
+        file_table(name, finder, listed),
+        labels,
+        others,
+        options,
+        check=partial(_check_labelled, sheet, labels, columns),
     )
-    for part in ("test", "validation"):
-        if part in parts:
-            whole = with_part(whole, part, source(part, f"{name}, {part}"), place=place)
-    empty = [c for c in columns if len(columns) > 1 and c not in whole.class_names]
+    notes = list(source.notes)
+    empty = [c for c in columns if len(columns) > 1 and c not in source.class_names]
     if empty:
-        notes.append(f"no image has a 1 in {shortened(empty)}: no class is made of that")
-    return replace(whole, notes=(*notes, *whole.notes, *finder.notes))
+        notes.insert(0, f"no image has a 1 in {shortened(empty)}: no class is made of that")
+    return replace(
+        source,
+        labels_from=_labels_from(columns, header, options.label_column),
+        notes=(*notes, *finder.notes),
+    )
 
 
 def _sheet(
@@ -168,53 +139,22 @@ def _labels(sheet: Sheet, columns: tuple[str, ...]) -> list[str | None]:
     return labels
 
 
-def _parts(
-    sheet: Sheet, column: str | None, *, is_asked: bool
-) -> tuple[list[str], tuple[LeftOut, ...], list[str]]:
-    """(N,) "train", "test", "validation" or "" of each row; what is left out; and what is odd.
-
-    A column that was not asked for counts if it says which rows are for training.
-
-    Raises:
-        DataError: a value that is no name of a part, or none for training.
-    """
-    values = [] if column is None else [value.lower() for value in sheet.columns[column]]
-    found = find_parts(sorted({*values}))
-    if found.train is None:
-        if is_asked and column is not None:
-            there = shortened(sorted({*values}))
-            raise DataError(
-                f"{sheet.name}: column {column!r} (--split-column) has {there}, and none is train"
-            )
-        notes = []
-        if values and len({*values}) <= _MOST_PARTS:
-            there = shortened(sorted({*values}))
-            notes = [f"column {column!r} has {there}, and none is train: all rows are taken"]
-        return ["train"] * len(sheet.lines), (), notes
-    for row, value in enumerate(values):
-        if value and part_of(value) is None:
-            raise DataError(
-                f"{sheet.at(row)}: {sheet.columns[column or ''][row]!r} in column {column!r} is no "
-                f"part ({PART_NAMES}; --split-column none takes all rows for training)"
-            )
-    named = {found.train: "train"} | {name: part for part, name in found.held.items()}
-    named |= {value: "train" for value in found.others if part_of(value) == "train"}
-    left = Counter(value for value in values if value not in named)
-    left_out = tuple(
-        LeftOut("rows", f"{value or 'nothing'} in column {column!r}", count)
-        for value, count in left.items()
-    )
-    return [named.get(value, "") for value in values], left_out, []
-
-
 def _check_labelled(
-    name: str, rows: Sequence[Listed], columns: tuple[str, ...], *, must: bool
+    sheet: Sheet,
+    labels: Sequence[str | None],
+    columns: tuple[str, ...],
+    part: str,
+    rows: Sequence[int],
 ) -> None:
     """Refuses a row without a label among others with one, or where there must be one."""
-    missing = [image for image in rows if image.label is None]
-    if columns and missing and (must or len(missing) < len(rows)):
+    missing = [row for row in rows if labels[row] is None]
+    if columns and missing and (part == "train" or len(missing) < len(rows)):
         where = f"column {columns[0]!r}" if len(columns) == 1 else "any column of --label-column"
-        raise DataError(f"{name}: line {missing[0].line}: no label in {where} {_UNLABELLED}")
+        # Of another part the name is given, as of another file.
+        name = sheet.name if part == "train" else f"{sheet.name}, {part}"
+        raise DataError(
+            f"{name}: line {sheet.lines[missing[0]]}: no label in {where} {_UNLABELLED}"
+        )
 
 
 def _labels_from(columns: tuple[str, ...], header: Sequence[str], asked: str | None) -> str:

@@ -77,7 +77,7 @@ def resolve(options: SplitOptions, source: Source) -> SplitOptions:
 def make_splits(
     options: SplitOptions, source: Source, stats: Mapping[str, Sequence[ImageStats]]
 ) -> tuple[Split, Split]:
-    """Draws the test images first; copies of them are then left out of the training images.
+    """Draws the test images first; their copies and groups are left out of the training images.
 
     Args:
         options: of `resolve`.
@@ -101,11 +101,14 @@ def make_splits(
             class_names=names,
             per_class=options.test_per_class,
             seed=options.seed,
+            # Other groups than those of its own are left for training beside a test set.
+            group_ids=source.train.group_ids if options.test_from == "train" else None,
         )
-        test_contents = contents[options.test_from][test_rows]
-        labels = trainable(
-            source.train.labels.numpy(), train_contents, tested=test_contents, class_names=names
-        )
+        barred = np.isin(train_contents, [*contents[options.test_from][test_rows], -1])
+        if source.train.group_ids is not None and test_table.group_ids is not None:
+            tested = test_table.group_ids.numpy()[test_rows]
+            barred |= np.isin(source.train.group_ids.numpy(), tested)
+        labels = trainable(source.train.labels.numpy(), barred, class_names=names)
     except DataError as error:
         raise DataError(f"{source.name}: {error}") from error
     rows = np.flatnonzero(labels >= 0)
@@ -119,6 +122,6 @@ def make_splits(
         )
     recipe = Recipe(options.imbalance, options.imbalance_factor, options.seed)
     train = make_split(source, source.train, recipe, rows)
-    withheld = np.flatnonzero(np.isin(train_contents, test_contents) | (train_contents < 0))
     test = make_split(source, test_table, Recipe("balanced", None, options.seed), test_rows)
-    return train, replace(test, withheld=Withheld(source.train.fingerprint(), withheld))
+    withheld = Withheld(source.train.fingerprint(), np.flatnonzero(barred))
+    return train, replace(test, withheld=withheld)

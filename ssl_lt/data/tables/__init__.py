@@ -1,4 +1,5 @@
 """Tables of images: one class for pixels in memory, files, parquet and shards.
 
-Others import `decode_once`, `files`, `finder`, `hub`, `parquet`, `shards`, `table`.
+Others import `boxes`, `decode_once`, `files`, `finder`, `grouping`, `hub`, `parquet`, `shards`,
+`table`.
 """

@@ -47,7 +47,7 @@ def decode_once(table: ImageTable, spec: ImageSpec, *, limit_mib: int) -> ImageT
         decoded = [threads.submit(decode, row) for row in range(len(table))]
         for one in track(decoded, total=len(table), label="decoding images"):
             one.result()
-    return PixelTable(pixels, table.labels)
+    return PixelTable(pixels, table.labels, table.group_ids)
 
 
 def _reduced(table: PixelTable, spec: ImageSpec) -> PixelTable:
@@ -56,4 +56,4 @@ def _reduced(table: PixelTable, spec: ImageSpec) -> PixelTable:
         return table
     size = (spec.size, spec.size)
     pixels = F.interpolate(table.pixels, size, mode=spec.interpolation, antialias=True)
-    return PixelTable(pixels, table.labels)
+    return PixelTable(pixels, table.labels, table.group_ids)

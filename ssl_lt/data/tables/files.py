@@ -25,12 +25,14 @@ class FileTable(ImageTable):
         names: (N,) file names as fixed-width bytes: one buffer, because a list of N Python strings
             would be copied into every worker, page by page, as its reference counts are touched.
         labels: (N,) int64, -1 where unknown.
+        group_ids: see `ImageTable`.
         decoding: see `ImageTable`.
     """
 
     root: Path
     names: NDArray[np.bytes_]
     labels: Tensor
+    group_ids: Tensor | None = None
     decoding: Decoding = AS_STORED
 
     def fingerprint(self) -> str:

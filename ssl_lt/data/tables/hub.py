@@ -25,6 +25,7 @@ class HubTable(ImageTable):
         rows: (N,) int64, of that column.
         names: (N,) what tells an image from others: its file name or its place, and its size.
         labels: (N,) int64, -1 where unknown.
+        group_ids: see `ImageTable`.
         decoding: see `ImageTable`.
     """
 
@@ -33,6 +34,7 @@ class HubTable(ImageTable):
     rows: NDArray[np.int64]
     names: NDArray[np.bytes_]
     labels: Tensor
+    group_ids: Tensor | None = None
     decoding: Decoding = AS_STORED
 
     def fingerprint(self) -> str:

@@ -27,12 +27,14 @@ class ImageTable(ABC):
 
     Attributes:
         labels: (N,) int64, -1 where unknown.
+        group_ids: (N,) int64, equal where images belong together; None: each stands alone.
         decoding: how `read` makes 8 bits of what is stored.
         takes_pixels: `take` gives a `PixelTable`.
         is_streamed: rows are cheap to read in their order only.
     """
 
     labels: Tensor
+    group_ids: Tensor | None = None
     decoding: Decoding = AS_STORED
     takes_pixels: ClassVar[bool] = False
     is_streamed: ClassVar[bool] = False
@@ -105,6 +107,10 @@ class ImageTable(ABC):
         """The same images under other labels, (N,) int64."""
         return cast(Self, replace(cast(Any, self), labels=labels))
 
+    def with_groups(self, group_ids: Tensor) -> Self:
+        """The same images in other groups, (N,) int64."""
+        return cast(Self, replace(cast(Any, self), group_ids=group_ids))
+
 
 @dataclass(frozen=True, eq=False)
 class PixelTable(ImageTable):
@@ -113,10 +119,12 @@ class PixelTable(ImageTable):
     Attributes:
         pixels: (N, 3, H, W) uint8.
         labels: (N,) int64, -1 where unknown.
+        group_ids: see `ImageTable`.
     """
 
     pixels: Tensor
     labels: Tensor
+    group_ids: Tensor | None = None
     takes_pixels: ClassVar[bool] = True
 
     def content_sha256(self) -> str:

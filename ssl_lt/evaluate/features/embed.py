@@ -65,7 +65,8 @@ def embed_dataset(
     own = islice(batches, rank(), None, world_size())
     seen = (replace(batch, images=to_floats(batch)) for batch in own)
     share = embed_batches(network, seen, autocast_dtype=autocast_dtype(precision, device))
-    return gather_features(share, device=device)
+    found = gather_features(share, device=device)
+    return found if table.group_ids is None else replace(found, group_ids=table.group_ids)
 
 
 def embed_batches(

@@ -18,18 +18,21 @@ class Features:
         features: (N, D) float32.
         labels: (N,) int64, -1 where unknown.
         index: (N,) int64, ascending: the image's row in its data set.
+        group_ids: (N,) int64, equal where images belong together; None: each stands alone.
     """
 
     features: Tensor
     labels: Tensor
     index: Tensor
+    group_ids: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
     def take(self, rows: Tensor) -> Features:
         """Some of the images, by position or by mask."""
-        return Features(self.features[rows], self.labels[rows], self.index[rows])
+        groups = None if self.group_ids is None else self.group_ids[rows]
+        return Features(self.features[rows], self.labels[rows], self.index[rows], groups)
 
 
 def by_index(features: Tensor, labels: Tensor, index: Tensor) -> Features:

@@ -31,7 +31,7 @@ def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> tuple[Neigh
         ConfigError: k is larger than what is left of the bank.
         DataError: no class has two images, or as `find_neighbours` says.
     """
-    held = held_out_rows(bank.labels, bank.index, share=_HELD_OUT, seed=0)
+    held = held_out_rows(bank.labels, bank.index, share=_HELD_OUT, seed=0, group_ids=bank.group_ids)
     if not bool(held.any()):
         raise DataError("kNN bank: no class has two images, so none can choose --knn-k")
     rest, asked = bank.take(~held), bank.take(held)

@@ -174,7 +174,13 @@ def _held_out(train: Features, y: Tensor) -> list[Draw]:
     """
     draws = []
     for seed in range(_DRAWS if len(train) <= _SMALL else 1):
-        held = held_out_rows(train.labels, train.index, share=_HELD_OUT, seed=_SEED + seed)
+        held = held_out_rows(
+            train.labels,
+            train.index,
+            share=_HELD_OUT,
+            seed=_SEED + seed,
+            group_ids=train.group_ids,
+        )
         draws.append(((train.features[~held], y[~held]), (train.features[held], y[held])))
     return draws
 
@@ -194,7 +200,7 @@ def _choose(
         raise DataError(
             "linear probe: no class has two training images, so none can be held out to choose L2"
         )
-    num_classes = int(draws[0][0][1].max()) + 1
+    num_classes = max(int(y.max()) for (_, y), _ in draws) + 1
     scale = of_classes / num_classes
     draws = [
         ((standard[0], y), (standard[1], held_y))

@@ -126,7 +126,8 @@ def published_probe(
         check_features(part, name, num_classes=num_classes)
     held = torch.zeros(len(train), dtype=torch.bool)
     if protocol.held_out:
-        held = held_out_rows(train.labels, train.index, share=protocol.held_out, seed=seed)
+        share, groups = protocol.held_out, train.group_ids
+        held = held_out_rows(train.labels, train.index, share=share, seed=seed, group_ids=groups)
     x, y = train.features, train.labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

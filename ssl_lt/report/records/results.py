@@ -14,7 +14,7 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.scores.confusion import Confusion, from_matrix
-from ssl_lt.evaluate.scores.correct_mask import unpack_correct
+from ssl_lt.evaluate.scores.correct_mask import unpack_correct, unpack_groups
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import Curve
 
@@ -31,6 +31,8 @@ class DataDescription:
         counts_per_class: (C,) training images.
         class_names: (C,).
         groups: one entry a rule; the first is the one the report leads with.
+        grouped_by: what says which images belong together, for people; "" where nothing does.
+        test_groups: which test images do, see `pack_groups`; "" where none do.
     """
 
     source: str
@@ -38,6 +40,8 @@ class DataDescription:
     counts_per_class: tuple[int, ...]
     class_names: tuple[str, ...]
     groups: tuple[Groups, ...]
+    grouped_by: str = ""
+    test_groups: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,12 +191,14 @@ def _check_confusions(result: RunResult) -> None:
 
 
 def _check_answers(result: RunResult) -> None:
-    """Raises ValueError where answers do not have one bit a test image."""
+    """Raises ValueError where answers do not have one bit, or no group, a test image."""
     for i, evaluation in enumerate(result.evaluations):
         if evaluation.answers is None:
             continue
         num_images = sum(evaluation.accuracy.num_test_per_class)
         try:
             unpack_correct(evaluation.answers, num_images=num_images)
+            if result.data.test_groups:
+                unpack_groups(result.data.test_groups, num_images=num_images)
         except DataError as error:
             raise ValueError(f"evaluations[{i}].{error}") from error

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from ssl_lt.core.groups import GROUP_NAMES
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.results import RunResult
-from ssl_lt.report.tables.intervals import difference_intervals
+from ssl_lt.report.tables.intervals import difference_intervals, resampled
 from ssl_lt.report.tables.table import COUNT, PERCENT, POINTS, Cell, Column, Table, number_columns
 
 _NAMES = (*GROUP_NAMES, "std")
 _HOW = {
-    "paired": "Intervals are paired: the same test images were drawn for both.",
+    "paired": "Intervals are paired: the same {} were drawn for both.",
     "unpaired": "Intervals are unpaired, wider than need be: which images were right is not known "
     "of both on the same test split.",
 }
@@ -58,6 +58,7 @@ def compare(results: Sequence[RunResult]) -> tuple[Comparison, ...]:
 def difference_table(comparison: Comparison) -> Table:
     """Points gained or lost in all, and by the groups of every rule both runs have."""
     before, after = comparison.before, comparison.after
+    drawn_over = resampled([comparison.baseline, comparison.run])
     intervals, how = difference_intervals((comparison.baseline, before), (comparison.run, after))
     first, second, drawn = (
         {group.rule: group for group in groups}
@@ -75,8 +76,8 @@ def difference_table(comparison: Comparison) -> Table:
     return Table(
         title="Difference by group",
         note="Percentage points. A lower Std means that the groups moved closer together. "
-        f"{_HOW[how]} An interval without 0 is a difference that another test set would show "
-        "again, not necessarily another training seed.",
+        f"{_HOW[how].format(drawn_over)} An interval without 0 is a difference that another test "
+        "set would show again, not necessarily another training seed.",
         columns=(
             Column("Group rule"),
             *number_columns(POINTS, "All", "Many", "Medium", "Few", "Std"),

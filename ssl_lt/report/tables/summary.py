@@ -8,7 +8,7 @@ from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.by_evaluation import leading_columns, rows_by_evaluation
-from ssl_lt.report.tables.intervals import intervals_of
+from ssl_lt.report.tables.intervals import intervals_of, resampled
 from ssl_lt.report.tables.measures import calibration_table, representation_table
 from ssl_lt.report.tables.table import PERCENT, Cell, Column, Table, number_columns, plus_minus
 
@@ -51,8 +51,8 @@ def _group_table(results: Sequence[RunResult], rule: str, *, first: bool) -> Tab
     rows = rows_by_evaluation(results, cells)
     return Table(
         title="Accuracy" if first else f"Accuracy, groups {rule.split(' (')[0]}",
-        note="Percent ± half of the 95 % interval over test images, which says nothing of other "
-        f"training seeds; All is the mean over classes. Groups {rule}: "
+        note=f"Percent ± half of the 95 % interval over {resampled(results)}, which says nothing "
+        f"of other training seeds; All is the mean over classes. Groups {rule}: "
         f"{' or '.join(sizes) or 'no'} classes. Std is over the groups.",
         columns=(
             *leading_columns(results, "Evaluation"),

@@ -17,6 +17,7 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.engine.checkpoints.chosen import describe_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.geometry.representation import Representation
+from ssl_lt.evaluate.scores.correct_mask import pack_groups
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.records.curves import read_curves
 from ssl_lt.report.records.results import (
@@ -69,7 +70,16 @@ def describe_data(data: Data) -> DataDescription:
         counts_per_class=data.split.counts_per_class,
         class_names=data.source.class_names if data.split.counts_per_class else (),
         groups=data.groups,
+        grouped_by=data.source.grouped_by,
+        test_groups=_test_groups(data),
     )
+
+
+def _test_groups(data: Data) -> str:
+    test = data.encoded_test
+    if test is None or test.group_ids is None:
+        return ""
+    return pack_groups(test.group_ids.numpy(), test.labels.numpy())
 
 
 def _left_out(data: Data) -> str:

@@ -189,7 +189,7 @@ def drawn(contents, labels, *, per_class, seed=0):
     (numbers,) = number_contents([stats(*contents)])
     labels, names = np.array(labels), ("x", "y")
     rows = balanced_test(labels, numbers, class_names=names, per_class=per_class, seed=seed)
-    kept = trainable(labels, numbers, tested=numbers[rows], class_names=names)
+    kept = trainable(labels, np.isin(numbers, [*numbers[rows], -1]), class_names=names)
     return rows.tolist(), np.flatnonzero(kept >= 0).tolist()
 
 

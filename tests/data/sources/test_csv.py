@@ -148,7 +148,7 @@ def test_names_on_the_disk_are_proposed_with_their_prefix(photos):
     assert f"did you mean folder:{photos}?" in refusal(photos)
     said = refusal("cvs:all.csv")
     assert "did you mean csv?" in said
-    assert "(known: digits, cifar10, cifar100, folder, csv, list, hf, wds)" in said
+    assert "(known: digits, cifar10, cifar100, folder, csv, list, coco, hf, wds)" in said
 
 
 # --- tables as they are published

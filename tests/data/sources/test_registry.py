@@ -55,7 +55,7 @@ def test_an_argument_where_none_belongs():
         (
             "list:x",
             {"image_column": "a"},
-            "--image-column: has no effect on list:x, only on csv:, h",
+            "--image-column: has no effect on list:x, only on csv:, c",
         ),
         ("hf:x", {"split_column": "a"}, "--split-column: has no effect on hf:x, only on csv:"),
         (
