@@ -45,25 +45,23 @@ def difference_intervals(
     """
     (first, before), (second, after) = baseline, run
     groups = [g for g in second.data.groups if g in first.data.groups]
-    sizes = _sizes(before.accuracy)
-    resampled = _over_groups(baseline, run, groups)
-    if resampled is not None:
-        return resampled
-    if (
-        before.answers is not None
-        and after.answers is not None
-        and before.answers.test_sha256 == after.answers.test_sha256
-        and sizes == _sizes(after.accuracy)
-    ):
-        num_test = np.asarray(sizes)
-        num_images = int(num_test.sum())
-        found = paired_difference(
-            unpack_correct(before.answers, num_images=num_images),
-            unpack_correct(after.answers, num_images=num_images),
-            num_test,
-            groups=groups,
-        )
+    old, new = _answers(first, before), _answers(second, after)
+    if old is None or new is None:
+        return unpaired_difference(_counts(before), _counts(after), groups=groups), "unpaired"
+    same = _test_split(before) == _test_split(after) and np.array_equal(old.labels, new.labels)
+    num_classes = len(before.accuracy.per_class)
+    if first.data.test_groups or second.data.test_groups:
+        if not same:
+            apart = unpaired_group_difference(old, new, num_classes=num_classes, groups=groups)
+            return apart, "unpaired"
+        if not first.data.test_groups:  # of the same images the other run says it
+            old = replace(new, right=old.right)
+        found = paired_group_difference(old, new.right, num_classes=num_classes, groups=groups)
         return found, "paired"
+    if same:
+        num_test = np.bincount(old.labels, minlength=num_classes)
+        rights = old.right.astype(np.bool_), new.right.astype(np.bool_)
+        return paired_difference(*rights, num_test, groups=groups), "paired"
     return unpaired_difference(_counts(before), _counts(after), groups=groups), "unpaired"
 
 
@@ -79,31 +77,7 @@ def resampled(results: Sequence[RunResult]) -> str:
     return f"groups of test images ({shortened(sorted(by))})"
 
 
-def _over_groups(
-    baseline: tuple[RunResult, Evaluation],
-    run: tuple[RunResult, Evaluation],
-    groups: Sequence[Groups],
-) -> tuple[Intervals, str] | None:
-    """`difference_intervals` where test images belong together; None where they do not."""
-    first, second = _grouped(*baseline), _grouped(*run)
-    if first is None or second is None:
-        return None
-    if not (baseline[0].data.test_groups or run[0].data.test_groups):
-        return None
-    num_classes = len(baseline[1].accuracy.per_class)
-    masks = [evaluation.answers.test_sha256 for _, evaluation in (baseline, run)
-             if evaluation.answers is not None]  # fmt: skip
-    if masks[0] == masks[1] and np.array_equal(first.labels, second.labels):
-        known = first if baseline[0].data.test_groups else replace(second, right=first.right)
-        return paired_group_difference(
-            known, second.right, num_classes=num_classes, groups=groups
-        ), "paired"
-    return unpaired_group_difference(
-        first, second, num_classes=num_classes, groups=groups
-    ), "unpaired"
-
-
-def _grouped(result: RunResult, evaluation: Evaluation) -> GroupedAnswers | None:
+def _answers(result: RunResult, evaluation: Evaluation) -> GroupedAnswers | None:
     """Which images were right and which belong together, class by class; None: not known."""
     if evaluation.answers is None:
         return None
@@ -114,6 +88,10 @@ def _grouped(result: RunResult, evaluation: Evaluation) -> GroupedAnswers | None
         ids = unpack_groups(result.data.test_groups, num_images=number)
     right = unpack_correct(evaluation.answers, num_images=number)
     return GroupedAnswers(right, np.repeat(np.arange(sizes.size), sizes), ids)
+
+
+def _test_split(evaluation: Evaluation) -> str:
+    return "" if evaluation.answers is None else evaluation.answers.test_sha256
 
 
 @lru_cache(maxsize=1024)

@@ -7,13 +7,19 @@ import pytest
 from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.geometry.representation import measure_representation
 from ssl_lt.evaluate.scores.calibration import calibration
-from ssl_lt.evaluate.scores.correct_mask import CorrectMask, pack_correct, unpack_correct
+from ssl_lt.evaluate.scores.correct_mask import (
+    CorrectMask,
+    pack_correct,
+    pack_groups,
+    unpack_correct,
+)
+from ssl_lt.evaluate.scores.group_intervals import GroupedAnswers, paired_group_difference
 from ssl_lt.evaluate.scores.intervals import Interval, paired_difference, unpaired_difference
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import read_results, to_json, write_results
 from ssl_lt.report.tables.comparison import compare, difference_table
 from ssl_lt.report.tables.intervals import difference_intervals, intervals_of
-from ssl_lt.report.tables.summary import summary_tables
+from ssl_lt.report.tables.summary import leading_table, summary_tables
 from ssl_lt.report.tables.table import POINTS
 
 LABELS = np.repeat(np.arange(12), 40)
@@ -128,6 +134,35 @@ def test_pairs_only_what_saw_the_same_test_images(make_run):
     assert both(a, make_run("b", boost=0.1), "unpaired") == apart
     narrow, wide = (i.balanced.high - i.balanced.low for i in (paired, apart))
     assert narrow < wide
+
+
+def test_groups_of_test_images_are_drawn_for_both(make_run, tmp_path):
+    a, b = measured(make_run("a")), measured(make_run("b", boost=0.1))
+    labels, ids = np.repeat(np.arange(12), 40), np.arange(480) // 10
+    packed = {"grouped_by": "column 'patient'", "test_groups": pack_groups(ids, labels)}
+    grouped = [replace(run, data=replace(run.data, **packed)) for run in (a, b)]
+    rights = [unpack_correct(r.evaluations[0].answers, num_images=480) for r in (a, b)]
+    first = GroupedAnswers(rights[0], labels, ids)
+    expected = paired_group_difference(first, rights[1], num_classes=12, groups=a.data.groups)
+    found = both(*grouped, "paired")
+    # One of the two is enough to say which images belong together.
+    assert found == expected == both(grouped[0], b, "paired") == both(a, grouped[1], "paired")
+    assert found != both(a, b, "paired")
+    other = measured(make_run("b", boost=0.1), test="other")
+    apart = both(grouped[0], other, "unpaired")
+    assert apart.balanced.high > apart.balanced.low
+    (pair,) = compare(grouped)
+    note = difference_table(pair).note
+    assert "the same groups of test images (column 'patient') were drawn" in note
+    over = "interval over groups of test images (column 'patient'), which says"
+    assert over in leading_table(grouped)[0].note
+    assert "over test images, or groups of them (column" in leading_table([a, grouped[1]])[0].note
+    write_results(grouped[0], tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json").data == grouped[0].data
+    cut = replace(grouped[0], data=replace(grouped[0].data, test_groups="AAAA"))
+    write_results(cut, tmp_path / "results.json")
+    with pytest.raises(DataError, match="test_groups: 3 bytes for 480 test images"):
+        read_results(tmp_path / "results.json")
 
 
 def test_difference_table_says_which_intervals(make_run):
