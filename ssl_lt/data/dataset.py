@@ -82,7 +82,11 @@ class Data:
         """`source.train` without the images that cannot be read, are tested on or held out."""
         withheld = self._tested.withheld.tolist()
         if self.held_out is not None:
+            groups = self.source.train.group_ids
             withheld += self.held_out.tolist()
+            if groups is not None:  # beyond the rows that the split has of them
+                own = groups[torch.from_numpy(self.held_out)]
+                withheld += torch.nonzero(torch.isin(groups, own))[:, 0].tolist()
         return readable(self.source.train, self.bad_images, part="train", withheld=withheld)
 
     @property
@@ -244,26 +248,18 @@ def with_validation(data: Data, share: float) -> Data:
             own = f"{data.source.name} has validation images, which"
         raise ConfigError(f"--val-fraction: {own} takes its place; leave one of them out")
     labels, groups = data.train.labels, data.train.group_ids
-    index = torch.arange(len(labels))
-    seed = data.split.recipe.seed
+    index, seed = torch.arange(len(labels)), data.split.recipe.seed
     held = held_out_rows(labels, index, share=share, seed=seed, group_ids=groups)
-    grouped_by, source = data.source.grouped_by, data.source
+    source, by = data.source, data.source.grouped_by
     if not bool(held.any()):
-        several = "two training images" if groups is None else f"two groups ({grouped_by}) to part"
+        several = "two training images" if groups is None else f"two groups ({by}) to part"
         raise ConfigError(f"--val-fraction: no class has {several}")
-    if groups is not None:
-        notes = missing_classes(
-            labels, held, source.class_names, grouped_by=grouped_by, part="validation"
-        )
-        source = replace(source, notes=(*source.notes, *notes))
+    notes = missing_classes(labels, held, source.class_names, grouped_by=by, part="validation")
+    source = replace(source, notes=(*source.notes, *notes))
     rows, kept = (torch.nonzero(part).flatten().numpy() for part in (held, ~held))
     counts = torch.bincount(labels[~held], minlength=data.num_classes)
-    split = replace(
-        data.split,
-        indices=data.split.indices[kept],
-        counts_per_class=tuple(int(n) for n in counts),
-    )
-    held_out = data.split.indices[rows]
+    indices, held_out = (data.split.indices[part] for part in (kept, rows))
+    split = replace(data.split, indices=indices, counts_per_class=tuple(counts.tolist()))
     train = data.train.take(kept)
     return replace(data, source=source, split=split, train=train, held_out=held_out)
 

@@ -77,14 +77,14 @@ def missing_classes(
 
     Args:
         labels: (N,) int64, none negative.
-        held: (N,) bool, of `held_out_rows` with groups.
+        held: (N,) bool, of `held_out_rows`.
         class_names: (C,).
-        grouped_by: what says which images belong together.
+        grouped_by: what says which images belong together; "" where nothing does.
         part: "test" or "validation".
     """
     counts = labels[held].bincount(minlength=len(class_names)).tolist()
     missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
-    if not missing:
+    if not (missing and grouped_by):
         return []
     return [
         f"warning: no image of {shortened(missing)} is held out for {part}, as images that belong "

@@ -137,6 +137,15 @@ def test_a_class_of_one_group_is_trained_and_named(photos):
     assert notes[-1].startswith("warning: no image of c3 is held out for validation")
 
 
+def test_what_a_long_tail_leaves_out_of_a_validation_group_is_not_learned_from(photos):
+    name = written(photos, np.arange(NUMBER) % 2, np.arange(NUMBER) % 15)
+    words = {"data": name, "group_column": "patient", "imbalance_factor": 8.0}
+    data = with_validation(open_data(DataOptions(**words)), 0.3)
+    held = data.source.train.take(data.held_out)
+    assert len(data.split.indices) + len(held) < len(data.source.train)
+    assert not groups(held) & (groups(data.train) | groups(data.readable))
+
+
 def test_one_group_alone_is_not_parted(photos):
     name = written(photos, np.arange(NUMBER) % 3, np.zeros(NUMBER, dtype=int))
     source = open_source(name, SourceOptions(group_column="patient"))
