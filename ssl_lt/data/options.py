@@ -41,7 +41,7 @@ class SourceOptions:
     training. Default: the data set's own, or --val-fraction of finetune.py; otherwise a part of the
     training set is held out where a choice is made."""
 
-    group_column: str | None = option(None, group="data")
+    group_column: str | None = option(None, page="all", group="data")
     """Column of csv: or hf:, or field of the images in coco:, that says which images belong
     together, such as patient_id or location. They stay in one part wherever images are held out,
     and intervals resample them together."""
