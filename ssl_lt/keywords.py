@@ -153,6 +153,8 @@ class PretrainKeywords(TrainKeywords, total=False):
     projector_output_dim: int
     # sdclr
     sdclr_prune_ratio: float
+    # start
+    extend: Place | None
 
 
 class FinetuneKeywords(TrainKeywords, total=False):

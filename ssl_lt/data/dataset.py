@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.groups import Groups
 from ssl_lt.core.processes.distributed import first_of_each_machine
 from ssl_lt.core.processes.rank_consistency import check_ranks_agree
@@ -24,6 +24,7 @@ from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import Source, open_complete, open_source
 from ssl_lt.data.splits.hold_out import held_out_rows
+from ssl_lt.data.splits.images import images_of, read_images, what_changed
 from ssl_lt.data.splits.split import Split
 from ssl_lt.data.splits.test_split import Tested, choose_test
 from ssl_lt.data.splits.train_split import choose_split
@@ -163,11 +164,13 @@ class SplitFiles:
         train: rows that are trained on.
         test: rows that are tested on; the file need not exist.
         bad_images: images that were left out; the file need not exist.
+        images: all images by name; the file need not exist.
     """
 
     train: Path
     test: Path
     bad_images: Path
+    images: Path
 
 
 def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data:
@@ -192,7 +195,7 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
             options = replace(options, test_split=stored.test)
         chosen, listed = replace(options, split=stored.train), stored.bad_images
     bad = bad_images(source, options, listed=listed)
-    split = readable_split(choose_split(chosen, source), source, bad)
+    split = readable_split(_chosen_split(chosen, source, stored), source, bad)
     check_ranks_agree(
         {
             "rows of --data": split.num_rows,
@@ -205,6 +208,17 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     spec = image_spec(source, options)
     train = decode_once(source.train.take(split.indices), spec, limit_mib=options.cache_mib)
     return Data(source, split, train, options, bad)
+
+
+def _chosen_split(options: DataOptions, source: Source, stored: SplitFiles | None) -> Split:
+    """`choose_split`; where a run's own rows do not fit, it says which images differ."""
+    try:
+        return choose_split(options, source)
+    except DataError as error:
+        was = None if stored is None else read_images(stored.images)
+        if changed := what_changed(was, images_of(source)):
+            raise DataError(f"{error}: {changed}") from error
+        raise
 
 
 def with_validation(data: Data, share: float) -> Data:

@@ -22,6 +22,8 @@ from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.pretraining import build_task
 from ssl_lt.runs.build.selection import check_selection
 from ssl_lt.runs.config.pretrain import PretrainConfig
+from ssl_lt.runs.config.stored import read_config
+from ssl_lt.runs.life.extension import Earlier, earlier_run, start_of
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, start_from
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
@@ -48,6 +50,8 @@ def pretrain(
     """
     if resumed is not None and is_finished(resumed):
         return resumed
+    begins = resumed is None or not resumed.has_checkpoints
+    earlier = earlier_run(config.extend) if config.extend is not None and begins else None
     name = new_run_path("pretrain", config.method, *config.plugins, config.data.data)
     with opened(config, config.run.run_dir or name, resumed) as run:
         data = run.data
@@ -59,16 +63,30 @@ def pretrain(
             raise ConfigError(
                 f"--batch-size {config.fit.batch_size}: contrast needs 2 images or more"
             )
-        task = build_task(config, data)
+        before = _epochs_before(earlier, resumed)
+        task = build_task(config, data, epochs_before=before)
         facts: Mapping[str, str] = {}
-        if run.begins:
+        start = None
+        if earlier is not None:
+            start = start_of(earlier, task, data, more_epochs=config.fit.num_epochs)
+            facts = earlier.facts(data)
+            run.accelerator.print(start.note, flush=True)
+        elif run.begins:
             source = source or find_source(config.init_from, backbone=config.model.backbone)
             facts = start_from(
                 task.backbone, source, config.model, run.data.spec, state=run.accelerator
             )
         if config.knn_every:
             data.monitor_set()  # decodes it: a damaged image is found before the run begins
-        return train(run, replace(training_of(run, config, task, batches), started_from=facts))
+        training = training_of(run, config, task, batches)
+        return train(run, replace(training, started_from=facts, epochs_before=before, start=start))
+
+
+def _epochs_before(earlier: Earlier | None, resumed: RunFolder | None) -> int:
+    """Epochs that were trained before this run began, where it extends another one."""
+    if earlier is not None:
+        return earlier.epochs
+    return 0 if resumed is None else read_config(resumed.config).epochs_before
 
 
 def training_of(

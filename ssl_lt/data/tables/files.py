@@ -44,9 +44,17 @@ class FileTable(ImageTable):
         take as long as an epoch.
         """
         found = hashlib.sha256(self.fingerprint().encode())
-        rows = track(range(len(self)), total=len(self), label="looking up files")
-        found.update(np.array([self._size(row) for row in rows], dtype="<i8").tobytes())
+        found.update(np.array(self.file_sizes(), dtype="<i8").tobytes())
         return found.hexdigest()
+
+    def identities(self) -> list[str]:
+        """Names relative to `root`."""
+        return [self.name(row) for row in range(len(self))]
+
+    def file_sizes(self) -> list[int | str]:
+        """See `ImageTable`."""
+        rows = track(range(len(self)), total=len(self), label="looking up files")
+        return [self._size(row) for row in rows]
 
     def name(self, row: int) -> str:
         """Relative to `root`; bytes that are no text are escaped."""

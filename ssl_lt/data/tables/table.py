@@ -71,6 +71,21 @@ class ImageTable(ABC):
         """What people find an image by: its file, relative to the root of the table, or its row."""
         return f"row {row}"
 
+    def identities(self) -> list[str] | None:
+        """(N,) what each image is known by wherever the data is kept; opens no file.
+
+        None where there is nothing, or where images share it.
+        """
+        return None
+
+    def file_sizes(self) -> list[int | str]:
+        """(N,) bytes of each image file; "" where the identity tells.
+
+        Raises:
+            DataError: a file does not exist; names it.
+        """
+        return [""] * len(self)
+
     @abstractmethod
     def encoded(self, row: int) -> bytes | Path:
         """The image file: its bytes, or its path.

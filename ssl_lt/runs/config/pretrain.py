@@ -45,6 +45,10 @@ class PretrainConfig:
     """scratch, or weights that training goes on from, with a new projector: timm:NAME,
     hf-hub:ORG/NAME, local-dir:PATH, an exported folder, a file (with --backbone), a run or auto
     (the newest pretraining run)."""
+    extend: str | None = option(None, effect=Effect.START, group="start")
+    """Finished pretraining run, or auto (the newest one), that a new run goes on from with its
+    whole state and configuration. --epochs says how many more, and the schedule is that of all
+    epochs together. --data may be other images."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     freeze_patch_embed: Literal["auto", "on", "off"] = option("auto", page="all", group="network")

@@ -37,13 +37,19 @@ class StoredConfig:
         verb: "pretrain", "finetune" or `SERIES`.
         command: as it was typed.
         values: flag name -> plain value, of the flags that have an effect.
-        started_from: name, digest and licence of the weights it began with; empty from scratch.
+        started_from: name, digest and licence of the weights it began with, or facts of the run
+            that it extends; empty from scratch.
     """
 
     verb: str
     command: str
     values: Mapping[str, Any]
     started_from: Mapping[str, str]
+
+    @property
+    def epochs_before(self) -> int:
+        """Epochs that were trained before the run began; 0 where it extends none."""
+        return int(self.started_from.get("epochs", 0))
 
     @property
     def config(self) -> TrainConfig:
