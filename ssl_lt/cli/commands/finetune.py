@@ -34,6 +34,7 @@ class Choice:
     loss: str = FinetuneConfig.loss
     init_from: str = FinetuneConfig.init_from
     backbone: str | None = None
+    data: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,7 +62,7 @@ def run(arguments: Sequence[str]) -> RunFolder:
 def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
     """The configuration of a new run, with the data and the network of what it starts from."""
     choice = parse_known(Choice, words.all, default=Choice()).config
-    source = find_source(choice.init_from, backbone=choice.backbone)
+    source = find_source(choice.init_from, backbone=choice.backbone, data=choice.data)
     words = words.over(source.name, source.values)
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),

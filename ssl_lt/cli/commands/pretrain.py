@@ -9,6 +9,7 @@ from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_wo
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.report.records.results import read_results
 from ssl_lt.runs.config.parse import Parsed, parse_known
 from ssl_lt.runs.config.pretrain import PretrainConfig, spelled_out
 from ssl_lt.runs.config.stored import stored_pretraining
@@ -37,11 +38,21 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     if show_help(arguments, usage=_USAGE, default=PretrainConfig(), files=RunFiles()):
         return 0
-    run(arguments)
+    folder = run(arguments)
     if rank() == 0:
-        print("next: finetune.py or evaluate.py")
+        print(_next(folder))
     leave_processes()
     return 0
+
+
+def _next(folder: RunFolder) -> str:
+    """What can be done with a finished run; without labels, on a labelled set alone."""
+    if read_results(folder.results).data.class_names:
+        return "next: finetune.py or evaluate.py"
+    return (
+        f"next: evaluate.py --run {folder.path} --data LABELLED, or finetune.py --init-from "
+        f"{folder.path} --data LABELLED"
+    )
 
 
 def run(arguments: Sequence[str]) -> RunFolder:
@@ -65,7 +76,7 @@ def read_new(words: Words[RunFiles]) -> tuple[PretrainConfig, InitSource | None]
     choice = asked.config
     if choice.extend is not None:
         return read_extended(words, asked), None
-    source = find_source(choice.init_from, backbone=choice.backbone)
+    source = find_source(choice.init_from, backbone=choice.backbone, data=choice.data)
     words = words.over(source.name, source.values)
     config = spelled_out(read_config(PretrainConfig, words, default=PretrainConfig()))
     return replace(config, init_from=source.name), source
@@ -83,7 +94,7 @@ def read_extended(words: Words[RunFiles], asked: Parsed[Choice]) -> PretrainConf
     if "epochs" not in asked.given:
         raise ConfigError("--extend: say with --epochs how many more")
     earlier = earlier_run(asked.config.extend)
-    default = carried_over(earlier, other_data="data" in asked.given)
+    default = carried_over(earlier, data=asked.config.data)
     config = spelled_out(read_config(PretrainConfig, words, default=default), stored=earlier.config)
     check_kept(earlier, config)
     return replace(config, extend=default.extend)

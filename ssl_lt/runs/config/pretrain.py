@@ -63,6 +63,10 @@ class PretrainConfig:
     """Run the online check every N epochs (0 = off): the spread of the features, which detects
     collapse, and kNN accuracy if there are labels (on the validation set, otherwise on the test
     set)."""
+    knn_data: str | None = option(None, effect=Effect.PLACE, group="monitoring")
+    """Labelled set for the kNN accuracy (same syntax as --data), where --data has no labels or
+    other classes count: its training images vote, its validation or else its test images are
+    judged. Default: --data."""
     run: Flat[RunOptions] = section("run", RunOptions)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class PretrainConfig:
         plugins = [name for name in PLUGINS if name not in self.plugins]
         found = self.optim.without_effect()
         found |= {f"{name}.": f"--method {name}" for name in methods}
+        if not self.knn_every:
+            found["knn-data"] = "--knn-every above 0"
         return found | {f"{name}.": f"--plugins {name}" for name in plugins}
 
 

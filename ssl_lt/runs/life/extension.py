@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +15,6 @@ from ssl_lt.core.errors import CheckpointError, ConfigError, shortened
 from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.options import DataOptions, SourceOptions
 from ssl_lt.data.splits.images import images_of, matched_rows, read_images
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
@@ -24,20 +22,18 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
 from ssl_lt.engine.checkpoints.state import check_tensors
 from ssl_lt.engine.plan import FitSettings
 from ssl_lt.engine.schedule import lr_multiplier
-from ssl_lt.models.released import released_folder
 from ssl_lt.pretrain.harmonization import warmup_end
 from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.config.schema import differences, to_mapping
 from ssl_lt.runs.config.stored import read_config, stored_pretraining
 from ssl_lt.runs.life.find import newest_run
+from ssl_lt.runs.life.place import for_other_data, is_data_of, located, source_at
 
 # What the state is of; the end of a name stands for all that begin with it.
 _KEPT = (
     "method", "plugins", "backbone", "width", "model-kwargs", "projector.", "freeze-patch-embed",
     "optimizer", "ema", "mixed-precision", "seed", "bcl.slots", "gh.clusters", "gh.prior",
 )  # fmt: skip
-# Of `DataOptions`, what says which images, beside all of `SourceOptions`.
-_WHICH = {"imbalance", "imbalance_factor", "split", "test_split", "split_seed"}
 
 
 @dataclass(frozen=True)
@@ -100,15 +96,19 @@ def earlier_run(name: str) -> Earlier:
     return Earlier(found, config, checkpoint, planned, epochs)
 
 
-def carried_over(earlier: Earlier, *, other_data: bool) -> PretrainConfig:
+def carried_over(earlier: Earlier, *, data: str | None) -> PretrainConfig:
     """The configuration of a run that goes on, where nothing else is asked for.
 
     Args:
         earlier: the run.
-        other_data: the images are chosen anew, and seen as the run has seen its own.
+        data: the source, if it is said anew: images are chosen anew, and seen as the run has seen
+            its own.
     """
-    config = earlier.config
-    data = _on_other_images(config.data, earlier.folder) if other_data else config.data
+    config, run = earlier.config, earlier.folder
+    images = located(run, config.data)
+    if data is not None and not is_data_of(run, data):
+        images = for_other_data(run, images, data)
+    knn_data = None if config.knn_data is None else source_at(run, config.knn_data)
     options = config.options
     if "gh" in config.plugins:  # a term that has begun does not end again
         warmup = warmup_end(options.gh, earlier.planned_epochs)
@@ -116,8 +116,9 @@ def carried_over(earlier: Earlier, *, other_data: bool) -> PretrainConfig:
     return replace(
         config,
         extend=str(earlier.folder.path),
-        data=data,
+        data=images,
         options=options,
+        knn_data=knn_data,
         run=replace(config.run, run_dir=None),
     )
 
@@ -237,16 +238,6 @@ def _rows(earlier: Earlier, data: Data) -> torch.Tensor:
         return torch.full((len(data.train),), -1)
     rows = read_split(earlier.folder.split).indices
     return torch.from_numpy(matched_rows(was.trained(rows), now.trained(data.split.indices)))
-
-
-def _on_other_images(options: DataOptions, folder: RunFolder) -> DataOptions:
-    """The options without those that choose images, and what the network has seen them as."""
-    usual = DataOptions()
-    chosen = {own.name for own in fields(SourceOptions)} | _WHICH
-    values: dict[str, Any] = {name: getattr(usual, name) for name in chosen}
-    for flag, value in released_folder(folder.exported, name=str(folder.exported)).images.items():
-        values[flag.replace("-", "_")] = tuple(value) if isinstance(value, list) else value
-    return replace(options, **values)
 
 
 def _refuse(line: str) -> None:

@@ -26,6 +26,7 @@ from ssl_lt.models.export import export_backbone
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
 from ssl_lt.runs.inference.facts import facts_of, write_facts
 from ssl_lt.runs.life.extension import Start
+from ssl_lt.runs.life.place import check_unchanged, located
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.result import describe_start, save_result, weights_of
 from ssl_lt.runs.life.same_run import check_processes, identity
@@ -74,6 +75,7 @@ class Training:
         tail_classes: (C,) bool, as in `FitSettings`.
         epochs_before: that an extended run has trained before this one begins.
         start: what this one then begins with; None of others, and of a run that goes on.
+        digests: flag -> SHA-256, of other data that a number of its log depends on.
     """
 
     verb: str
@@ -90,17 +92,19 @@ class Training:
     tail_classes: Tensor | None = None
     epochs_before: int = 0
     start: Start | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self, data_sha256: str) -> FitSettings:
         """What the loop is told: of all epochs, also of those before."""
         config = self.config
+        own = identity(config, data_sha256=data_sha256)
         return FitSettings(
             replace(config.fit, epochs=self.epochs_before + config.fit.num_epochs),
             config.optim,
             config.schedule,
             config.run.seed,
             lr_scale=self.lr_scale,
-            identity=identity(config, data_sha256=data_sha256),
+            identity=replace(own, options={**own.options, **self.digests}),
             measure=self.measure,
             tail_classes=self.tail_classes,
         )
@@ -133,7 +137,11 @@ def opened(config: TrainConfig, path: Path, resumed: RunFolder | None) -> Iterat
     accelerator = build_accelerator(config.fit, path)
     check_processes(config, resumed)
     with run_lock(resumed):
-        data = open_data(config.data, stored=None if resumed is None else resumed.split_files)
+        if resumed is None:
+            data = open_data(config.data)
+        else:
+            data = open_data(located(resumed, config.data), stored=resumed.split_files)
+            check_unchanged(resumed, data)
         yield OpenRun(path, resumed, data, accelerator)
 
 
