@@ -145,6 +145,7 @@ class PretrainKeywords(TrainKeywords, total=False):
     temperature_period: float
     # monitoring
     knn_every: int
+    knn_data: str | None
     # network
     freeze_patch_embed: Literal["auto", "on", "off"]
     # projector
