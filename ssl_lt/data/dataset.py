@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import Groups
 from ssl_lt.core.processes.distributed import first_of_each_machine
 from ssl_lt.core.processes.rank_consistency import check_ranks_agree
@@ -24,7 +24,7 @@ from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import Source, open_complete, open_source
 from ssl_lt.data.splits.hold_out import held_out_rows
-from ssl_lt.data.splits.images import images_of, read_images, what_changed
+from ssl_lt.data.splits.images import Images, images_of
 from ssl_lt.data.splits.split import Split
 from ssl_lt.data.splits.test_split import Tested, choose_test
 from ssl_lt.data.splits.train_split import choose_split
@@ -113,7 +113,19 @@ class Data:
         if self.source.train.takes_pixels:
             return self.train.content_sha256()
         # As they are stored: what is decoded and resized depends on the version of Pillow.
-        return self.source.train.take(self.split.indices).content_sha256()
+        return self.source.train.take(self.split.indices).content_sha256(self.file_sizes)
+
+    @cached_property
+    def file_sizes(self) -> list[int | str]:
+        """Of the training images, see `ImageTable`; the first use looks every file up."""
+        if self.source.train.takes_pixels:
+            return [""] * len(self.split.indices)
+        return self.source.train.take(self.split.indices).file_sizes()
+
+    @property
+    def images(self) -> Images | None:
+        """All images by name, see `images_of`."""
+        return images_of(self.source, self.split.indices, self.file_sizes)
 
     @property
     def test_sha256(self) -> str:
@@ -189,13 +201,14 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
         # A file that says what to test on leaves nothing to hold out.
         opened = open_source if options.test_split is None else open_complete
         source = opened(options.data, options)
-    chosen, listed = options, None
+    chosen, listed, images = options, None, None
     if stored is not None:
         if stored.test.is_file():
             options = replace(options, test_split=stored.test)
         chosen, listed = replace(options, split=stored.train), stored.bad_images
+        images = stored.images
     bad = bad_images(source, options, listed=listed)
-    split = readable_split(_chosen_split(chosen, source, stored), source, bad)
+    split = readable_split(choose_split(chosen, source, images=images), source, bad)
     check_ranks_agree(
         {
             "rows of --data": split.num_rows,
@@ -208,17 +221,6 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     spec = image_spec(source, options)
     train = decode_once(source.train.take(split.indices), spec, limit_mib=options.cache_mib)
     return Data(source, split, train, options, bad)
-
-
-def _chosen_split(options: DataOptions, source: Source, stored: SplitFiles | None) -> Split:
-    """`choose_split`; where a run's own rows do not fit, it says which images differ."""
-    try:
-        return choose_split(options, source)
-    except DataError as error:
-        was = None if stored is None else read_images(stored.images)
-        if changed := what_changed(was, images_of(source)):
-            raise DataError(f"{error}: {changed}") from error
-        raise
 
 
 def with_validation(data: Data, share: float) -> Data:

@@ -66,8 +66,8 @@ class Monitor:
         predictions = knn_predict(
             bank, queries, num_classes=num_classes, options=KNNOptions(k=min(20, len(bank)))
         )
-        judged = accuracy(predictions, queries.labels, num_classes=num_classes)
-        return {**found, "knn": judged.balanced}
+        measured = accuracy(predictions, queries.labels, num_classes=num_classes)
+        return {**found, "knn": measured.balanced}
 
     def _training_features(self, backbone: nn.Module) -> Features:
         table = self.data.train

@@ -13,7 +13,7 @@ from ssl_lt.runs.config.parse import parse_known
 from ssl_lt.runs.evaluate import evaluate
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.init_from import InitSource, find_source
-from ssl_lt.runs.life.place import is_data_of
+from ssl_lt.runs.life.place import Moved, is_data_of
 
 _USAGE = "evaluate.py [--run RUN | --init-from WEIGHTS --data SOURCE] [OPTIONS]"
 
@@ -26,6 +26,7 @@ class Choice:
     init_from: str | None = None
     backbone: str | None = None
     data: str | None = None
+    data_root: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,7 +56,8 @@ def read(words: Words[Files]) -> tuple[EvaluateConfig, InitSource | None]:
         start = str(find_run(choice.run).path)
     if start is None:
         return read_config(EvaluateConfig, words, default=EvaluateConfig()), None
-    source = find_source(start, backbone=choice.backbone, data=choice.data)
+    moved = Moved(choice.data, choice.data_root)
+    source = find_source(start, backbone=choice.backbone, moved=moved)
     words = words.over(source.name, source.values)
     default = EvaluateConfig(init_from=source.name)
     return replace(read_config(EvaluateConfig, words, default=default), run="auto"), source

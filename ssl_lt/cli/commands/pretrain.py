@@ -16,6 +16,7 @@ from ssl_lt.runs.config.stored import stored_pretraining
 from ssl_lt.runs.life.extension import carried_over, check_kept, earlier_run
 from ssl_lt.runs.life.find import run_to_resume
 from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import leave_processes
 from ssl_lt.runs.life.same_run import check_resumed
 from ssl_lt.runs.pretrain import pretrain
@@ -32,6 +33,7 @@ class Choice:
     extend: str | None = None
     epochs: int | None = None
     data: str | None = None
+    data_root: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,7 +78,8 @@ def read_new(words: Words[RunFiles]) -> tuple[PretrainConfig, InitSource | None]
     choice = asked.config
     if choice.extend is not None:
         return read_extended(words, asked), None
-    source = find_source(choice.init_from, backbone=choice.backbone, data=choice.data)
+    moved = Moved(choice.data, choice.data_root)
+    source = find_source(choice.init_from, backbone=choice.backbone, moved=moved)
     words = words.over(source.name, source.values)
     config = spelled_out(read_config(PretrainConfig, words, default=PretrainConfig()))
     return replace(config, init_from=source.name), source
@@ -89,12 +92,12 @@ def read_extended(words: Words[RunFiles], asked: Parsed[Choice]) -> PretrainConf
         ConfigError: `--epochs` is missing, `--init-from` is there, or the state does not fit.
     """
     assert asked.config.extend is not None
-    if "init-from" in asked.given:
+    if "init-from" in parse_known(Choice, words.typed, default=Choice()).given:
         raise ConfigError("--init-from: --extend goes on from all of a run; leave one of them out")
     if "epochs" not in asked.given:
         raise ConfigError("--extend: say with --epochs how many more")
     earlier = earlier_run(asked.config.extend)
-    default = carried_over(earlier, data=asked.config.data)
+    default = carried_over(earlier, Moved(asked.config.data, asked.config.data_root))
     config = spelled_out(read_config(PretrainConfig, words, default=default), stored=earlier.config)
     check_kept(earlier, config)
     return replace(config, extend=default.extend)

@@ -18,6 +18,7 @@ from ssl_lt.core.errors import DataError, shortened
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.table import ImageTable
 
+_NO_ROWS = np.empty(0, dtype=np.int64)
 _COLUMNS = ("part", "image", "class", "bytes")
 
 
@@ -43,17 +44,17 @@ class Images:
         return [(self.names[first + row], self.sizes[first + row]) for row in rows.tolist()]
 
 
-def images_of(source: Source, rows: NDArray[np.int64] | None = None) -> Images | None:
+def images_of(
+    source: Source, rows: NDArray[np.int64] = _NO_ROWS, sizes: Sequence[int | str] = ()
+) -> Images | None:
     """All images of a source; None where they have no names.
 
     Args:
         source: of the data.
-        rows: of the training set, that are trained on: their files are looked up. None: none are.
-
-    Raises:
-        DataError: a file is not there; names it.
+        rows: of the training set, that are trained on.
+        sizes: their files', see `ImageTable.file_sizes`.
     """
-    parts, names, classes, sizes = list[str](), list[str](), list[str](), list[str]()
+    parts, names, classes, known = list[str](), list[str](), list[str](), list[str]()
     for part, table in source.parts.items():
         found = table.identities()
         if found is None:
@@ -62,11 +63,11 @@ def images_of(source: Source, rows: NDArray[np.int64] | None = None) -> Images |
         names += found
         classes += _classes(source, table)
         own = [""] * len(table)
-        if part == "train" and rows is not None:
-            for row, size in zip(rows.tolist(), table.take(rows).file_sizes(), strict=True):
+        if part == "train":
+            for row, size in zip(rows.tolist(), sizes, strict=True):
                 own[row] = str(size)
-        sizes += own
-    return Images(parts, names, classes, sizes)
+        known += own
+    return Images(parts, names, classes, known)
 
 
 def write_images(path: Path, images: Images) -> None:

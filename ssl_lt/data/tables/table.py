@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -47,11 +48,14 @@ class ImageTable(ABC):
         """
         return digest(self.labels)
 
-    def content_sha256(self) -> str:
+    def content_sha256(self, sizes: Sequence[int | str] | None = None) -> str:
         """SHA-256 of the images and labels in their order, as far as it is cheap to know them.
 
         A run that goes on must find the same. Each table says what it covers; by default that is
         the fingerprint.
+
+        Args:
+            sizes: `file_sizes`, where they are known already.
 
         Raises:
             DataError: a file does not exist; names it.
@@ -134,7 +138,7 @@ class PixelTable(ImageTable):
     labels: Tensor
     takes_pixels: ClassVar[bool] = True
 
-    def content_sha256(self) -> str:
+    def content_sha256(self, sizes: Sequence[int | str] | None = None) -> str:
         """Covers the labels and every pixel."""
         found = hashlib.sha256(self.fingerprint().encode())
         found.update(self.pixels.contiguous().numpy().data)

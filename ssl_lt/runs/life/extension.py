@@ -15,7 +15,7 @@ from ssl_lt.core.errors import CheckpointError, ConfigError, shortened
 from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.splits.images import images_of, matched_rows, read_images
+from ssl_lt.data.splits.images import matched_rows, read_images
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
@@ -27,7 +27,7 @@ from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.config.schema import differences, to_mapping
 from ssl_lt.runs.config.stored import read_config, stored_pretraining
 from ssl_lt.runs.life.find import newest_run
-from ssl_lt.runs.life.place import for_other_data, is_data_of, located, source_at
+from ssl_lt.runs.life.place import Moved, for_other_data, is_data_of, located, source_at
 
 # What the state is of; the end of a name stands for all that begin with it.
 _KEPT = (
@@ -96,18 +96,18 @@ def earlier_run(name: str) -> Earlier:
     return Earlier(found, config, checkpoint, planned, epochs)
 
 
-def carried_over(earlier: Earlier, *, data: str | None) -> PretrainConfig:
+def carried_over(earlier: Earlier, moved: Moved) -> PretrainConfig:
     """The configuration of a run that goes on, where nothing else is asked for.
 
     Args:
         earlier: the run.
-        data: the source, if it is said anew: images are chosen anew, and seen as the run has seen
-            its own.
+        moved: where its images are now, or other images: these are chosen anew, and seen as the run
+            has seen its own.
     """
     config, run = earlier.config, earlier.folder
-    images = located(run, config.data)
-    if data is not None and not is_data_of(run, data):
-        images = for_other_data(run, images, data)
+    images = located(run, Moved(data_root=moved.data_root).of(config.data))
+    if moved.data is not None and not is_data_of(run, moved.data):
+        images = for_other_data(run, images, moved.data)
     knn_data = None if config.knn_data is None else source_at(run, config.knn_data)
     options = config.options
     if "gh" in config.plugins:  # a term that has begun does not end again
@@ -233,7 +233,7 @@ def start_of(earlier: Earlier, task: TrainTask, data: Data, *, more_epochs: int)
 def _rows(earlier: Earlier, data: Data) -> torch.Tensor:
     """(N,) the row of each image among those of the earlier run, by name and size; or -1."""
     was = read_images(earlier.folder.images)
-    now = None if was is None else images_of(data.source, data.split.indices)
+    now = None if was is None else data.images
     if was is None or now is None:
         return torch.full((len(data.train),), -1)
     rows = read_split(earlier.folder.split).indices

@@ -13,7 +13,7 @@ from ssl_lt.data.dataset import Data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.registry import open_complete, open_source
-from ssl_lt.data.splits.images import images_of, read_images, what_changed
+from ssl_lt.data.splits.images import read_images, what_changed
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.released import released_folder
@@ -89,7 +89,7 @@ def check_unchanged(run: RunFolder, data: Data) -> None:
         DataError: some were added, are gone, or have another class or size.
     """
     was = read_images(run.images)
-    now = None if was is None else images_of(data.source, data.split.indices)
+    now = None if was is None else data.images
     if changed := what_changed(was, now):
         raise DataError(
             f"{run.path}: {data.source.name} has other images than this run began with: {changed}"

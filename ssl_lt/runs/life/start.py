@@ -17,7 +17,7 @@ from torch import nn
 from ssl_lt.core.errors import ConfigError, DistributedError
 from ssl_lt.core.processes.distributed import gather_objects, rank
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.splits.images import images_of, write_images
+from ssl_lt.data.splits.images import write_images
 from ssl_lt.data.splits.split import read_split, write_split
 from ssl_lt.data.splits.unreadable import write_bad_images
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
@@ -141,7 +141,7 @@ def write_run_folder(
         DistributedError: another machine does not see it.
     """
     name = shared_path(name)
-    images = images_of(data.source, data.split.indices) if accelerator.is_main_process else None
+    images = data.images if accelerator.is_main_process else None
     accelerator.wait_for_everyone()  # until each rank has seen that there is no such folder
     if accelerator.is_main_process:
         with new_run_folder(name) as folder:

@@ -199,6 +199,11 @@ def test_every_verb_where_the_data_has_moved(place, tmp_path, how):
     assert all(bool((newest_weights(run)[name] == w).all()) for name, w in weights.items())
     judge_everything(run, tuned, *moved)
     assert not (tmp_path / "elsewhere/runs").exists()  # judged where it stands
+    start = ["--epochs", "1", "--run-dir"]
+    succeed("pretrain", "--extend", run, *moved, *start, "more")
+    start += ["tuned", "--num-workers", "0", "--batch-size", "8"]
+    succeed("finetune", "--init-from", run, *moved, *start)
+    assert load_yaml(tmp_path / "elsewhere/tuned/config.yaml")["image-size"] == 32
 
 
 @pytest.mark.slow
