@@ -149,6 +149,7 @@ class PretrainKeywords(TrainKeywords, total=False):
     temperature_period: float
     # monitoring
     knn_every: int
+    knn_data: str | None
     # network
     freeze_patch_embed: Literal["auto", "on", "off"]
     # projector
@@ -157,6 +158,8 @@ class PretrainKeywords(TrainKeywords, total=False):
     projector_output_dim: int
     # sdclr
     sdclr_prune_ratio: float
+    # start
+    extend: Place | None
 
 
 class FinetuneKeywords(TrainKeywords, total=False):

@@ -7,7 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -18,13 +18,16 @@ class SampleMemory:
 
     Args:
         name: unique in a task; prefixes the tensors in the checkpoint.
-        tables: name -> tensor; rows are samples where the first dimension is N, but scalars and
-            per-class tables may sit beside them.
+        tables: name -> tensor.
+        per_sample: names of those with a row a sample, for a run that goes on with other samples.
     """
 
-    def __init__(self, name: str, tables: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, name: str, tables: Mapping[str, Tensor], *, per_sample: Collection[str] = ()
+    ) -> None:
         self.name = name
         self.tables: dict[str, Tensor] = dict(tables)
+        self.per_sample = per_sample
 
     def to(self, device: torch.device) -> None:
         """Moves every table."""
@@ -49,3 +52,19 @@ class SampleMemory:
         self.tables = {
             key: state[key].to(table.device, table.dtype) for key, table in self.tables.items()
         }
+
+    def of_others(self, state: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """Saved tables of other samples, as tables of the samples of this memory.
+
+        Args:
+            state: of a memory with the same tables for those samples.
+            rows: (N,) int64, each sample's row there; -1: it keeps what it has here. So do all
+                samples where a table has slots in place of rows.
+        """
+        known = rows >= 0
+        found = {}
+        for key, own in self.tables.items():
+            found[key] = own.clone() if key in self.per_sample else state[key]
+            if key in self.per_sample and len(own) == len(rows):
+                found[key][known] = state[key][rows[known]].to(own.dtype)
+        return found

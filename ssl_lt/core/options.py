@@ -18,6 +18,7 @@ class Effect(Enum):
     """What depends on an option."""
 
     WEIGHTS = "the weights or the log of a run: it never changes when a run goes on"
+    PLACE = "where images are: they are told by a digest, and may be elsewhere when a run goes on"
     START = "what a run starts from: nothing depends on it once there is a checkpoint"
     RUN = "the run alone, neither a weight nor a line of its log: it may change when a run goes on"
     MACHINE = "like RUN, and each machine of a run may have its own value"

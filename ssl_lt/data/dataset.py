@@ -24,7 +24,7 @@ from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import Source, open_complete, open_source
 from ssl_lt.data.sources.source import with_group_notes
-from ssl_lt.data.splits.hold_out import held_out_rows, missing_classes
+from ssl_lt.data.splits.images import Images, images_of
 from ssl_lt.data.splits.split import Split
 from ssl_lt.data.splits.test_split import Tested, choose_test
 from ssl_lt.data.splits.train_split import choose_split
@@ -121,7 +121,19 @@ class Data:
         if self.source.train.takes_pixels:
             return self.train.content_sha256()
         # As they are stored: what is decoded and resized depends on the version of Pillow.
-        return self.source.train.take(self.split.indices).content_sha256()
+        return self.source.train.take(self.split.indices).content_sha256(self.file_sizes)
+
+    @cached_property
+    def file_sizes(self) -> list[int | str]:
+        """Of the training images, see `ImageTable`; the first use looks every file up."""
+        if self.source.train.takes_pixels:
+            return [""] * len(self.split.indices)
+        return self.source.train.take(self.split.indices).file_sizes()
+
+    @property
+    def images(self) -> Images | None:
+        """All images by name, see `images_of`."""
+        return images_of(self.source, self.split.indices, self.file_sizes)
 
     @property
     def test_sha256(self) -> str:
@@ -177,11 +189,13 @@ class SplitFiles:
         train: rows that are trained on.
         test: rows that are tested on; the file need not exist.
         bad_images: images that were left out; the file need not exist.
+        images: all images by name; the file need not exist.
     """
 
     train: Path
     test: Path
     bad_images: Path
+    images: Path
 
 
 def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data:
@@ -200,13 +214,14 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
         # A file that says what to test on leaves nothing to hold out.
         opened = open_source if options.test_split is None else open_complete
         source = opened(options.data, options)
-    chosen, listed = options, None
+    chosen, listed, images = options, None, None
     if stored is not None:
         if stored.test.is_file():
             options = replace(options, test_split=stored.test)
         chosen, listed = replace(options, split=stored.train), stored.bad_images
+        images = stored.images
     bad = bad_images(source, options, listed=listed)
-    split = readable_split(choose_split(chosen, source), source, bad)
+    split = readable_split(choose_split(chosen, source, images=images), source, bad)
     check_ranks_agree(
         {
             "rows of --data": split.num_rows,
@@ -224,44 +239,6 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     spec = image_spec(source, options)
     train = decode_once(source.train.take(split.indices), spec, limit_mib=options.cache_mib)
     return Data(source, split, train, options, bad)
-
-
-def with_validation(data: Data, share: float) -> Data:
-    """The data with some training images as its validation images (`--val-fraction`).
-
-    Which images is a function of the split: a run that goes on, or is evaluated, finds the same.
-    Images that belong together stay together.
-
-    Args:
-        data: with labels.
-        share: of the images of each class, rounded down but at least one; a class of one image
-            keeps it. 0: the data as it is.
-
-    Raises:
-        ConfigError: there are validation images already, or no class has two images, or groups.
-    """
-    if not share:
-        return data
-    if data.source.validation is not None:
-        own = f"--val-data {data.options.val_data}"
-        if data.options.val_data is None:
-            own = f"{data.source.name} has validation images, which"
-        raise ConfigError(f"--val-fraction: {own} takes its place; leave one of them out")
-    labels, groups = data.train.labels, data.train.group_ids
-    index, seed = torch.arange(len(labels)), data.split.recipe.seed
-    held = held_out_rows(labels, index, share=share, seed=seed, group_ids=groups)
-    source, by = data.source, data.source.grouped_by
-    if not bool(held.any()):
-        several = "two training images" if groups is None else f"two groups ({by}) to part"
-        raise ConfigError(f"--val-fraction: no class has {several}")
-    notes = missing_classes(labels, held, source.class_names, grouped_by=by, part="validation")
-    source = replace(source, notes=(*source.notes, *notes))
-    rows, kept = (torch.nonzero(part).flatten().numpy() for part in (held, ~held))
-    counts = torch.bincount(labels[~held], minlength=data.num_classes)
-    indices, held_out = (data.split.indices[part] for part in (kept, rows))
-    split = replace(data.split, indices=indices, counts_per_class=tuple(counts.tolist()))
-    train = data.train.take(kept)
-    return replace(data, source=source, split=split, train=train, held_out=held_out)
 
 
 def train_loader(

@@ -26,17 +26,17 @@ Profile = Literal["exponential", "step", "pareto", "none"]
 class SourceOptions:
     """Which data, and where it is."""
 
-    data: str = option("digits", group="data")
+    data: str = option("digits", effect=Effect.PLACE, group="data")
     """Training data: digits (comes with the package), cifar10, cifar100, folder:PATH, csv:FILE,
     list:FILE (a path and a label a line), coco:FILE (JSON of COCO, iNaturalist or LILA),
     hf:NAME_OR_PATH (Hugging Face datasets) or wds:URLS (tar shards of WebDataset, also in an object
     store such as s3://)."""
 
-    test_data: str | None = option(None, group="data")
+    test_data: str | None = option(None, effect=Effect.PLACE, group="data")
     """Test set (same syntax as --data). Default: the data set's own; otherwise a fifth of each
     class of your own images is held out."""
 
-    val_data: str | None = option(None, group="data")
+    val_data: str | None = option(None, effect=Effect.PLACE, group="data")
     """Validation set (same syntax as --data), used for model selection and for accuracy during
     training. Default: the data set's own, or --val-fraction of finetune.py; otherwise a part of the
     training set is held out where a choice is made."""
@@ -80,7 +80,8 @@ class SourceOptions:
 
     data_root: str | None = option(None, effect=Effect.MACHINE, group="data")
     """Folder that holds the data: torchvision's layout or the hub's parquet files. Paths in csv:,
-    list: and coco: are relative to it. Default: data/; for these three the folder of that file."""
+    list: and coco: are relative to it. For a run on disk, also where its folder:, csv: and the like
+    are now. Default: data/; for csv:, list: and coco: the folder of that file."""
 
     download: bool = option(default=False, effect=Effect.RUN, group="data")
     """Download CIFAR into the data root if it is not there."""

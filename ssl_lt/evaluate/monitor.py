@@ -28,37 +28,50 @@ class Monitor:
         data: what is trained on.
         precision: of the training.
         warn: takes one line, on every rank, the first time that the features look collapsed.
+        judged: the set that kNN's accuracy is of; None: `data`.
     """
 
-    def __init__(self, data: Data, precision: Precision, *, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        data: Data,
+        precision: Precision,
+        *,
+        warn: Callable[[str], None],
+        judged: Data | None = None,
+    ) -> None:
         self.data, self.precision, self.warn = data, precision, warn
+        self.judged = data if judged is None else judged
         self.has_warned = False
-        self.has_labels = data.num_classes > 0 and int(data.train.labels.min()) >= 0
+        self.has_labels = self.judged.num_classes > 0 and int(self.judged.train.labels.min()) >= 0
 
     def __call__(self, backbone: nn.Module) -> Mapping[str, float]:
         """Numbers for `metrics.jsonl`: feature_std, effective_rank, knn; the same on every rank."""
-        bank = self._training_features(backbone)
-        spread = measure_spread(bank.features.numpy(), num_classes=self.data.num_classes)
+        trained = self._training_features(backbone)
+        spread = measure_spread(trained.features.numpy(), num_classes=self.data.num_classes)
         if spread.warnings and not self.has_warned:
             self.has_warned = True
             self.warn(f"warning: {' '.join(spread.warnings)}")
         found = {"feature_std": spread.feature_std, "effective_rank": spread.effective_rank}
-        watched = self.data.monitor_set() if self.has_labels else None
+        judged = self.judged
+        watched = judged.monitor_set() if self.has_labels else None
         if watched is None:
             return found
-        queries = embed_dataset(backbone, watched, self.data, precision=self.precision)
+        bank = trained
+        if judged is not self.data:
+            bank = embed_dataset(backbone, judged.train, judged, precision=self.precision)
+        queries = embed_dataset(backbone, watched, judged, precision=self.precision)
         if not all(rows.features.any(dim=1).all() for rows in (bank, queries)):
             return found  # a feature of zeros has no neighbours, and the warning says so
-        num_classes = self.data.num_classes
+        num_classes = judged.num_classes
         predictions = knn_predict(
             bank, queries, num_classes=num_classes, options=KNNOptions(k=min(20, len(bank)))
         )
-        judged = accuracy(predictions, queries.labels, num_classes=num_classes)
-        return {**found, "knn": judged.balanced}
+        measured = accuracy(predictions, queries.labels, num_classes=num_classes)
+        return {**found, "knn": measured.balanced}
 
     def _training_features(self, backbone: nn.Module) -> Features:
         table = self.data.train
-        if not self.has_labels:
+        if not self.has_labels or self.judged is not self.data:
             number = min(len(table), _MAX_UNLABELLED)
             table = table.take(np.arange(number) * len(table) // number)
         return embed_dataset(backbone, table, self.data, precision=self.precision)

@@ -88,6 +88,7 @@ class PerSamplePrior(ClassPrior):
                 "logits": torch.zeros(num_samples, num_clusters),
                 "prior": torch.full((num_clusters,), 1 / num_clusters),
             },
+            per_sample=["logits"],
         )
 
     def update(self, index: Tensor, logits: Tensor, *, momentum: float) -> None:

@@ -74,6 +74,7 @@ class MemorizationMemory(SampleMemory):
                 "seen": torch.zeros(num_samples, dtype=torch.bool),
                 "weight": torch.zeros(num_samples),
             },
+            per_sample=["average", "seen", "weight"],
         )
 
     @property

@@ -1,4 +1,4 @@
 """Methods that learn from two views of an image, without labels.
 
-Others import `parts`, `registry`, `two_views`.
+Others import `harmonization`, `parts`, `registry`, `two_views`.
 """

@@ -25,7 +25,8 @@ class Disagreement(Plugin):
 
     def __init__(self, num_samples: int) -> None:
         super().__init__()
-        self.memory = SampleMemory("disagreement", {"score": torch.full((num_samples,), torch.nan)})
+        unseen = torch.full((num_samples,), torch.nan)
+        self.memory = SampleMemory("disagreement", {"score": unseen}, per_sample=["score"])
 
     def observe(self, step: PairStep) -> None:
         """Writes this step's scores, of all ranks."""

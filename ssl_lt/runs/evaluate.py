@@ -11,6 +11,7 @@ from torch import nn
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data, check_labels, open_data
+from ssl_lt.data.options import DataOptions
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
 from ssl_lt.evaluate.features.embed import embed_dataset
@@ -37,6 +38,7 @@ from ssl_lt.runs.config.stored import AnyConfig, effective_mapping
 from ssl_lt.runs.finetune import evaluate_trained
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source, start_from
+from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import weights_of
 from ssl_lt.runs.life.same_run import check_processes
@@ -84,12 +86,17 @@ def _saved(config: EvaluateConfig) -> tuple[SavedRun, SavedNetwork]:
     """A run and what it has learned."""
     run = open_saved_run(
         config.run,
-        data_root=config.data.data_root,
+        moved=Moved(_data_said(config), config.data.data_root),
         num_workers=config.data.num_workers,
         verb="evaluation",
     )
     few_shots(config.protocols, run.data)  # what cannot be drawn is said before the work
     return run, load_network(run.folder, run.config, run.data)
+
+
+def _data_said(config: EvaluateConfig) -> str | None:
+    """`--data`, whose default means the run's own."""
+    return None if config.data.data == DataOptions.data else config.data.data
 
 
 def _named_source(config: EvaluateConfig) -> InitSource:

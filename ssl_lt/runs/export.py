@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ssl_lt.augment.views import PlainView
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.loading.ordered import ordered_batches
-from ssl_lt.data.loading.workers import Workers
+from ssl_lt.data.sources.source import Source
+from ssl_lt.data.splits.split import read_split
+from ssl_lt.data.tables.table import PixelTable
 from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models import onnx
@@ -38,11 +38,13 @@ from ssl_lt.models.export import (
 from ssl_lt.models.tuning.exported import load_exported
 from ssl_lt.models.tuning.merge import has_to_stay, merged
 from ssl_lt.report.pages.card import ModelFacts, model_card
+from ssl_lt.report.records.results import RunResult
 from ssl_lt.runs.config.export import ExportConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.inference.facts import Facts, facts_of, has_classifier, read_temperature
 from ssl_lt.runs.life.find import find_run
+from ssl_lt.runs.life.place import Moved, seen_images
 from ssl_lt.runs.life.result import describe_data, stored_result, weights_of
 from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
 
@@ -90,10 +92,10 @@ def export(config: ExportConfig) -> None:
     output = config.output or run.exported_model
     check_replaceable(output, marker=WEIGHTS, flag="--output")
     result = stored_result(run)
-    run_config = run_config_of(run, data_root=config.data_root, num_workers=0)
-    data = open_run_data(run, run_config)
+    run_config = run_config_of(run, moved=Moved(), num_workers=0)
+    data = open_run_data(run, run_config) if result is None else _remembered(run, result)
     parts = _parts(run, run_config, data)
-    batch = _batch(data)
+    batch = _batch(data.image_size)
     with torch.no_grad():
         expected = parts.trained(batch)
     about = to_plain(_usage(run, run_config, data, parts))
@@ -104,7 +106,7 @@ def export(config: ExportConfig) -> None:
         facts = _facts(run, parts, data, checks, with_onnx=config.onnx)
         card = model_card(
             facts,
-            describe_data(data),
+            describe_data(data) if result is None else result.data,
             result,
             training=_training(run, run_config),
             command=read_config(run.config).command,
@@ -136,16 +138,25 @@ def _parts(run: RunFolder, config: TrainConfig, data: Data) -> ExportModules:
     )
 
 
-def _batch(data: Data) -> Tensor:
-    """(B, 3, S, S): the first training images as an evaluation sees them."""
-    batches = ordered_batches(
-        data.train,
-        batch_size=_BATCH_SIZE,
-        spec=data.spec,
-        device=torch.device("cpu"),
-        workers=Workers(0),
+def _remembered(run: RunFolder, result: RunResult) -> Data:
+    """The data of a finished run without its images: their number, classes, and what is seen."""
+    split, counts = read_split(run.split), result.data.counts_per_class
+    seen = seen_images(run.exported)
+    number = sum(counts) if counts else len(split.indices)
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)) if counts else None
+    table = PixelTable(
+        torch.zeros(number, 3, 1, 1, dtype=torch.uint8),
+        torch.full((number,), -1) if labels is None else labels,
     )
-    return PlainView(data.spec).to_network(next(batches).images)
+    source = Source(split.source, result.data.class_names, table)
+    options = replace(read_config(run.config).config.data, **seen)
+    return Data(source, replace(split, counts_per_class=counts), table, options)
+
+
+def _batch(image_size: int) -> Tensor:
+    """(B, 3, S, S) of noise, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(_BATCH_SIZE, 3, image_size, image_size, generator=generator)
 
 
 def _usage(run: RunFolder, config: TrainConfig, data: Data, parts: ExportModules) -> Facts:
@@ -221,7 +232,7 @@ def _write_onnx(
 def _check(what: str, difference: float, tolerance: float, num_images: int) -> str:
     return (
         f"{what}: differs from the run's network by at most {difference:.1e} of the largest output "
-        f"on {num_images} training images (allowed: {tolerance:.0e})"
+        f"on {num_images} images of noise (allowed: {tolerance:.0e})"
     )
 
 
@@ -276,7 +287,8 @@ def _classifier_note(parts: ExportModules) -> str:
 
 def _training(run: RunFolder, config: TrainConfig) -> str:
     weights = weights_of(run, effective_mapping(config))
-    how = f"{config.fit.epochs} epochs; its weights: {weights}."
+    epochs = read_config(run.config).epochs_before + config.fit.num_epochs
+    how = f"{epochs} epochs; its weights: {weights}."
     if isinstance(config, FinetuneConfig):
         return f"Fine-tuned with labels, loss {config.loss}, {how}"
     method = " + ".join((config.method, *config.plugins))

@@ -11,8 +11,9 @@ from torch import nn
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch
-from ssl_lt.data.dataset import Data, check_labels, with_validation
+from ssl_lt.data.dataset import Data, check_labels
 from ssl_lt.data.tables.table import ImageTable
+from ssl_lt.data.validation import with_validation
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.plan import EndOfEpoch
 from ssl_lt.evaluate.features.embed import embed_dataset

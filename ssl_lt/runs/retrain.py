@@ -26,6 +26,7 @@ from ssl_lt.finetune.retraining.registry import RETRAINING
 from ssl_lt.report.tables.table import Column, Format, Table, text_columns, to_rich
 from ssl_lt.runs.config.retrain import RetrainConfig
 from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.same_run import check_processes
 from ssl_lt.runs.life.saved_run import (
@@ -56,7 +57,7 @@ def retrain(config: RetrainConfig) -> None:
     check_processes(config)
     run = open_saved_run(
         config.run,
-        data_root=config.data_root,
+        moved=Moved(config.data, config.data_root),
         num_workers=config.num_workers,
         verb="retraining",
     )

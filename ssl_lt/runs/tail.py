@@ -38,6 +38,7 @@ from ssl_lt.report.tables.table import Table, to_rich
 from ssl_lt.report.tables.tail import epoch_table, finding_table
 from ssl_lt.runs.config.tail import TailConfig
 from ssl_lt.runs.life.find import find_run
+from ssl_lt.runs.life.place import Moved, located
 from ssl_lt.runs.life.saved_run import run_config_of
 from ssl_lt.runs.life.scores import file_of_epoch, read_scores, score_files
 
@@ -79,7 +80,8 @@ def tail(config: TailConfig) -> None:
     ranked = _rank(run, config)
     if not run.is_finished:
         print("note: this run is not finished")
-    options = run_config_of(run, data_root=config.data_root, num_workers=0).data
+    moved = Moved(config.data, config.data_root)
+    options = located(run, run_config_of(run, moved=moved, num_workers=0).data)
     # Undecoded: of files, only those that are shown are read.
     data = open_data(replace(options, cache_mib=0), stored=run.split_files)
     names = _file_names(data)

@@ -80,8 +80,8 @@ def test_without_labels_the_spread_is_still_watched():
 
 
 def test_pretraining_that_collapses_says_so_and_goes_on(empty, monkeypatch):
-    def collapsed(config, data):
-        task = build_task(config, data)
+    def collapsed(config, data, **more):
+        task = build_task(config, data, **more)
         with torch.no_grad():
             for parameter in task.backbone.parameters():
                 parameter.zero_()

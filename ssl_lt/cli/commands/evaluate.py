@@ -13,6 +13,7 @@ from ssl_lt.runs.config.parse import parse_known
 from ssl_lt.runs.evaluate import evaluate
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.place import Moved, is_data_of
 
 _USAGE = "evaluate.py [--run RUN | --init-from WEIGHTS --data SOURCE] [OPTIONS]"
 
@@ -25,6 +26,7 @@ class Choice:
     init_from: str | None = None
     backbone: str | None = None
     data: str | None = None
+    data_root: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,11 +52,22 @@ def read(words: Words[Files]) -> tuple[EvaluateConfig, InitSource | None]:
     choice, start = asked.config, asked.config.init_from
     if start is not None and "run" in asked.given:
         raise ConfigError("--run: --init-from says what is judged; leave one of them out")
-    if start is None and choice.data is not None:
+    if start is None and choice.data is not None and not _is_own_data(words, choice):
         start = str(find_run(choice.run).path)
     if start is None:
         return read_config(EvaluateConfig, words, default=EvaluateConfig()), None
-    source = find_source(start, backbone=choice.backbone)
+    moved = Moved(choice.data, choice.data_root)
+    source = find_source(start, backbone=choice.backbone, moved=moved)
     words = words.over(source.name, source.values)
     default = EvaluateConfig(init_from=source.name)
     return replace(read_config(EvaluateConfig, words, default=default), run="auto"), source
+
+
+def _is_own_data(words: Words[Files], choice: Choice) -> bool:
+    """Whether `--data` says where the images of the run are now, and nothing else of the data."""
+    assert choice.data is not None
+    usual = EvaluateConfig()
+    given = parse_known(EvaluateConfig, words.all, default=usual).given
+    return not given & usual.without_effect().keys() and is_data_of(
+        find_run(choice.run), choice.data
+    )

@@ -20,6 +20,7 @@ from ssl_lt.runs.config.stored import SERIES, stored_finetuning
 from ssl_lt.runs.finetune import finetune
 from ssl_lt.runs.life.find import run_to_resume
 from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import leave_processes
 from ssl_lt.runs.life.same_run import check_resumed
 from ssl_lt.runs.series import run_series
@@ -34,6 +35,8 @@ class Choice:
     loss: str = FinetuneConfig.loss
     init_from: str = FinetuneConfig.init_from
     backbone: str | None = None
+    data: str | None = None
+    data_root: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,7 +64,8 @@ def run(arguments: Sequence[str]) -> RunFolder:
 def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
     """The configuration of a new run, with the data and the network of what it starts from."""
     choice = parse_known(Choice, words.all, default=Choice()).config
-    source = find_source(choice.init_from, backbone=choice.backbone)
+    moved = Moved(choice.data, choice.data_root)
+    source = find_source(choice.init_from, backbone=choice.backbone, moved=moved)
     words = words.over(source.name, source.values)
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),

@@ -14,7 +14,7 @@ from ssl_lt.core.disk.urls import local_path
 from ssl_lt.core.errors import DataError, shortened
 from ssl_lt.data.images.listing import list_images, loose_images, sub_folders
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.labels import plain
+from ssl_lt.data.sources.labels import check_no_combinations, plain
 from ssl_lt.data.sources.parts import LeftOut, Parts, find_parts, part_of, part_within
 from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.files import FileTable
@@ -139,6 +139,7 @@ def _list(root: Path, name: str) -> Source:
     for folder in sorted(full, key=lambda folder: (plain(folder), folder)):
         names += [f"{folder}/{image}" for image in listings[folder].images]
         labels += [number_of[plain(folder)]] * len(listings[folder].images)
+    check_no_combinations([class_names[n] for n in labels], lambda row: f"{root / names[row]}")
     return Source(
         name,
         class_names,

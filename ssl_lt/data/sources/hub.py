@@ -21,6 +21,7 @@ from ssl_lt.data.sources.columns import (
 )
 from ssl_lt.data.sources.labels import (
     ONE_CLASS,
+    check_no_combinations,
     check_one_label_each,
     number_classes,
     plain,
@@ -173,6 +174,7 @@ def _labels(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, .
         )
     names = getattr(part.features[column], "names", None)
     if names is not None:
+        check_no_combinations([names[value] for value in values], lambda row: f"{where}: row {row}")
         return tuple(map(plain, names)), torch.tensor(values)
     check_one_label_each([str(value) for value in values], lambda row: f"{where}: row {row}")
     return number_classes(values)

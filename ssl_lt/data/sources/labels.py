@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -39,9 +38,7 @@ def number_classes(labels: Sequence[str | int | None]) -> tuple[tuple[str, ...],
 
 
 def check_one_label_each(texts: Sequence[str | None], where: Callable[[int], str]) -> None:
-    """Refuses texts that name no class, or several.
-
-    A text with a separator names several where the others show it, see `_combined` and `_moving`.
+    """Refuses texts that name no class, or several; see also `check_no_combinations`.
 
     Args:
         texts: (N,) labels, None where unknown.
@@ -50,28 +47,50 @@ def check_one_label_each(texts: Sequence[str | None], where: Callable[[int], str
     Raises:
         DataError: names the first such row, what it says and how many there are.
     """
-    first: dict[str, int] = {}
-    for row, text in enumerate(texts):
-        if text is not None:
-            first.setdefault(text, row)
-    counts = Counter(texts)
+    known = dict.fromkeys(text for text in texts if text is not None)
+    missing = [text for text in known if text.lower() in _MISSING]
+    hint = "leave these images out, or give --label-column none"
+    _refuse(missing, texts, where, fault="stands for none", hint=hint)
+    _refuse(filter(_is_list, known), texts, where, fault="is a list of labels")
+    check_no_combinations(texts, where)
 
-    def refuse(found: Iterable[str], fault: str, hint: str) -> None:
-        those = list(found)
-        if those:
-            number = sum(counts[text] for text in those)
-            more = f" ({number:,} images have such a label)" if number > 1 else ""
-            where_first = where(first[those[0]])
-            raise DataError(f"{where_first}: label {those[0]!r} {fault}{more}: {hint}")
 
-    missing = [text for text in first if text.lower() in _MISSING]
-    refuse(missing, "stands for none", "leave these images out, or give --label-column none")
-    refuse(filter(_is_list, first), "is a list of labels", ONE_CLASS)
+def check_no_combinations(texts: Sequence[str | None], where: Callable[[int], str]) -> None:
+    """Refuses texts that name several classes, also where they are names of folders.
+
+    A text with a separator names several where the others show it, see `_combined` and `_moving`.
+
+    Args:
+        texts: as for `check_one_label_each`.
+        where: likewise.
+
+    Raises:
+        DataError: likewise.
+    """
+    known = dict.fromkeys(text for text in texts if text is not None)
     for separator in _CERTAIN:
-        several = _combined(first, separator)
+        several = _combined(known, separator)
         if separator in "|;":  # seldom in a name
-            several = several or _moving(first, separator)
-        refuse(several, f"names several classes, parted by {separator!r}", ONE_CLASS)
+            several = several or _moving(known, separator)
+        fault = f"names several classes, parted by {separator!r}"
+        _refuse(several, texts, where, fault=fault)
+
+
+def _refuse(
+    found: Iterable[str],
+    texts: Sequence[str | None],
+    where: Callable[[int], str],
+    *,
+    fault: str,
+    hint: str = ONE_CLASS,
+) -> None:
+    """Raises DataError for the first of the texts that were found, if there is one."""
+    those = dict.fromkeys(found)
+    if those:
+        first = next(iter(those))
+        number = sum(text in those for text in texts)
+        more = f" ({number:,} images have such a label)" if number > 1 else ""
+        raise DataError(f"{where(texts.index(first))}: label {first!r} {fault}{more}: {hint}")
 
 
 def label_notes(class_names: Sequence[str]) -> list[str]:

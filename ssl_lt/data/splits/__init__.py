@@ -1,4 +1,4 @@
 """Which images train, test and validate, and which cannot be read.
 
-Others import `hold_out`, `make`, `split`, `test_split`, `train_split`, `unreadable`.
+Others import `hold_out`, `images`, `make`, `split`, `test_split`, `train_split`, `unreadable`.
 """

@@ -11,11 +11,12 @@ from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.long_tail import make_long_tailed
 from ssl_lt.data.options import DataOptions, Profile
 from ssl_lt.data.sources.registry import Source
+from ssl_lt.data.splits.images import images_of, read_images, what_changed
 from ssl_lt.data.splits.split import Recipe, Split, check_rows, read_index_list, read_split
 from ssl_lt.data.tables.table import ImageTable
 
 
-def choose_split(options: DataOptions, source: Source) -> Split:
+def choose_split(options: DataOptions, source: Source, *, images: Path | None = None) -> Split:
     """The rows to train on.
 
     A file (`--split`) comes before a profile. A profile is applied with the factor of the flag, or
@@ -24,6 +25,7 @@ def choose_split(options: DataOptions, source: Source) -> Split:
     Args:
         options: the flags.
         source: of the data.
+        images: where a run that goes on has listed them, to say which differ.
 
     Returns:
         The split; nothing is decoded.
@@ -33,7 +35,7 @@ def choose_split(options: DataOptions, source: Source) -> Split:
         DataError: a file that is damaged or belongs to other data.
     """
     if options.split is not None:
-        split = _from_file(options.split, source)
+        split = _from_file(options.split, source, images)
         for name, count in zip(source.class_names, split.counts_per_class, strict=False):
             if count == 0:
                 raise DataError(f"{options.split}: has no row of class {name}")
@@ -72,7 +74,7 @@ def resolve_imbalance(
     return profile, factor
 
 
-def _from_file(path: Path, source: Source) -> Split:
+def _from_file(path: Path, source: Source, images: Path | None) -> Split:
     """Reads a split or a list of rows and holds it against the data."""
     table = source.train
     if path.suffix != ".json":
@@ -81,9 +83,12 @@ def _from_file(path: Path, source: Source) -> Split:
         return make_split(source, table, Recipe("list", None, 0), rows)
     split = read_split(path)
     if split.num_rows != len(table) or split.data_sha256 != table.fingerprint():
+        was = None if images is None else read_images(images)
+        changed = what_changed(was, images_of(source))
         raise DataError(
             f"{path}: was made from {split.source} with {split.num_rows} rows; the data here "
             f"({source.name}, {len(table)} rows) has other rows, labels or another order"
+            + (f": {changed}" if changed else "")
         )
     counts = rows_per_class(source, table, split.indices)
     # A file that was edited by hand: the digest covers the indices alone.

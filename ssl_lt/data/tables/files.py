@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,16 +40,25 @@ class FileTable(ImageTable):
         """Covers labels and names relative to `root`, so the folder may move."""
         return digest_of_files(self.labels, self.names)
 
-    def content_sha256(self) -> str:
+    def content_sha256(self, sizes: Sequence[int | str] | None = None) -> str:
         """Covers labels, names and sizes.
 
         A file that was replaced by one of the same size is not noticed: to read every file would
         take as long as an epoch.
         """
         found = hashlib.sha256(self.fingerprint().encode())
-        rows = track(range(len(self)), total=len(self), label="looking up files")
-        found.update(np.array([self._size(row) for row in rows], dtype="<i8").tobytes())
+        sizes = self.file_sizes() if sizes is None else sizes
+        found.update(np.array(sizes, dtype="<i8").tobytes())
         return found.hexdigest()
+
+    def identities(self) -> list[str]:
+        """Names relative to `root`."""
+        return [self.name(row) for row in range(len(self))]
+
+    def file_sizes(self) -> list[int | str]:
+        """See `ImageTable`."""
+        rows = track(range(len(self)), total=len(self), label="looking up files")
+        return [self._size(row) for row in rows]
 
     def name(self, row: int) -> str:
         """Relative to `root`; bytes that are no text are escaped."""

@@ -45,6 +45,11 @@ class HubTable(ImageTable):
         """See `ImageTable`."""
         return f"{self.source}, row {self.rows[row]}"
 
+    def identities(self) -> list[str] | None:
+        """File names with their sizes."""
+        texts = [name.decode("utf-8", "backslashreplace") for name in self.names.tolist()]
+        return texts if len(set(texts)) == len(texts) else None
+
     def encoded(self, row: int) -> bytes | Path:
         """See `ImageTable`; a path where the set names a file and holds no bytes."""
         value = self.images[int(self.rows[row])].column(0)[0].as_py()

@@ -36,7 +36,7 @@ class ParquetTable(ImageTable):
     side: int
     takes_pixels: ClassVar[bool] = True
 
-    def content_sha256(self) -> str:
+    def content_sha256(self, sizes: Sequence[int | str] | None = None) -> str:
         """The fingerprint: more would take as long as decoding every image."""
         return self.fingerprint()
 

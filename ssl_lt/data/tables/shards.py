@@ -48,6 +48,10 @@ class ShardTable(ImageTable):
         """Covers labels, keys and sizes, not where shards lie or what they are called."""
         return digest(self.labels, self.ids.astype("<i8").tobytes())
 
+    def identities(self) -> list[str]:
+        """The ids, in hexadecimal."""
+        return [f"{id & (2**64 - 1):016x}" for id in self.ids.tolist()]
+
     def name(self, row: int) -> str:
         """See `ImageTable`: shard and member."""
         shard: ShardFile = self.files[self.shards[row]]

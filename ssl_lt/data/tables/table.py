@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -49,11 +50,14 @@ class ImageTable(ABC):
         """
         return digest(self.labels)
 
-    def content_sha256(self) -> str:
+    def content_sha256(self, sizes: Sequence[int | str] | None = None) -> str:
         """SHA-256 of the images and labels in their order, as far as it is cheap to know them.
 
         A run that goes on must find the same. Each table says what it covers; by default that is
         the fingerprint.
+
+        Args:
+            sizes: `file_sizes`, where they are known already.
 
         Raises:
             DataError: a file does not exist; names it.
@@ -72,6 +76,21 @@ class ImageTable(ABC):
     def name(self, row: int) -> str:
         """What people find an image by: its file, relative to the root of the table, or its row."""
         return f"row {row}"
+
+    def identities(self) -> list[str] | None:
+        """(N,) what each image is known by wherever the data is kept; opens no file.
+
+        None where there is nothing, or where images share it.
+        """
+        return None
+
+    def file_sizes(self) -> list[int | str]:
+        """(N,) bytes of each image file; "" where the identity tells.
+
+        Raises:
+            DataError: a file does not exist; names it.
+        """
+        return [""] * len(self)
 
     @abstractmethod
     def encoded(self, row: int) -> bytes | Path:
@@ -127,7 +146,7 @@ class PixelTable(ImageTable):
     group_ids: Tensor | None = None
     takes_pixels: ClassVar[bool] = True
 
-    def content_sha256(self) -> str:
+    def content_sha256(self, sizes: Sequence[int | str] | None = None) -> str:
         """Covers the labels and every pixel."""
         found = hashlib.sha256(self.fingerprint().encode())
         found.update(self.pixels.contiguous().numpy().data)

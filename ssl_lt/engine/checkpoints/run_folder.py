@@ -38,6 +38,8 @@ class RunFolder:
     """The training subset: indices and their digest."""
     bad_images = _In("bad_images.csv")
     """Images that could not be read and were left out; with --bad-images skip alone."""
+    images = _In("images.csv.gz")
+    """All images of the data by name, with class and size; not where pixels are all there is."""
     test_split = _In("test_split.json")
     """The rows to test on, where --test-split gave any."""
     metrics = _In("metrics.jsonl")
@@ -68,7 +70,7 @@ class RunFolder:
     @property
     def split_files(self) -> SplitFiles:
         """What the run has kept of its data, for `open_data`."""
-        return SplitFiles(self.split, self.test_split, self.bad_images)
+        return SplitFiles(self.split, self.test_split, self.bad_images, self.images)
 
     @property
     def has_checkpoints(self) -> bool:

@@ -79,7 +79,8 @@ class RunResult:
         curves: "loss", "lr", "knn" and others by name.
         timing: of training; None where nothing was trained.
         representations: measures of the frozen backbone; one entry a backbone that was judged.
-        started_from: "weights", "sha256" and "license" of what it began with; empty from scratch.
+        started_from: "weights", "sha256" and "license" of what it began with; of an extended run
+            "run", "epochs" so far, "data-sha256" then and "data-sha256-now"; empty from scratch.
         weights: which of the run's weights were evaluated; "" in files from before it was written.
         left_out: name of an evaluation that could not be made -> why.
         schema_version: of the file.

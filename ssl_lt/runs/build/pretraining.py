@@ -17,8 +17,13 @@ from ssl_lt.pretrain.two_views import TwoViewTask
 from ssl_lt.runs.config.pretrain import PretrainConfig
 
 
-def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
+def build_task(config: PretrainConfig, data: Data, *, epochs_before: int = 0) -> TwoViewTask:
     """The task; initial weights follow from the seed.
+
+    Args:
+        config: of the run.
+        data: what it trains on.
+        epochs_before: that an extended run has trained.
 
     Raises:
         ConfigError: a backbone or a plug-in that does not go with the rest.
@@ -38,7 +43,7 @@ def build_task(config: PretrainConfig, data: Data) -> TwoViewTask:
     site = PluginSite(
         num_samples=len(data.train),
         embedding_dim=config.projector.output_dim,
-        total_epochs=config.fit.num_epochs,
+        total_epochs=epochs_before + config.fit.num_epochs,
         seed=config.run.seed,
     )
     parts = TwoViewParts(

@@ -24,7 +24,7 @@ class EvaluateConfig:
 
     run: str = option("auto", effect=Effect.START, group="what is judged")
     """Folder of the run, or auto: the newest one under runs/. With --data it is judged on that data
-    instead of its own."""
+    instead of its own, or on its own where that has moved to."""
     init_from: str | None = option(None, group="what is judged")
     """Judge these weights on --data, without a run: timm:NAME, hf-hub:ORG/NAME, local-dir:PATH, an
     exported folder, a file (with --backbone) or a run."""

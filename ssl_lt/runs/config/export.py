@@ -11,8 +11,8 @@ class ExportConfig:
     """Write a run's network for others: ssl-lt export [RUN] [flags].
 
     The folder loads with timm.create_model("local-dir:FOLDER", pretrained=True) and has a model
-    card. It is put in place after its answers on a batch of training images were found to be those
-    of the run's network.
+    card. It is put in place after its answers on a batch of noise were found to be those of the
+    run's network. Of a finished run the data need not be there.
     """
 
     run: str = "auto"
@@ -21,5 +21,3 @@ class ExportConfig:
     """Folder to write; none: exported-model/ in the run's folder. An earlier export is replaced."""
     onnx: bool = False
     """Also write model.onnx (needs the extra onnx)."""
-    data_root: str | None = None
-    """Where the data is now, if it has moved since the run."""

@@ -45,6 +45,10 @@ class PretrainConfig:
     """scratch, or weights that training goes on from, with a new projector: timm:NAME,
     hf-hub:ORG/NAME, local-dir:PATH, an exported folder, a file (with --backbone), a run or auto
     (the newest pretraining run)."""
+    extend: str | None = option(None, effect=Effect.START, group="start")
+    """Finished pretraining run, or auto (the newest one), that a new run goes on from with its
+    whole state and configuration. --epochs says how many more, and the schedule is that of all
+    epochs together. --data may be other images."""
     data: Flat[DataOptions] = section("data", DataOptions)
     model: Flat[ModelOptions] = section("network", ModelOptions)
     freeze_patch_embed: Literal["auto", "on", "off"] = option("auto", page="all", group="network")
@@ -59,6 +63,10 @@ class PretrainConfig:
     """Run the online check every N epochs (0 = off): the spread of the features, which detects
     collapse, and kNN accuracy if there are labels (on the validation set, otherwise on the test
     set)."""
+    knn_data: str | None = option(None, effect=Effect.PLACE, group="monitoring")
+    """Labelled set for the kNN accuracy (same syntax as --data), where --data has no labels or
+    other classes count: its training images vote, its validation or else its test images are
+    judged. Default: --data."""
     run: Flat[RunOptions] = section("run", RunOptions)
 
     def __post_init__(self) -> None:
@@ -76,6 +84,8 @@ class PretrainConfig:
         plugins = [name for name in PLUGINS if name not in self.plugins]
         found = self.optim.without_effect()
         found |= {f"{name}.": f"--method {name}" for name in methods}
+        if not self.knn_every:
+            found["knn-data"] = "--knn-every above 0"
         return found | {f"{name}.": f"--plugins {name}" for name in plugins}
 
 

@@ -39,8 +39,10 @@ class RetrainConfig:
     options: Flat[RetrainingOptions] = field(default_factory=RetrainingOptions)
     batch_size: int = 512
     """Images a forward pass."""
+    data: str | None = None
+    """Where the run's images are now, if they have moved (same syntax as --data of pretrain.py)."""
     data_root: str | None = None
-    """Where the data is now, if it has moved since the run."""
+    """Or a folder that they are in now."""
     num_workers: int = 4
     """Processes that decode a folder too large for memory."""
 

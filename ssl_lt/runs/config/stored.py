@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ TrainConfig = PretrainConfig | AnyFinetuneConfig
 AnyConfig = TrainConfig | EvaluateConfig
 T = TypeVar("T", bound=TrainConfig)
 
-_ABOUT_THE_RUN = ("verb", "command")
+# Where it was started, as a path and as one from its folder, which may have moved with the data.
+_DIRECTORIES = ("directory", "directory-from-run")
+_ABOUT_THE_RUN = ("verb", "command", *_DIRECTORIES)
 _STARTED_FROM = "started-from."
 # Data sets of one small size, which `--image-size` once said nothing of.
 _ONE_SIZE = ("digits", "cifar10", "cifar100")
@@ -37,13 +40,22 @@ class StoredConfig:
         verb: "pretrain", "finetune" or `SERIES`.
         command: as it was typed.
         values: flag name -> plain value, of the flags that have an effect.
-        started_from: name, digest and licence of the weights it began with; empty from scratch.
+        started_from: name, digest and licence of the weights it began with, or facts of the run
+            that it extends; empty from scratch.
+        directories: that relative paths among the values are found from: below the place where
+            the run's folder is now, and where it was started.
     """
 
     verb: str
     command: str
     values: Mapping[str, Any]
     started_from: Mapping[str, str]
+    directories: tuple[Path, ...] = ()
+
+    @property
+    def epochs_before(self) -> int:
+        """Epochs that were trained before the run began; 0 where it extends none."""
+        return int(self.started_from.get("epochs", 0))
 
     @property
     def config(self) -> TrainConfig:
@@ -99,7 +111,9 @@ def write_config(
     started_from: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the resolved configuration; `read_config` gives the same object back."""
-    about = {"verb": verb, "command": command}
+    here = Path.cwd()
+    about = {"verb": verb, "command": command, "directory": str(here)}
+    about["directory-from-run"] = os.path.relpath(here, path.parent.absolute())
     start = {_STARTED_FROM + name: value for name, value in (started_from or {}).items()}
     write_text_atomically(path, write_yaml({**about, **start, **effective_mapping(config)}))
 
@@ -123,7 +137,15 @@ def read_config(path: Path) -> StoredConfig:
             for key, value in content.items()
             if key.startswith(_STARTED_FROM)
         },
+        _directories(content, path.parent.absolute()),
     )
+
+
+def _directories(content: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+    there, from_run = (content.get(key) for key in _DIRECTORIES)
+    if there is None or from_run is None:
+        return ()
+    return Path(os.path.normpath(folder / str(from_run))), Path(str(there))
 
 
 def option_values(values: Mapping[str, Any]) -> dict[str, Any]:

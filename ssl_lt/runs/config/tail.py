@@ -28,8 +28,10 @@ class TailConfig:
     """Whose scores; none: the last."""
     output: Path | None = None
     """Folder to write; none: tail/ in the run's folder."""
+    data: str | None = None
+    """Where the run's images are now, if they have moved (same syntax as --data of pretrain.py)."""
     data_root: str | None = None
-    """Where the data is now, if it has moved since the run."""
+    """Or a folder that they are in now."""
 
     def __post_init__(self) -> None:
         if self.top < 1:

@@ -30,9 +30,10 @@ from ssl_lt.models.released import (
 )
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
 from ssl_lt.runs.build.defaults import Start
-from ssl_lt.runs.config.schema import flags
+from ssl_lt.runs.config.schema import flags, to_mapping
 from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, newest_run
+from ssl_lt.runs.life.place import Moved, for_other_data, is_data_of, located
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,17 @@ class InitSource:
         return facts | ({"license": self.license} if self.license else {})
 
 
-def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
+def find_source(
+    init_from: str, *, backbone: str | None = None, moved: Moved | None = None
+) -> InitSource:
     """Resolves `--init-from`; released weights are downloaded if they are not there yet.
 
     Args:
         init_from: `auto`, `scratch`, a run, an exported folder, a file, `timm:NAME`,
             `hf-hub:ORG/NAME` or `local-dir:PATH`.
         backbone: `--backbone`, which says what a plain file is of.
+        moved: `--data` and `--data-root`, if they were given: where the images of a run are now, or
+            other images; then what chose its own is left.
 
     Raises:
         ConfigError: nothing is there.
@@ -84,12 +89,12 @@ def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
         if run is None:
             note = f"no pretraining run under {RUNS}/: training from scratch"
             return InitSource("scratch", None, {}, note, "scratch")
-        return _of_run(run)
+        return _of_run(run, moved or Moved())
     if init_from.startswith((TIMM, HUB, LOCAL)):
         return _of_released(find_released(init_from))
     path = Path(init_from)
     if (path / "config.yaml").is_file():
-        return _of_run(RunFolder(path))
+        return _of_run(RunFolder(path), moved or Moved())
     if (path / "config.json").is_file():
         return _of_released(released_folder(path, name=init_from))
     if (path / "model.safetensors").is_file():
@@ -197,11 +202,16 @@ def load_classifier(classifier: nn.Module, source: InitSource) -> None:
     classifier.load_state_dict(saved)
 
 
-def _of_run(run: RunFolder) -> InitSource:
+def _of_run(run: RunFolder, moved: Moved) -> InitSource:
     weights, step = evaluated_weights(run.checkpoints)
     taken = {flag.name for options in (DataOptions(), ModelOptions()) for flag in flags(options)}
-    stored = read_config(run.config).values
-    values = {name: value for name, value in stored.items() if name in taken}
+    stored = read_config(run.config)
+    values = {name: value for name, value in stored.values.items() if name in taken}
+    if stored.verb != "evaluate":
+        options = located(run, Moved(data_root=moved.data_root).of(stored.config.data))
+        if moved.data is not None and not is_data_of(run, moved.data):
+            options = for_other_data(run, options, moved.data)
+        values |= to_mapping(options)
     return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}", "run")
 
 

@@ -138,7 +138,7 @@ def weights_of(folder: RunFolder, configuration: Mapping[str, Any]) -> str:
         return ""
     decay = configuration["ema"]
     averaged = f"averaged with decay {decay:g}" if decay else ""
-    epochs = configuration["epochs"]
+    epochs = configuration["epochs"] + read_config(folder.config).epochs_before
     return describe_weights(folder.checkpoints, epochs=epochs, averaged=averaged)
 
 

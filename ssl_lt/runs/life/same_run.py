@@ -25,7 +25,7 @@ def check_resumed(run: RunFolder, was: TrainConfig, asked: TrainConfig) -> None:
     Raises:
         ConfigError: names the options that were asked to be otherwise, with both values.
     """
-    free = names_with(was, Effect.RUN, Effect.MACHINE)
+    free = names_with(was, Effect.RUN, Effect.MACHINE, Effect.PLACE)
     before, now = (
         {name: value for name, value in effective_mapping(config).items() if name not in free}
         for config in (was, asked)
@@ -42,7 +42,7 @@ def identity(config: TrainConfig, *, data_sha256: str) -> Identity:
     What a run starts from is left out: nothing depends on it where there is a checkpoint, and a
     series that was moved says otherwise where its stages begin.
     """
-    free = names_with(config, Effect.RUN, Effect.MACHINE, Effect.START)
+    free = names_with(config, Effect.RUN, Effect.MACHINE, Effect.PLACE, Effect.START)
     options = {k: v for k, v in effective_mapping(config).items() if k not in free}
     return Identity(options, data_sha256)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -12,8 +12,9 @@ from torch import nn
 
 from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.dataset import Data, check_labels, open_data, with_validation
+from ssl_lt.data.dataset import Data, check_labels, open_data
 from ssl_lt.data.tables.table import ImageTable
+from ssl_lt.data.validation import with_validation
 from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import load_model_state
@@ -31,6 +32,7 @@ from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.life.find import find_run
+from ssl_lt.runs.life.place import Moved, located
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import save_result, stored_result
 
@@ -74,12 +76,12 @@ class SavedNetwork:
     task: ClassifierTask | None
 
 
-def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: str) -> SavedRun:
+def open_saved_run(run: str, *, moved: Moved, num_workers: int, verb: str) -> SavedRun:
     """A run with labelled data and a test split, for a verb that judges it.
 
     Args:
         run: a folder, or "auto" for the newest one under runs/.
-        data_root: where the data is now; None: where it was.
+        moved: where the data is now.
         num_workers: processes that decode what does not fit into memory.
         verb: for messages: "evaluation".
 
@@ -89,7 +91,7 @@ def open_saved_run(run: str, *, data_root: str | None, num_workers: int, verb: s
     """
     folder = find_run(run)
     stored = stored_result(folder)
-    config = run_config_of(folder, data_root=data_root, num_workers=num_workers)
+    config = run_config_of(folder, moved=moved, num_workers=num_workers)
     data = open_run_data(folder, config, verb=verb)
     return SavedRun(folder, config, data, test_split(data, verb), stored)
 
@@ -116,7 +118,7 @@ def open_run_data(folder: RunFolder, config: AnyConfig, *, verb: str | None = No
     Raises:
         UserError: as `open_data`, `check_labels` and `with_validation` say.
     """
-    data = open_data(config.data, stored=folder.split_files)
+    data = open_data(located(folder, config.data), stored=folder.split_files)
     if verb is not None:
         check_labels(data, verb)
     share = config.val_fraction if isinstance(config, FinetuneConfig) else 0.0
@@ -163,11 +165,10 @@ def record(
     print(f"report: {page.resolve()}")
 
 
-def run_config_of(folder: RunFolder, *, data_root: str | None, num_workers: int) -> TrainConfig:
+def run_config_of(folder: RunFolder, *, moved: Moved, num_workers: int) -> TrainConfig:
     """The configuration the run was started with; its data may have moved since."""
     config = read_config(folder.config).config
-    moved: dict[str, Any] = {} if data_root is None else {"data_root": data_root}
-    return replace(config, data=replace(config.data, num_workers=num_workers, **moved))
+    return replace(config, data=replace(moved.of(config.data), num_workers=num_workers))
 
 
 def load_network(folder: RunFolder, config: AnyConfig, data: Data) -> SavedNetwork:

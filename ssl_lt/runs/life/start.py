@@ -17,6 +17,7 @@ from torch import nn
 from ssl_lt.core.errors import ConfigError, DistributedError
 from ssl_lt.core.processes.distributed import gather_objects, rank
 from ssl_lt.data.dataset import Data
+from ssl_lt.data.splits.images import write_images
 from ssl_lt.data.splits.split import read_split, write_split
 from ssl_lt.data.splits.unreadable import write_bad_images
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
@@ -102,18 +103,26 @@ def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
 
 @contextmanager
 def removed_if_nothing_came(folder: RunFolder) -> Iterator[None]:
-    """A new run that fails before it has logged, saved or measured anything leaves no folder."""
+    """A new run that fails before it has logged, saved or measured anything leaves no folder.
+
+    What it goes on from, of an earlier run, is nothing of its own.
+    """
+    begun = _progress(folder)
     try:
         yield
     except Stopped:
         raise  # asked to end before its first step, and may begin again
     except BaseException:
-        metrics = folder.metrics
-        logged = metrics.is_file() and metrics.stat().st_size > 0
-        saved = folder.has_checkpoints or folder.results.is_file()
-        if rank() == 0 and not (logged or saved):
+        if rank() == 0 and _progress(folder) == begun:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
+
+
+def _progress(folder: RunFolder) -> tuple[object, ...]:
+    """Changes as soon as a run has logged, saved or measured something."""
+    logged = folder.metrics.stat().st_size if folder.metrics.is_file() else 0
+    saved = sorted(path.name for path in folder.checkpoints.glob("step-*"))
+    return logged, saved, folder.results.is_file()
 
 
 def write_run_folder(
@@ -132,12 +141,15 @@ def write_run_folder(
         DistributedError: another machine does not see it.
     """
     name = shared_path(name)
+    images = data.images if accelerator.is_main_process else None
     accelerator.wait_for_everyone()  # until each rank has seen that there is no such folder
     if accelerator.is_main_process:
         with new_run_folder(name) as folder:
             write_split(folder.split, data.split)
             if data.options.test_split is not None:
                 write_split(folder.test_split, read_split(data.options.test_split))
+            if images is not None:
+                write_images(folder.images, images)
             if data.options.bad_images == "skip":
                 write_bad_images(folder.bad_images, data.bad_images)
             write_config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -25,6 +25,8 @@ from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.models.export import export_backbone
 from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
 from ssl_lt.runs.inference.facts import facts_of, write_facts
+from ssl_lt.runs.life.extension import Start
+from ssl_lt.runs.life.place import check_unchanged, located
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.result import describe_start, save_result, weights_of
 from ssl_lt.runs.life.same_run import check_processes, identity
@@ -71,6 +73,9 @@ class Training:
         lr_scale: factors on the learning rate, by name of the parameter.
         started_from: facts of the weights, see `InitSource`.
         tail_classes: (C,) bool, as in `FitSettings`.
+        epochs_before: that an extended run has trained before this one begins.
+        start: what this one then begins with; None of others, and of a run that goes on.
+        digests: flag -> SHA-256, of other data that a number of its log depends on.
     """
 
     verb: str
@@ -85,6 +90,24 @@ class Training:
     lr_scale: LrScale = same_rate
     started_from: Mapping[str, str] = field(default_factory=dict)
     tail_classes: Tensor | None = None
+    epochs_before: int = 0
+    start: Start | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def settings(self, data_sha256: str) -> FitSettings:
+        """What the loop is told: of all epochs, also of those before."""
+        config = self.config
+        own = identity(config, data_sha256=data_sha256)
+        return FitSettings(
+            replace(config.fit, epochs=self.epochs_before + config.fit.num_epochs),
+            config.optim,
+            config.schedule,
+            config.run.seed,
+            lr_scale=self.lr_scale,
+            identity=replace(own, options={**own.options, **self.digests}),
+            measure=self.measure,
+            tail_classes=self.tail_classes,
+        )
 
 
 def is_finished(resumed: RunFolder) -> bool:
@@ -114,7 +137,11 @@ def opened(config: TrainConfig, path: Path, resumed: RunFolder | None) -> Iterat
     accelerator = build_accelerator(config.fit, path)
     check_processes(config, resumed)
     with run_lock(resumed):
-        data = open_data(config.data, stored=None if resumed is None else resumed.split_files)
+        if resumed is None:
+            data = open_data(config.data)
+        else:
+            data = open_data(located(resumed, config.data), stored=resumed.split_files)
+            check_unchanged(resumed, data)
         yield OpenRun(path, resumed, data, accelerator)
 
 
@@ -142,6 +169,10 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         verb=training.verb,
         started_from=training.started_from,
     )
+    settings = training.settings(run.data.sha256)
+    if training.start is not None:
+        steps = training.batches.steps_per_epoch // config.fit.accumulate_steps
+        training.start.save(folder, settings, steps_per_epoch=steps, accelerator=accelerator)
     with ExitStack() as stack:
         if run.resumed is None:  # the lock of a resumed run is held by `opened`
             stack.enter_context(removed_if_nothing_came(folder))
@@ -152,16 +183,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         fit(
             training.task,
             train_loader(data, training.batches, training.crop, device=accelerator.device),
-            FitSettings(
-                config.fit,
-                config.optim,
-                config.schedule,
-                config.run.seed,
-                lr_scale=training.lr_scale,
-                identity=identity(config, data_sha256=run.data.sha256),
-                measure=training.measure,
-                tail_classes=training.tail_classes,
-            ),
+            settings,
             accelerator=accelerator,
             folder=folder,
             end_of_epoch=training.end_of_epoch(folder),

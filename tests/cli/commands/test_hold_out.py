@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ssl_lt.core.disk.yaml_file import read_yaml
-from ssl_lt.data.dataset import open_data, with_validation
+from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.splits.split import read_split
+from ssl_lt.data.validation import with_validation
 from ssl_lt.evaluate.features.embed import accuracy_on
 from tests.toolbox import TINY, call, succeed
 

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from ssl_lt.core.disk.yaml_file import read_yaml
-from ssl_lt.data.dataset import open_data, with_validation
+from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions
+from ssl_lt.data.validation import with_validation
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate import protocols
 from ssl_lt.evaluate.probes.linear_probe import linear_probe

@@ -141,6 +141,13 @@ def test_links_to_folders_inside_a_class(tmp_path):
 # --- parts without labels, empty folders, one class
 
 
+def test_folders_that_stand_for_several_labels(tmp_path):
+    fill(tmp_path, **{"Mass": 2, "Effusion": 2, "Effusion|Mass": 3})
+    said = refusal(f"folder:{tmp_path}")
+    assert said.startswith(f"{tmp_path}/Effusion|Mass/")
+    assert "label 'Effusion|Mass' names several classes, parted by '|' (3 images have" in said
+
+
 def test_a_test_part_without_labels_keeps_nobody_from_training(tmp_path):
     fill(tmp_path / "train", cat=10, dog=5)
     fill(tmp_path, test=6)

@@ -224,3 +224,9 @@ def test_several_labels_an_image_and_none(tmp_path, labels, says):
     rows = {"image": [png(v) for v in range(3)], "label": labels}
     pq.write_table(pa.table(rows), tmp_path / "plain.parquet")
     assert says in refusal(f"hf:{tmp_path}/plain.parquet")
+
+
+def test_several_labels_in_the_name_of_a_class(tmp_path):
+    make([0, 1, 2], class_names=("a", "b", "a|b")).to_parquet(tmp_path / "set.parquet")
+    said = refusal(f"hf:{tmp_path}/set.parquet")
+    assert "row 2: label 'a|b' names several classes, parted by '|'" in said

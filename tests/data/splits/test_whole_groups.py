@@ -8,13 +8,14 @@ import torch
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.curate.inspection import ImageStats
-from ssl_lt.data.dataset import open_data, with_validation
+from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions, SourceOptions
 from ssl_lt.data.sources.registry import open_complete, open_source
 from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.data.splits.make import SplitOptions, make_splits, resolve
 from ssl_lt.data.splits.split import write_split
 from ssl_lt.data.splits.test_split import choose_test
+from ssl_lt.data.validation import with_validation
 from tests.data.own_pictures import draw
 
 NUMBER = 60
