@@ -87,6 +87,7 @@ def finetune_opened(
     task = build_task(config, data, data.validation)
     batches = sampled_plan(batches, task, config, data)
     facts: Mapping[str, str] = {}
+    at_start: Mapping[str, float] = {}
     if run.begins:
         assert source is not None
         facts = start_from(
@@ -96,7 +97,8 @@ def finetune_opened(
             load_classifier(task.classifier, source)
         task.to(run.accelerator.device)
         if note := start_head(task, config, data, head):
-            run.accelerator.print(f"{note}{_accuracy_note(task, config, data)}", flush=True)
+            at_start = _measured(task, config, data)
+            run.accelerator.print(f"{note}{_accuracy_note(at_start, data)}", flush=True)
     trained = trained_share(task.backbone, task.classifier)
     run.accelerator.print(f"trained: {trained} of backbone and classifier")
     test = data.test  # decodes it: a damaged image is found before the run begins
@@ -115,19 +117,26 @@ def finetune_opened(
         tail_classes=tail_classes(torch.tensor(data.split.counts_per_class), config.sharpness),
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.peak_lr),
         started_from=facts,
+        at_start=at_start,
     )
     return train(run, training)
 
 
-def _accuracy_note(task: ClassifierTask, config: AnyFinetuneConfig, data: Data) -> str:
-    """What the head that training starts at is worth, where accuracy is measured at all."""
+def _measured(task: ClassifierTask, config: AnyFinetuneConfig, data: Data) -> Mapping[str, float]:
+    """The accuracy that is logged between epochs; nothing where none is asked for."""
     monitored = data.monitor_set()
     if monitored is None or not config.eval_every:
+        return {}
+    evaluation = evaluate_classifier(task, monitored, data, config, weights="")
+    return {_MEASURE: evaluation.accuracy.balanced}
+
+
+def _accuracy_note(at_start: Mapping[str, float], data: Data) -> str:
+    """What the head that training starts at is worth, where accuracy is measured at all."""
+    if not at_start:
         return ""
-    start = evaluate_classifier(task, monitored, data, config, weights="at the start")
-    accuracy = start.accuracy.balanced
     part = "test" if data.validation is None else "validation"
-    return f"; accuracy {accuracy:.4g} on the {part} images before the first step"
+    return f"; accuracy {at_start[_MEASURE]:.4g} on the {part} images before the first step"
 
 
 def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
@@ -141,14 +150,9 @@ def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
 
 
 def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
-    monitored = data.monitor_set()
-
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, ClassifierTask)
-        if monitored is None or not epoch.is_due(config.eval_every):
-            return {}
-        evaluation = evaluate_classifier(task, monitored, data, config, weights="")
-        return {_MEASURE: evaluation.accuracy.balanced}
+        return _measured(task, config, data) if epoch.is_due(config.eval_every) else {}
 
     return end_of_epoch
 

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
+from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.report.records.results import read_results
+from ssl_lt.report.tables.start import start_table
+from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.config.finetune import (
     AnyFinetuneConfig,
     FinetuneConfig,
@@ -43,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     folder = run(arguments)
     if rank() == 0 and folder.results.is_file():  # those of a series are its members'
+        if (table := start_table(read_results(folder.results))) is not None:
+            Terminal().print(to_rich(table))
         print(f"next: evaluate.py --run {folder.path}")
     leave_processes()
     return 0

@@ -25,6 +25,7 @@ from ssl_lt.report.figures.plots import (
 )
 from ssl_lt.report.pages.templates import render
 from ssl_lt.report.records.class_order import group_names
+from ssl_lt.report.records.curves import at_start
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.classes import class_table, confusion_table
 from ssl_lt.report.tables.comparison import (
@@ -38,6 +39,11 @@ from ssl_lt.report.tables.export import write_tables
 from ssl_lt.report.tables.neighbours import RIGHT, WRONG, neighbours_table
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import PERCENT, Table
+
+_ACCURACY = (
+    "Mean over classes, on the validation images, or the test images where there are none; at step "
+    "0, if there, that of the head that was fitted to the features."
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ def _figures(results: Sequence[RunResult]) -> tuple[Figure, ...]:
     for key, title, note, label, scale in (
         ("loss", "Training loss", "Means of the steps between two log lines.", "loss", 1.0),
         ("knn", "Online kNN", "Accuracy measured while training.", "accuracy, %", 100.0),
+        ("accuracy", "Accuracy while training", _ACCURACY, "accuracy, %", 100.0),
         ("lr", "Learning rate", "Of the first parameter group.", "learning rate", 1.0),
     ):
         found = {i: r for i, r in enumerate(results, start=1) if key in r.curves}
@@ -198,6 +205,8 @@ def _facts(result: RunResult) -> tuple[tuple[str, str], ...]:
         ),
         ("Split SHA-256", data.split_sha256),
     ]
+    if (start := at_start(result.curves)) is not None:
+        facts.append(("Before the first step", f"accuracy {PERCENT(start)} %"))
     if result.weights:
         facts.append(("Weights", result.weights))
     if result.timing is not None:

@@ -23,6 +23,7 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
 from ssl_lt.engine.out_of_memory import is_out_of_memory
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.evaluate.features.embed import evaluation_mode
+from ssl_lt.report.records.curves import read_curves
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, write_config
 from ssl_lt.runs.life.find import shared_path
 
@@ -102,14 +103,14 @@ def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
 
 @contextmanager
 def removed_if_nothing_came(folder: RunFolder) -> Iterator[None]:
-    """A new run that fails before it has logged, saved or measured anything leaves no folder."""
+    """A new run that fails before it has logged a step, or saved or evaluated, leaves no folder."""
     try:
         yield
     except Stopped:
         raise  # asked to end before its first step, and may begin again
     except BaseException:
-        metrics = folder.metrics
-        logged = metrics.is_file() and metrics.stat().st_size > 0
+        # What was measured before the first step has no learning rate.
+        logged = folder.metrics.is_file() and "lr" in read_curves(folder.metrics)
         saved = folder.has_checkpoints or folder.results.is_file()
         if rank() == 0 and not (logged or saved):
             shutil.rmtree(folder.path, ignore_errors=True)

@@ -70,6 +70,7 @@ class Training:
         lr_scale: factors on the learning rate, by name of the parameter.
         started_from: facts of the weights, see `InitSource`.
         tail_classes: (C,) bool, as in `FitSettings`.
+        at_start: what was measured before the first step, as in `FitSettings`.
     """
 
     verb: str
@@ -84,6 +85,7 @@ class Training:
     lr_scale: LrScale = same_rate
     started_from: Mapping[str, str] = field(default_factory=dict)
     tail_classes: Tensor | None = None
+    at_start: Mapping[str, float] = field(default_factory=dict)
 
 
 def is_finished(resumed: RunFolder) -> bool:
@@ -158,6 +160,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
                 lr_scale=training.lr_scale,
                 identity=identity(config, data_sha256=run.data.sha256),
                 measure=training.measure,
+                at_start=training.at_start,
                 tail_classes=training.tail_classes,
             ),
             accelerator=accelerator,
