@@ -23,7 +23,7 @@ from ssl_lt.runs.config.schema import Flag, flags
 
 FILE = Path(keywords.__file__)
 # Of the type str: what may also be a path, or a run that a function has returned.
-PLACES = {"run", "init_from", "data_root"}
+PLACES = {"run", "init_from", "data_root", "compare"}
 VERBS = {
     "pretrain": [PretrainConfig()],
     "finetune": [default_config(loss) for loss in LOSSES],

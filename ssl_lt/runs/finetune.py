@@ -35,7 +35,14 @@ from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.stored import stored_finetuning
 from ssl_lt.runs.life.find import new_run_path
-from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
+from ssl_lt.runs.life.init_from import (
+    InitSource,
+    find_source,
+    load_classifier,
+    load_weights,
+    start_from,
+)
+from ssl_lt.runs.life.start import check_network
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
 
 # What is measured between epochs, under this name in the log.
@@ -120,6 +127,27 @@ def finetune_opened(
         at_start=at_start,
     )
     return train(run, training)
+
+
+def check_start(config: AnyFinetuneConfig, data: Data) -> None:
+    """Loads what a run would start from, before others are trained to be compared with it.
+
+    Args:
+        config: of the run.
+        data: opened; in any size.
+
+    Raises:
+        UserError: as `finetune` raises before its first step.
+    """
+    options = replace(config.data, test_split=data.options.test_split)
+    data = with_validation(replace(data, options=options), config.val_fraction)
+    source = find_source(config.init_from, backbone=config.model.backbone)
+    head_init(config, from_weights=source.weights is not None)
+    task = build_task(config, data, data.validation)
+    load_weights(task.backbone, source, config.model, image_size=data.image_size)
+    if config.init_classifier:
+        load_classifier(task.classifier, source)
+    check_network(task.backbone, config.model.backbone, image_size=data.image_size)
 
 
 def _measured(task: ClassifierTask, config: AnyFinetuneConfig, data: Data) -> Mapping[str, float]:

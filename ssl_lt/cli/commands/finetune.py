@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
 from ssl_lt.core.disk.text import Terminal
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.report.records.results import read_results
@@ -20,15 +21,17 @@ from ssl_lt.runs.config.finetune import (
     owners_of_other_losses,
 )
 from ssl_lt.runs.config.parse import parse_known
+from ssl_lt.runs.config.series import check_compared
 from ssl_lt.runs.config.stored import SERIES, stored_finetuning
 from ssl_lt.runs.finetune import finetune
 from ssl_lt.runs.life.find import run_to_resume
 from ssl_lt.runs.life.init_from import InitSource, find_source
 from ssl_lt.runs.life.processes import leave_processes
 from ssl_lt.runs.life.same_run import check_resumed
-from ssl_lt.runs.series import run_series
+from ssl_lt.runs.life.starts import ComparedStart, brought, compared, find_compared, stored_starts
+from ssl_lt.runs.series import run_series, unfinished_series
 
-_USAGE = "finetune.py [--loss LOSS] [--init-from RUN] [OPTIONS]"
+_USAGE = "finetune.py [--loss LOSS] [--init-from START | --compare START START ...] [OPTIONS]"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Choice:
     loss: str = FinetuneConfig.loss
     init_from: str = FinetuneConfig.init_from
     backbone: str | None = None
+    compare: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,24 +62,61 @@ def run(arguments: Sequence[str]) -> RunFolder:
     """The run, or the series of runs, that the arguments ask for, finished."""
     words = read_words(arguments, RunFiles())
     resumed = run_to_resume(words.files.resume, "finetune", SERIES)
-    config, source = read_new(words) if resumed is None else (read_resumed(words, resumed), None)
-    if config.series.asked:
-        return run_series(config, resumed=resumed)
-    return finetune(config, source=source, resumed=resumed)
+    if resumed is not None:
+        config = read_resumed(words, resumed)
+        if config.series.asked:
+            return run_series(config, stored_starts(resumed), resumed=resumed)
+        return finetune(config, resumed=resumed)
+    new = read_new(words)
+    if not new.config.series.asked:
+        return finetune(new.config, source=new.source)
+    begun = unfinished_series(new.config, new.starts) if new.starts else None
+    if begun is not None and rank() == 0:
+        print(f"{begun.path}: the same comparison, which goes on")
+    return run_series(new.config, new.starts, resumed=begun)
 
 
-def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
+@dataclass(frozen=True)
+class New:
+    """What a new run, or a new series, is asked to be.
+
+    Attributes:
+        config: of the run, or of the series.
+        source: the weights; None where starts are compared.
+        starts: that are compared.
+    """
+
+    config: AnyFinetuneConfig
+    source: InitSource | None = None
+    starts: tuple[ComparedStart, ...] = ()
+
+
+def read_new(words: Words[RunFiles]) -> New:
     """The configuration of a new run, with the data and the network of what it starts from."""
-    choice = parse_known(Choice, words.all, default=Choice()).config
-    source = find_source(choice.init_from, backbone=choice.backbone)
-    words = words.over(source.name, source.values)
+    asked = parse_known(Choice, words.all, default=Choice())
+    choice = asked.config
+    if not choice.compare:
+        source = find_source(choice.init_from, backbone=choice.backbone)
+        config = _config(choice, words.over(source.name, source.values))
+        return New(replace(config, init_from=source.name), source)
+    if "init-from" in asked.given:
+        raise ConfigError("--compare: names what is started from; leave --init-from out")
+    check_compared(choice.compare)
+    sources = find_compared(choice.compare, backbone=choice.backbone)
+    pairs = zip(sources, brought(sources), strict=True)
+    configs = [_config(choice, words.over(source.name, values)) for source, values in pairs]
+    config, starts = compared(sources, configs)
+    return New(config, starts=starts)
+
+
+def _config(choice: Choice, words: Words[RunFiles]) -> AnyFinetuneConfig:
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),
         words,
         default=default_config(choice.loss),
         elsewhere=owners_of_other_losses(choice.loss),
     )
-    return replace(config, init_from=source.name), source
+    return config
 
 
 def read_resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:

@@ -57,7 +57,11 @@ class _Section:
 
 
 def write_page(
-    results: Sequence[RunResult], path: Path, *, pictures: Sequence[Pictures] = ()
+    results: Sequence[RunResult],
+    path: Path,
+    *,
+    pictures: Sequence[Pictures] = (),
+    lead: tuple[Table, Figure] | None = None,
 ) -> None:
     """Writes the page, the same as `.md` and `.json` beside it, and its tables as LaTeX and CSV.
 
@@ -65,6 +69,7 @@ def write_page(
         results: one run, or several to compare: the first is what the others are compared with.
         path: of the page, such as `report/index.html`.
         pictures: of each run; none at all if they are not known.
+        lead: a table and a figure in the place of those that say the same of any runs.
 
     Raises:
         ConfigError: no run at all.
@@ -72,7 +77,7 @@ def write_page(
     """
     if not results:
         raise ConfigError("report: no run to report on")
-    summary = summary_tables(results)
+    summary = summary_tables(results) if lead is None else lead[:1]
     comparisons = tuple(_comparison_section(comparison) for comparison in compare(results))
     details = tuple(_run_section(result) for result in results)
     values = {
@@ -90,7 +95,7 @@ def write_page(
         "page.html",
         **values,
         tiles=_tiles(results[0]) if len(results) == 1 else (),
-        figures=_figures(results),
+        figures=_figures(results) if lead is None else lead[1:],
         other_confusions=other_confusions,
         marks=(RIGHT, WRONG),
         group_names=group_names,

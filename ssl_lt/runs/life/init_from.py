@@ -26,13 +26,14 @@ from ssl_lt.models.released import (
     ReleasedModel,
     find_released,
     released_folder,
+    timm_names,
     usual_images,
 )
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
 from ssl_lt.runs.build.defaults import Start
-from ssl_lt.runs.config.schema import flags
+from ssl_lt.runs.config.schema import flags, nearest
 from ssl_lt.runs.config.stored import read_config
-from ssl_lt.runs.life.find import RUNS, newest_run
+from ssl_lt.runs.life.find import RUNS, folders, newest_run
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
     """Resolves `--init-from`; released weights are downloaded if they are not there yet.
 
     Args:
-        init_from: `auto`, `scratch`, a run, an exported folder, a file, `timm:NAME`,
-            `hf-hub:ORG/NAME` or `local-dir:PATH`.
+        init_from: `auto`, `scratch`, a run, an exported folder, a file, `FILE@BACKBONE`,
+            `timm:NAME`, `hf-hub:ORG/NAME` or `local-dir:PATH`.
         backbone: `--backbone`, which says what a plain file is of.
 
     Raises:
@@ -94,14 +95,20 @@ def find_source(init_from: str, *, backbone: str | None = None) -> InitSource:
         return _of_released(released_folder(path, name=init_from))
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
+    of: dict[str, Any] = {}
+    if not path.is_file() and "@" in init_from:
+        file, _, backbone = init_from.rpartition("@")
+        path, of = Path(file), {"backbone": backbone}
     if not path.is_file():
+        known = ["auto", "scratch", *map(str, folders()), *timm_names()]
         raise ConfigError(
             f"--init-from: {init_from} is no run, exported folder or weights file, and no name "
-            "such as timm:resnet50"
+            f"such as timm:resnet50{nearest(init_from, known)}"
         )
     images = usual_images(backbone) if backbone else {}
     # What timm knows nothing of is a small network of ours, which nobody has released.
-    return InitSource(init_from, path, images, f"from {path}", "released" if images else "run")
+    start: Start = "released" if images else "run"
+    return InitSource(init_from, path, of | images, f"from {path}", start)
 
 
 def start_from(
