@@ -242,7 +242,7 @@ class FinetuneKeywords(TrainKeywords, total=False):
     cosine_scale: float
     # several runs
     seeds: Sequence[int]
-    compare_scratch: bool
+    compare: Sequence[Place]
     stages: Sequence[Literal["contrast", "classifier", "all"]]
     stage_epochs: Sequence[int]
     # start

@@ -60,7 +60,7 @@ def finetune(**flags: Unpack[FinetuneKeywords]) -> FinishedRun:
 
     Returns:
         The results of the finished run, with its folder; of several runs (`seeds`, `stages`,
-        `compare_scratch`) their means over the seeds, and the runs as `members`.
+        `compare`) their means over the seeds, and the runs as `members`.
 
     Raises:
         UserError: whatever the caller can mend, with the sentence of the command line.

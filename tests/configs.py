@@ -43,7 +43,7 @@ def read(verb: str, words: Sequence[str]) -> Any:
     if verb == "pretrain":
         return pretrain.read(words)[0]
     if verb == "finetune":
-        return finetune.read_new(read_words(words, RunFiles()))[0]
+        return finetune.read_new(read_words(words, RunFiles())).config
     assert verb == "evaluate"
     return read_config(EvaluateConfig, read_words(words, Files()), default=EvaluateConfig())
 

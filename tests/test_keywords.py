@@ -24,7 +24,7 @@ from ssl_lt.runs.config.schema import Flag, flags
 
 FILE, AFTER = Path(keywords.__file__), Path(inference_keywords.__file__)
 # Of the type str: what may also be a path, or a run that a function has returned.
-PLACES = {"run", "init_from", "extend", "data_root", "prior"}
+PLACES = {"run", "init_from", "extend", "data_root", "prior", "compare"}
 VERBS = {
     "pretrain": [PretrainConfig()],
     "finetune": [default_config(loss) for loss in LOSSES],

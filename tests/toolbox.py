@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import shlex
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 from ruamel.yaml import YAML
@@ -20,6 +22,7 @@ from torch import Tensor
 from ssl_lt.cli.main import run_command
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.images.crops import CENTRE_FRACTION
+from ssl_lt.engine.update import Update
 
 # A narrow network on the digits: an epoch takes a second.
 TINY = shlex.split(
@@ -87,6 +90,19 @@ def logged(run: Path) -> list[dict[str, Any]]:
 def newest_weights(run: Path) -> dict[str, Tensor]:
     """The model of a run's newest checkpoint."""
     return load_file(max((run / "checkpoints").glob("step-*")) / "model.safetensors")
+
+
+def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """As a signal after some steps would."""
+    plain = Update.__call__
+
+    def one(update: Update, batches: Any, *, step: int, lr: float) -> Any:
+        numbers = plain(update, batches, step=step, lr=lr)
+        if step + 1 == steps:
+            signal.raise_signal(signal.SIGTERM)
+        return numbers
+
+    patch.setattr(Update, "__call__", one)
 
 
 def plain_spec(size: int) -> ImageSpec:

@@ -241,6 +241,20 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
     return Data(source, split, train, options, bad)
 
 
+def seen_with(data: Data, options: DataOptions) -> Data:
+    """The same images in another size and with another normalisation.
+
+    Args:
+        data: opened.
+        options: those of `data`, but for what a network expects of images.
+    """
+    options = replace(options, test_split=data.options.test_split)
+    table = data.source.train.take(data.split.indices)
+    spec = image_spec(data.source, options)
+    train = decode_once(table, spec, limit_mib=options.cache_mib)
+    return replace(data, train=train, options=options)
+
+
 def train_loader(
     data: Data,
     plan: BatchSchedule,

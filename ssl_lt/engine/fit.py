@@ -70,7 +70,9 @@ def fit(
     checkpoint = newest_checkpoint(folder.checkpoints, warn=accelerator.print)
     check_same_step(0 if checkpoint is None else checkpoint.step)
     if checkpoint is None:
-        training.log.restore({}, 0, step=0)  # of a run that was killed before it saved anything
+        training.log.restore({}, 0, step=-1)  # of a run that was killed before it saved anything
+        if settings.at_start:
+            training.log.write({"step": 0, "epoch": 0, **settings.at_start})
     else:
         training.state.restore(checkpoint)
         training.step = training.saved_step = checkpoint.step

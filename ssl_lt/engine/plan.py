@@ -104,6 +104,7 @@ class FitSettings:
         identity: of the run.
         measure: name of the number, among those measured between epochs, that the best epoch has
             the largest of.
+        at_start: what was measured before the first step, which is the first line of the log.
         tail_classes: (C,) bool, the classes whose loss `optim.sam` is about; None: all.
     """
 
@@ -114,6 +115,7 @@ class FitSettings:
     lr_scale: LrScale = same_rate
     identity: Identity = field(default_factory=Identity)
     measure: str = ""
+    at_start: Mapping[str, float] = field(default_factory=dict)
     tail_classes: Tensor | None = None
 
 

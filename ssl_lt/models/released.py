@@ -94,6 +94,13 @@ def released_folder(folder: Path, *, name: str) -> ReleasedModel:
     return _of_config(name, folder / _CONFIG, folder=folder)
 
 
+def timm_names() -> list[str]:
+    """`timm:NAME` of every network with released weights, without their tags."""
+    from timm.models import list_models
+
+    return [TIMM + name for name in {n.partition(".")[0] for n in list_models(pretrained=True)}]
+
+
 def usual_images(backbone: str) -> dict[str, Any]:
     """What timm says that the released weights of a network expect; empty for our own ones."""
     from timm.models import get_pretrained_cfg

@@ -37,7 +37,14 @@ from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.stored import stored_finetuning
 from ssl_lt.runs.inference.calibrate import calibrate_run
 from ssl_lt.runs.life.find import new_run_path
-from ssl_lt.runs.life.init_from import InitSource, find_source, load_classifier, start_from
+from ssl_lt.runs.life.init_from import (
+    InitSource,
+    find_source,
+    load_classifier,
+    load_weights,
+    start_from,
+)
+from ssl_lt.runs.life.start import check_network
 from ssl_lt.runs.life.training import OpenRun, Training, is_finished, opened, train
 
 # What is measured between epochs, under this name in the log.
@@ -89,6 +96,7 @@ def finetune_opened(
     task = build_task(config, data, data.validation)
     batches = sampled_plan(batches, task, config, data)
     facts: Mapping[str, str] = {}
+    at_start: Mapping[str, float] = {}
     if run.begins:
         assert source is not None
         facts = start_from(
@@ -98,7 +106,8 @@ def finetune_opened(
             load_classifier(task.classifier, source)
         task.to(run.accelerator.device)
         if note := start_head(task, config, data, head):
-            run.accelerator.print(f"{note}{_accuracy_note(task, config, data)}", flush=True)
+            at_start = _measured(task, config, data)
+            run.accelerator.print(f"{note}{_accuracy_note(at_start, data)}", flush=True)
     trained = trained_share(task.backbone, task.classifier)
     run.accelerator.print(f"trained: {trained} of backbone and classifier")
     test = data.test  # decodes it: a damaged image is found before the run begins
@@ -122,19 +131,47 @@ def finetune_opened(
         tail_classes=tail_classes(torch.tensor(data.split.counts_per_class), config.sharpness),
         lr_scale=lr_scales(task.backbone, config.rates, lr=config.optim.peak_lr),
         started_from=facts,
+        at_start=at_start,
     )
     return train(run, training)
 
 
-def _accuracy_note(task: ClassifierTask, config: AnyFinetuneConfig, data: Data) -> str:
-    """What the head that training starts at is worth, where accuracy is measured at all."""
+def check_start(config: AnyFinetuneConfig, data: Data) -> None:
+    """Loads what a run would start from, before others are trained to be compared with it.
+
+    Args:
+        config: of the run.
+        data: opened; in any size.
+
+    Raises:
+        UserError: as `finetune` raises before its first step.
+    """
+    options = replace(config.data, test_split=data.options.test_split)
+    data = with_validation(replace(data, options=options), config.val_fraction)
+    source = find_source(config.init_from, backbone=config.model.backbone)
+    head_init(config, from_weights=source.weights is not None)
+    task = build_task(config, data, data.validation)
+    load_weights(task.backbone, source, config.model, image_size=data.image_size)
+    if config.init_classifier:
+        load_classifier(task.classifier, source)
+    check_network(task.backbone, config.model.backbone, image_size=data.image_size)
+
+
+def _measured(task: ClassifierTask, config: AnyFinetuneConfig, data: Data) -> Mapping[str, float]:
+    """The accuracy that is logged between epochs; nothing where none is asked for."""
     monitored = data.monitor_set()
     if monitored is None or not config.eval_every:
+        return {}
+    evaluation = evaluate_classifier(task, monitored, data, config, weights="")
+    return {_MEASURE: evaluation.accuracy.balanced}
+
+
+def _accuracy_note(at_start: Mapping[str, float], data: Data) -> str:
+    """What the head that training starts at is worth, where accuracy is measured at all."""
+    if not at_start:
         return ""
-    start = evaluate_classifier(task, monitored, data, config, weights="at the start")
-    accuracy = start.accuracy.balanced
     part = "test" if data.validation is None else "validation"
-    return f"; accuracy {accuracy:.4g} on the {part} images before the first step"
+    return f"; accuracy {at_start[_MEASURE]:.4g} on the {part} images before the first step"
 
 
 def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
@@ -148,14 +185,9 @@ def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
 
 
 def _end_of_epoch(config: AnyFinetuneConfig, data: Data) -> EndOfEpoch:
-    monitored = data.monitor_set()
-
     def end_of_epoch(task: TrainTask, epoch: Epoch) -> Mapping[str, float]:
         assert isinstance(task, ClassifierTask)
-        if monitored is None or not epoch.is_due(config.eval_every):
-            return {}
-        evaluation = evaluate_classifier(task, monitored, data, config, weights="")
-        return {_MEASURE: evaluation.accuracy.balanced}
+        return _measured(task, config, data) if epoch.is_due(config.eval_every) else {}
 
     return end_of_epoch
 

@@ -10,15 +10,16 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.seeds import pooled
 from ssl_lt.runs.config.stored import SERIES, read_config, stored_finetuning
-from ssl_lt.runs.series import series_members
+from ssl_lt.runs.life.starts import stored_starts
+from ssl_lt.runs.members import series_members
 
 
 @dataclass(frozen=True, repr=False)
 class FinishedRun(RunResult):
     """The results of a run with its folder; a path wherever one is asked for.
 
-    Of a series of runs the accuracies are means over the seeds, from pretrained weights where it
-    also starts from scratch.
+    Of a series of runs the accuracies are means over the seeds, of the first start where several
+    are compared.
 
     Attributes:
         path: of the run folder.
@@ -45,9 +46,10 @@ def finished_run(folder: RunFolder) -> FinishedRun:
     """
     if read_config(folder.config).verb != SERIES:
         return FinishedRun(**_values(read_results(folder.results)), path=folder.path)
-    planned = list(series_members(stored_finetuning(folder.config), folder.path))
+    config = stored_finetuning(folder.config)
+    planned = list(series_members(config, stored_starts(folder), folder.path))
     runs = tuple(finished_run(RunFolder(folder.path / member.name)) for member in planned)
-    start = planned[-1].start
+    start = planned[0].start
     last = [r for r, m in zip(runs, planned, strict=True) if m.is_last and m.start == start]
     mean = pooled(last, name=folder.path.name)
     values: dict[str, Any] = {**_values(mean), "path": folder.path, "members": runs}

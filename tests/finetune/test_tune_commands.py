@@ -14,7 +14,7 @@ from ssl_lt.models.tuning.exported import load_exported
 from ssl_lt.models.tuning.merge import place_of
 from ssl_lt.models.tuning.registry import TUNINGS
 from ssl_lt.report.records.results import read_results
-from tests.toolbox import TINY, call, logged, newest_weights, refuses, succeed
+from tests.toolbox import TINY, call, logged, newest_weights, refuses, stop_after, succeed
 
 pytestmark = pytest.mark.slow  # most of them train
 
@@ -46,23 +46,6 @@ def test_it_goes_on_bit_for_bit(empty, network, kind):
     one, two = newest_weights(empty / "whole"), newest_weights(empty / "parts")
     assert one.keys() == two.keys()
     assert all(tensor.equal(two[name]) for name, tensor in one.items())
-
-
-def stop_after(patch, steps):
-    """As a signal after some steps would."""
-    import signal
-
-    from ssl_lt.engine.update import Update
-
-    plain = Update.__call__
-
-    def one(update, batches, *, step, lr):
-        numbers = plain(update, batches, step=step, lr=lr)
-        if step + 1 == steps:
-            signal.raise_signal(signal.SIGTERM)
-        return numbers
-
-    patch.setattr(Update, "__call__", one)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ def test_every_command_is_understood(command, empty):
     words = [re.sub(r"\{(\w+)[\w,]*\}", r"\1", word) for word in words]
     if "--resume" in words:  # of no run that is here, as far as reading the command line goes
         words = words[: words.index("--resume")]
+    if "--compare" in words:  # nor are its starts, which other tests read
+        first = words.index("--compare")
+        last = next((i for i in range(first + 1, len(words)) if words[i][:2] == "--"), len(words))
+        del words[first:last]
     if verb == "finetune" and "--init-from" not in words:
         words += ["--init-from", "scratch"]
     # Neither runs nor weights of a document are there: parse what would follow from scratch.

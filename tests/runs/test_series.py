@@ -1,8 +1,9 @@
-"""Seeds, stages and the comparison with training from scratch."""
+"""Seeds, stages and the comparison of starts."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,36 +11,48 @@ import torch
 
 from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.data.dataset import open_data
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.report.records.results import read_results
 from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.finished import finished_run
 from ssl_lt.runs.life import training
-from ssl_lt.runs.series import series_members
+from ssl_lt.runs.life.init_from import find_source
+from ssl_lt.runs.life.starts import ComparedStart
+from ssl_lt.runs.members import distinct_names, series_members
 from tests.configs import finetuning
-from tests.toolbox import TINY, call, newest_weights, snapshot, succeed
+from tests.toolbox import TINY, call, newest_weights, refuses, snapshot, succeed
 
 pytestmark = pytest.mark.slow  # most of them train
 
 SCRATCH = [*TINY, "--imbalance-factor", "20", "--eval-every", "0", "--init-from", "scratch"]
 
 
-def members(loss, **values):
+def members(loss, *starts, **values):
     config = finetuning(loss, values)
-    return list(series_members(config, Path("runs/s")))
+    return list(series_members(config, starts, Path("runs/s")))
 
 
-def test_every_seed_with_and_without_pretraining():
-    found = members("la", seeds=[0, 7], **{"compare-scratch": True, "init-from": "runs/p"})
+def test_every_seed_from_every_start():
+    starts = ComparedStart("scratch", ()), ComparedStart("runs/p", ("--image-size", "24"))
+    found = members("la", *starts, seeds=[0, 7], compare=["scratch", "runs/p"])
     assert [m.name for m in found] == [
-        "scratch-seed0", "pretrained-seed0", "scratch-seed7", "pretrained-seed7",
+        "1-scratch-seed0", "1-scratch-seed7", "2-p-seed0", "2-p-seed7",
     ]  # fmt: skip
-    assert [m.config.init_from for m in found] == ["scratch", "runs/p"] * 2
-    assert [m.config.run.seed for m in found] == [0, 0, 7, 7]
-    # Equal budget: nothing else differs.
-    same = {"init-from", "seed", "run-dir"}
+    assert [m.start for m in found] == ["scratch"] * 2 + ["p"] * 2
+    assert [m.config.init_from for m in found] == ["scratch"] * 2 + ["runs/p"] * 2
+    assert [m.config.run.seed for m in found] == [0, 7, 0, 7]
+    assert [m.config.data.image_size for m in found] == [None, None, 24, 24]
+    # Nothing else differs.
+    same = {"init-from", "seed", "run-dir", "image-size"}
     plain = [{k: v for k, v in to_mapping(m.config).items() if k not in same} for m in found]
     assert all(p == plain[0] for p in plain)
     assert not any(m.config.series.asked for m in found)
+
+
+def test_starts_have_the_last_part_of_their_path_as_a_name():
+    starts = ["runs/a/exported", "runs/b/exported", "w/x.pth@resnet50", "timm:a.b", "scratch"]
+    assert distinct_names(starts) == [*starts[:2], "x.pth@resnet50", *starts[3:]]
 
 
 def test_the_stage_without_prototypes_mixes_with_labels_by_area():
@@ -101,21 +114,98 @@ def test_seeds_are_trained_and_summed_up(empty):
     assert all(alone[name].equal(member[name]) for name in alone)
 
 
-@pytest.mark.slow
-def test_did_pretraining_help_is_one_command(empty):
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A pretrained run, its export for smaller images, and its file."""
+    place = tmp_path_factory.mktemp("pretrained")
     pretrain = [*TINY, "--knn-every", "0", "--imbalance-factor", "20"]
-    succeed("pretrain", *pretrain, "--run-dir", "runs/p")
-    words = [*TINY, "--eval-every", "0", "--compare-scratch", "--run-dir", "runs/s"]
-    succeed("finetune", *words)
-    started = {n: read_yaml(empty / "runs/s" / n / "config.yaml") for n in (
-        "scratch-seed0", "pretrained-seed0",
-    )}  # fmt: skip
-    assert started["scratch-seed0"]["init-from"] == "scratch"
-    assert Path(started["pretrained-seed0"]["init-from"]).name == "p"
-    assert started["scratch-seed0"]["imbalance-factor"] == 20  # the data of the pretraining
-    page = (empty / "runs/s/report/index.md").read_text()
+    succeed("pretrain", *pretrain, "--run-dir", place / "p")
+    shutil.copytree(place / "p/exported", place / "small")
+    config = json.loads((place / "small/config.json").read_text())
+    config["pretrained_cfg"]["input_size"] = [3, 24, 24]
+    (place / "small/config.json").write_text(json.dumps(config))
+    shutil.copy(place / "p/exported/model.safetensors", place / "w.safetensors")
+    return place
+
+
+@pytest.mark.slow
+def test_which_weights_to_start_from_is_one_command(empty, monkeypatch, pretrained):
+    starts = ["scratch", pretrained / "p", pretrained / "small"]
+    words = [*[w for w in TINY if w not in ("--width", "4")], "--compare", *starts]
+    names = ["1-scratch-seed0", "2-p-seed0", "3-small-seed0"]
+    real, calls = training.export_backbone, []
+
+    def killed_in_the_second(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(training, "export_backbone", killed_in_the_second)
+    with pytest.raises(RuntimeError):
+        call("finetune", *words)
+    monkeypatch.setattr(training, "export_backbone", real)
+    (folder,) = (empty / "runs").iterdir()
+    assert [path.name for path in sorted(folder.glob("*-seed0"))] == names[:2]
+    first, trained = snapshot(folder / names[0]), newest_weights(folder / names[1])
+
+    said = succeed("finetune", *words).out
+    assert "the same comparison, which goes on" in said
+    assert [*(empty / "runs").iterdir()] == [folder]
+    assert snapshot(folder / names[0]) == first
+    again = newest_weights(folder / names[1])
+    assert all(again[name].equal(tensor) for name, tensor in trained.items())
+
+    configs = [read_yaml(folder / name / "config.yaml") for name in names]
+    assert [c["init-from"] for c in configs] == [str(start) for start in starts]
+    assert [c["image-size"] for c in configs] == [None, None, 24]
+    assert [c["lr"] for c in configs] == [0.1, 0.03, 0.03]
+    assert {c["width"] for c in configs} == {4}  # scratch has the network of the run
+    assert {c["imbalance-factor"] for c in configs} == {20}  # and all have its data
+    results = [read_results(folder / name / "results.json") for name in names]
+    assert len({r.data.split_sha256 for r in results}) == 1
+    assert len({r.evaluations[0].answers.test_sha256 for r in results}) == 1
+
+    rows = json.loads((folder / "summary.json").read_text())
+    assert [row["run"] for row in rows] == ["scratch", "p", "small"]
+    for row, result in zip(rows, results, strict=True):
+        accuracy = 100 * result.evaluations[0].accuracy.balanced
+        assert row["columns"]["all"]["mean"] == pytest.approx(accuracy)
+        assert row["intervals"]["all"]["low"] <= accuracy <= row["intervals"]["all"]["high"]
+    assert [row["before"] is None for row in rows] == [True, False, False]
+    table = said[said.index("Starts") :]
+    assert all(f"{row['columns']['few']['mean']:.1f}" in table for row in rows)
+    page = (folder / "report/index.html").read_text()
+    assert page.count("<h2>") >= 2
+    assert "Accuracy by start" in page
+    assert "Few, 95 %" in page
     assert "Difference by group" in page
-    assert "Gained" in page or "Lost" in page
+
+    # A word of another value is another comparison.
+    asked = call("finetune", *words, "--tau", "2", "--run-dir", folder)
+    assert asked.code == 2
+    assert "exists and is never overwritten" in asked.err[0]
+    run = finished_run(RunFolder(folder))
+    assert [member.path.name for member in run.members] == names
+    assert run.evaluations[0].accuracy == results[0].evaluations[0].accuracy
+
+
+def test_a_file_says_of_which_network_it_is(pretrained):
+    source = find_source(f"{pretrained / 'w.safetensors'}@resnet20_cifar")
+    assert (source.weights, source.values) == (
+        pretrained / "w.safetensors",
+        {"backbone": "resnet20_cifar"},
+    )
+    assert find_source(f"{pretrained / 'w.safetensors'}@resnet18").values["image-size"] == 224
+
+
+def test_a_start_that_does_not_fit_ends_it_before_anything_is_trained(empty, pretrained):
+    words = [*TINY, "--compare", "scratch", f"{pretrained / 'w.safetensors'}@resnet18_cifar"]
+    outcome = call("finetune", *words)
+    assert outcome.code
+    assert len(outcome.err) == 1
+    assert "w.safetensors" in outcome.err[0]
+    assert not list(empty.iterdir())
 
 
 @pytest.mark.slow
@@ -177,7 +267,7 @@ def test_contrast_first_then_the_classifier_then_everything(empty):
         ("--stages all --stage-epochs 1 2", "--stage-epochs: 2 numbers for 1 stages"),
         ("--stages all --stage-epochs 0", "--stage-epochs: each must be at least 1"),
         ("--seeds 1 1", "--seeds: 1 1 names one twice"),
-        ("--compare-scratch", "--compare-scratch: this starts from scratch"),
+        ("--compare scratch auto", "--compare: names what is started from; leave --init-from out"),
         ("--init-classifier", "--init-classifier: scratch is no fine-tuned run"),
         ("--head-lr -1", "--head-lr"),
     ],
@@ -188,6 +278,26 @@ def test_mistakes_end_in_one_line_and_leave_nothing(empty, words, says):
     assert len(outcome.err) == 1
     assert says in outcome.err[0]
     assert not (empty / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("scratch", "--compare: scratch alone; add what to compare it with, such as auto"),
+        ("runs/p", "--compare: runs/p alone; add what to compare it with, such as scratch"),
+        ("scratch scratch", "--compare: scratch is named twice"),
+        ("scratch auto", "--compare: auto: no pretraining run under runs/"),
+        ("scratch P P/", "/p/ are the same start"),
+        ("scratch resnet50", "did you mean timm:resnet50?"),
+        ("scrach P", "--compare: scrach is no run"),
+        ("scratch timm:resnet5", "--compare: timm has no resnet5; near: resnet50"),
+        ("scratch W@resnet2", "--backbone: unknown name 'resnet2'"),
+    ],
+)
+def test_what_cannot_be_compared(empty, pretrained, words, says):
+    words = words.replace("P", str(pretrained / "p"))
+    words = words.replace("W", str(pretrained / "w.safetensors"))
+    refuses("finetune", empty, f"--width 4 --compare {words}", 2, says)
 
 
 def test_a_classifier_of_other_classes_is_refused(empty):

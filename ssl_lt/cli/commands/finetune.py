@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
+from ssl_lt.core.disk.text import Terminal
+from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.report.records.results import read_results
+from ssl_lt.report.tables.start import start_table
+from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.config.finetune import (
     AnyFinetuneConfig,
     FinetuneConfig,
@@ -16,6 +21,7 @@ from ssl_lt.runs.config.finetune import (
     owners_of_other_losses,
 )
 from ssl_lt.runs.config.parse import parse_known
+from ssl_lt.runs.config.series import check_compared
 from ssl_lt.runs.config.stored import SERIES, stored_finetuning
 from ssl_lt.runs.finetune import finetune
 from ssl_lt.runs.life.find import run_to_resume
@@ -23,9 +29,10 @@ from ssl_lt.runs.life.init_from import InitSource, find_source
 from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import leave_processes
 from ssl_lt.runs.life.same_run import check_resumed
-from ssl_lt.runs.series import run_series
+from ssl_lt.runs.life.starts import ComparedStart, brought, compared, find_compared, stored_starts
+from ssl_lt.runs.series import run_series, unfinished_series
 
-_USAGE = "finetune.py [--loss LOSS] [--init-from RUN] [OPTIONS]"
+_USAGE = "finetune.py [--loss LOSS] [--init-from START | --compare START START ...] [OPTIONS]"
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Choice:
     backbone: str | None = None
     data: str | None = None
     data_root: str | None = None
+    compare: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,6 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     folder = run(arguments)
     if rank() == 0 and folder.results.is_file():  # those of a series are its members'
+        if (table := start_table(read_results(folder.results))) is not None:
+            Terminal().print(to_rich(table))
         print(f"next: evaluate.py --run {folder.path}")
     leave_processes()
     return 0
@@ -55,25 +65,62 @@ def run(arguments: Sequence[str]) -> RunFolder:
     """The run, or the series of runs, that the arguments ask for, finished."""
     words = read_words(arguments, RunFiles())
     resumed = run_to_resume(words.files.resume, "finetune", SERIES)
-    config, source = read_new(words) if resumed is None else (read_resumed(words, resumed), None)
-    if config.series.asked:
-        return run_series(config, resumed=resumed)
-    return finetune(config, source=source, resumed=resumed)
+    if resumed is not None:
+        config = read_resumed(words, resumed)
+        if config.series.asked:
+            return run_series(config, stored_starts(resumed), resumed=resumed)
+        return finetune(config, resumed=resumed)
+    new = read_new(words)
+    if not new.config.series.asked:
+        return finetune(new.config, source=new.source)
+    begun = unfinished_series(new.config, new.starts) if new.starts else None
+    if begun is not None and rank() == 0:
+        print(f"{begun.path}: the same comparison, which goes on")
+    return run_series(new.config, new.starts, resumed=begun)
 
 
-def read_new(words: Words[RunFiles]) -> tuple[AnyFinetuneConfig, InitSource]:
+@dataclass(frozen=True)
+class New:
+    """What a new run, or a new series, is asked to be.
+
+    Attributes:
+        config: of the run, or of the series.
+        source: the weights; None where starts are compared.
+        starts: that are compared.
+    """
+
+    config: AnyFinetuneConfig
+    source: InitSource | None = None
+    starts: tuple[ComparedStart, ...] = ()
+
+
+def read_new(words: Words[RunFiles]) -> New:
     """The configuration of a new run, with the data and the network of what it starts from."""
-    choice = parse_known(Choice, words.all, default=Choice()).config
+    asked = parse_known(Choice, words.all, default=Choice())
+    choice = asked.config
     moved = Moved(choice.data, choice.data_root)
-    source = find_source(choice.init_from, backbone=choice.backbone, moved=moved)
-    words = words.over(source.name, source.values)
+    if not choice.compare:
+        source = find_source(choice.init_from, backbone=choice.backbone, moved=moved)
+        config = _config(choice, words.over(source.name, source.values))
+        return New(replace(config, init_from=source.name), source)
+    if "init-from" in asked.given:
+        raise ConfigError("--compare: names what is started from; leave --init-from out")
+    check_compared(choice.compare)
+    sources = find_compared(choice.compare, backbone=choice.backbone, moved=moved)
+    pairs = zip(sources, brought(sources), strict=True)
+    configs = [_config(choice, words.over(source.name, values)) for source, values in pairs]
+    config, starts = compared(sources, configs)
+    return New(config, starts=starts)
+
+
+def _config(choice: Choice, words: Words[RunFiles]) -> AnyFinetuneConfig:
     config: AnyFinetuneConfig = read_config(
         kind_of(choice.loss),
         words,
         default=default_config(choice.loss),
         elsewhere=owners_of_other_losses(choice.loss),
     )
-    return replace(config, init_from=source.name), source
+    return config
 
 
 def read_resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:

@@ -1,4 +1,4 @@
 """Features of a frozen network.
 
-Others import `embed`, `feature_map`, `features`.
+Others import `embed`, `feature_map`, `features`, `running_statistics`.
 """

@@ -1,4 +1,4 @@
 """Figures for the pages.
 
-Others import `confusion`, `figure`, `gallery`, `plots`.
+Others import `confusion`, `figure`, `gallery`, `plots`, `starts`.
 """

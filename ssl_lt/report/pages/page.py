@@ -25,6 +25,7 @@ from ssl_lt.report.figures.plots import (
 )
 from ssl_lt.report.pages.templates import render
 from ssl_lt.report.records.class_order import group_names
+from ssl_lt.report.records.curves import at_start
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.classes import class_table, confusion_table
 from ssl_lt.report.tables.comparison import (
@@ -39,6 +40,11 @@ from ssl_lt.report.tables.neighbours import RIGHT, WRONG, neighbours_table
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import PERCENT, Table
 
+_ACCURACY = (
+    "Mean over classes, on the validation images, or the test images where there are none; at step "
+    "0, if there, that of the head that was fitted to the features."
+)
+
 
 @dataclass(frozen=True)
 class _Section:
@@ -51,7 +57,11 @@ class _Section:
 
 
 def write_page(
-    results: Sequence[RunResult], path: Path, *, pictures: Sequence[Pictures] = ()
+    results: Sequence[RunResult],
+    path: Path,
+    *,
+    pictures: Sequence[Pictures] = (),
+    lead: tuple[Table, Figure] | None = None,
 ) -> None:
     """Writes the page, the same as `.md` and `.json` beside it, and its tables as LaTeX and CSV.
 
@@ -59,6 +69,7 @@ def write_page(
         results: one run, or several to compare: the first is what the others are compared with.
         path: of the page, such as `report/index.html`.
         pictures: of each run; none at all if they are not known.
+        lead: a table and a figure in the place of those that say the same of any runs.
 
     Raises:
         ConfigError: no run at all.
@@ -66,7 +77,7 @@ def write_page(
     """
     if not results:
         raise ConfigError("report: no run to report on")
-    summary = summary_tables(results)
+    summary = summary_tables(results) if lead is None else lead[:1]
     comparisons = tuple(_comparison_section(comparison) for comparison in compare(results))
     details = tuple(_run_section(result) for result in results)
     values = {
@@ -84,7 +95,7 @@ def write_page(
         "page.html",
         **values,
         tiles=_tiles(results[0]) if len(results) == 1 else (),
-        figures=_figures(results),
+        figures=_figures(results) if lead is None else lead[1:],
         other_confusions=other_confusions,
         marks=(RIGHT, WRONG),
         group_names=group_names,
@@ -136,6 +147,7 @@ def _figures(results: Sequence[RunResult]) -> tuple[Figure, ...]:
     for key, title, note, label, scale in (
         ("loss", "Training loss", "Means of the steps between two log lines.", "loss", 1.0),
         ("knn", "Online kNN", "Accuracy measured while training.", "accuracy, %", 100.0),
+        ("accuracy", "Accuracy while training", _ACCURACY, "accuracy, %", 100.0),
         ("lr", "Learning rate", "Of the first parameter group.", "learning rate", 1.0),
     ):
         found = {i: r for i, r in enumerate(results, start=1) if key in r.curves}
@@ -198,6 +210,8 @@ def _facts(result: RunResult) -> tuple[tuple[str, str], ...]:
         ),
         ("Split SHA-256", data.split_sha256),
     ]
+    if (start := at_start(result.curves)) is not None:
+        facts.append(("Before the first step", f"accuracy {PERCENT(start)} %"))
     if result.weights:
         facts.append(("Weights", result.weights))
     if result.timing is not None:

@@ -55,6 +55,12 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return {name: _thinned(by_step) for name, by_step in points.items()}
 
 
+def at_start(curves: Mapping[str, Curve]) -> float | None:
+    """Accuracy before the first step, where a classifier was fitted to features; else None."""
+    curve = curves.get("accuracy")
+    return curve.values[0] if curve is not None and curve.steps[0] == 0 else None
+
+
 def _thinned(by_step: Mapping[int, float]) -> Curve:
     steps = sorted(by_step)
     stride = math.ceil(len(steps) / _MAX_POINTS)

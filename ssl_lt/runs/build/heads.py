@@ -16,6 +16,7 @@ from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.features.features import Features
+from ssl_lt.evaluate.features.running_statistics import measure_statistics, mode_losses
 from ssl_lt.evaluate.probes.linear_probe import FittedProbe, fit_probe
 from ssl_lt.finetune.registry import prior_strength
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
@@ -56,14 +57,33 @@ def head_init(config: AnyFinetuneConfig, *, from_weights: bool) -> HeadInit:
 def start_head(task: ClassifierTask, config: AnyFinetuneConfig, data: Data, kind: HeadInit) -> str:
     """Sets the classifier's weights in place; the backbone has its own already.
 
+    Running statistics that have not settled are measured anew before, where training goes by those
+    of the batch.
+
     Returns:
-        A line for the user; "" where it stays as it was drawn.
+        What was done, for the user; "" where it stays as it was drawn.
 
     Raises:
         ConfigError: class means with a class that has no training images.
     """
     if kind == "random":
         return ""
+    note, precision = _fit_head(task, config, data, kind), config.fit.mixed_precision
+    if config.tune != "all" or config.batch_norm != "update":
+        return note
+    losses = mode_losses(task.backbone, task.classifier, data, precision=precision)
+    if losses.settled:
+        return note
+    seen = measure_statistics(task.backbone, data, precision=precision)
+    return (
+        "batch norms: running statistics have not settled (the loss of a head fitted to them is "
+        f"{losses.running:.3g}, and {losses.batch:.3g} with those of a batch): measured anew on "
+        f"{seen:,} training images\n{_fit_head(task, config, data, kind)}"
+    )
+
+
+def _fit_head(task: ClassifierTask, config: AnyFinetuneConfig, data: Data, kind: HeadInit) -> str:
+    """`start_head` with the statistics as they are."""
     precision = config.fit.mixed_precision
     train = embed_dataset(task.backbone, data.train, data, precision=precision)
     if kind == "class-means":

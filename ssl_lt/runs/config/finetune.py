@@ -46,7 +46,8 @@ class FinetuneConfig(Generic[LossOptions]):
     """The classification loss, or one with a contrast beside it (scl, bcl, rcl, bcl_rcl ...)."""
     init_from: str = option("auto", effect=Effect.START, group="start")
     """auto (the newest pretraining run under runs/), scratch, a run, an exported folder, a file of
-    weights (with --backbone), or released weights: timm:NAME, hf-hub:ORG/NAME, local-dir:PATH."""
+    weights (FILE@BACKBONE, or with --backbone), or released weights: timm:NAME[.TAG],
+    hf-hub:ORG/NAME, local-dir:PATH."""
     init_classifier: bool = option(default=False, effect=Effect.START, page="all", group="start")
     """Also take over the classifier of the fine-tuned run that --init-from names."""
     tune: str = option("all", group="start")

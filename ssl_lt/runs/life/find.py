@@ -27,7 +27,7 @@ def new_run_path(verb: str, *words: str) -> Path:
 
 def newest_run(verbs: Sequence[str]) -> RunFolder | None:
     """The run under runs/, of one of the verbs, that was started last and has weights."""
-    return _last([run for run in _started(verbs) if has_weights(run)])
+    return _last([run for run in started(verbs) if has_weights(run)])
 
 
 def has_weights(run: RunFolder) -> bool:
@@ -39,11 +39,15 @@ def _last(found: Sequence[RunFolder]) -> RunFolder | None:
     return max(found, key=lambda run: run.config.stat().st_mtime_ns, default=None)
 
 
-def _started(verbs: Sequence[str]) -> list[RunFolder]:
+def started(verbs: Sequence[str]) -> list[RunFolder]:
     """The runs under runs/ of these verbs; one that was killed at once has no weights."""
-    # A name with a dot in front is of a run whose folder is being made.
-    found = [RunFolder(path.parent) for path in RUNS.glob("[!.]*/config.yaml")]
+    found = map(RunFolder, folders())
     return [run for run in found if read_config(run.config).verb in verbs]
+
+
+def folders() -> list[Path]:
+    """Every run under runs/; a name with a dot in front is of one whose folder is being made."""
+    return [path.parent for path in RUNS.glob("[!.]*/config.yaml")]
 
 
 def run_to_resume(values: Sequence[str] | None, *verbs: str) -> RunFolder | None:
@@ -59,7 +63,7 @@ def run_to_resume(values: Sequence[str] | None, *verbs: str) -> RunFolder | None
     if values is None:
         return None
     if list(values) in ([], ["auto"]):
-        run = _last(_started(verbs))  # one without weights begins again
+        run = _last(started(verbs))  # one without weights begins again
         if run is None:
             raise ConfigError(f"--resume: no {verbs[0]} run under {RUNS}/")
         return run

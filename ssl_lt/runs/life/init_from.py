@@ -26,13 +26,14 @@ from ssl_lt.models.released import (
     ReleasedModel,
     find_released,
     released_folder,
+    timm_names,
     usual_images,
 )
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
 from ssl_lt.runs.build.defaults import Start
-from ssl_lt.runs.config.schema import flags, to_mapping
+from ssl_lt.runs.config.schema import flags, nearest, to_mapping
 from ssl_lt.runs.config.stored import read_config
-from ssl_lt.runs.life.find import RUNS, newest_run
+from ssl_lt.runs.life.find import RUNS, folders, newest_run
 from ssl_lt.runs.life.place import Moved, for_other_data, is_data_of, located
 
 
@@ -72,8 +73,8 @@ def find_source(
     """Resolves `--init-from`; released weights are downloaded if they are not there yet.
 
     Args:
-        init_from: `auto`, `scratch`, a run, an exported folder, a file, `timm:NAME`,
-            `hf-hub:ORG/NAME` or `local-dir:PATH`.
+        init_from: `auto`, `scratch`, a run, an exported folder, a file, `FILE@BACKBONE`,
+            `timm:NAME`, `hf-hub:ORG/NAME` or `local-dir:PATH`.
         backbone: `--backbone`, which says what a plain file is of.
         moved: `--data` and `--data-root`, if they were given: where the images of a run are now, or
             other images; then what chose its own is left.
@@ -99,14 +100,20 @@ def find_source(
         return _of_released(released_folder(path, name=init_from))
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
+    of: dict[str, Any] = {}
+    if not path.is_file() and "@" in init_from:
+        file, _, backbone = init_from.rpartition("@")
+        path, of = Path(file), {"backbone": backbone}
     if not path.is_file():
+        known = ["auto", "scratch", *map(str, folders()), *timm_names()]
         raise ConfigError(
             f"--init-from: {init_from} is no run, exported folder or weights file, and no name "
-            "such as timm:resnet50"
+            f"such as timm:resnet50{nearest(init_from, known)}"
         )
     images = usual_images(backbone) if backbone else {}
     # What timm knows nothing of is a small network of ours, which nobody has released.
-    return InitSource(init_from, path, images, f"from {path}", "released" if images else "run")
+    start: Start = "released" if images else "run"
+    return InitSource(init_from, path, of | images, f"from {path}", start)
 
 
 def start_from(

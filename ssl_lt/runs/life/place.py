@@ -19,8 +19,8 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.released import released_folder
 from ssl_lt.runs.config.stored import read_config
 
-_PATHS = {"folder", "csv", "list", "hf", "wds"}  # what follows the colon may be a path
-_LISTS = {"csv", "list"}  # whose paths are relative to the data root
+_PATHS = {"folder", "csv", "list", "coco", "hf", "wds"}  # what follows the colon may be a path
+_LISTS = {"csv", "list", "coco"}  # whose paths are relative to the data root
 _ROOTED = {"cifar10", "cifar100", "folder"}  # without a path, these are in the data root
 # What says which images of a source, and which others.
 _WHICH = {

@@ -24,6 +24,7 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder, new_run_folder
 from ssl_lt.engine.out_of_memory import is_out_of_memory
 from ssl_lt.engine.signals import Stopped
 from ssl_lt.evaluate.features.embed import evaluation_mode
+from ssl_lt.report.records.curves import read_curves
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, write_config
 from ssl_lt.runs.life.find import shared_path
 
@@ -103,7 +104,7 @@ def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
 
 @contextmanager
 def removed_if_nothing_came(folder: RunFolder) -> Iterator[None]:
-    """A new run that fails before it has logged, saved or measured anything leaves no folder.
+    """A new run that fails before it has logged a step, saved or evaluated leaves no folder.
 
     What it goes on from, of an earlier run, is nothing of its own.
     """
@@ -119,8 +120,10 @@ def removed_if_nothing_came(folder: RunFolder) -> Iterator[None]:
 
 
 def _progress(folder: RunFolder) -> tuple[object, ...]:
-    """Changes as soon as a run has logged, saved or measured something."""
-    logged = folder.metrics.stat().st_size if folder.metrics.is_file() else 0
+    """Changes as soon as a run has logged a step, saved or evaluated."""
+    curves = read_curves(folder.metrics) if folder.metrics.is_file() else {}
+    # What was measured before the first step has no learning rate.
+    logged = len(curves["lr"].values) if "lr" in curves else 0
     saved = sorted(path.name for path in folder.checkpoints.glob("step-*"))
     return logged, saved, folder.results.is_file()
 

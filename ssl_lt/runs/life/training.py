@@ -76,6 +76,7 @@ class Training:
         epochs_before: that an extended run has trained before this one begins.
         start: what this one then begins with; None of others, and of a run that goes on.
         digests: flag -> SHA-256, of other data that a number of its log depends on.
+        at_start: what was measured before the first step, as in `FitSettings`.
     """
 
     verb: str
@@ -93,6 +94,7 @@ class Training:
     epochs_before: int = 0
     start: Start | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    at_start: Mapping[str, float] = field(default_factory=dict)
 
     def settings(self, data_sha256: str) -> FitSettings:
         """What the loop is told: of all epochs, also of those before."""
@@ -106,6 +108,7 @@ class Training:
             lr_scale=self.lr_scale,
             identity=replace(own, options={**own.options, **self.digests}),
             measure=self.measure,
+            at_start=self.at_start,
             tail_classes=self.tail_classes,
         )
 

@@ -26,7 +26,7 @@ def pretraining(*words):
 
 
 def finetuning(*words):
-    return finetune.read_new(read_words(words, RunFiles()))[0]
+    return finetune.read_new(read_words(words, RunFiles())).config
 
 
 @pytest.fixture
