@@ -25,7 +25,7 @@ after training
   retrain    other classifiers on a run's frozen features, in seconds
   report     one page that compares runs
   export     a run's network as a folder that timm loads, with a card, and as ONNX
-  tail       training images that look rare to a run without labels, to label first
+  tail       training images that look rare, without labels, and which to label first
 
 before training
   data       inspect a data set, split it or pack it

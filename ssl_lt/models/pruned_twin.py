@@ -63,6 +63,23 @@ def magnitude_mask(weights: Sequence[Tensor], *, prune_ratio: float) -> Tensor:
     return magnitudes >= magnitudes.kthvalue(min(num_pruned, total - 1) + 1).values
 
 
+@torch.no_grad()
+def pruned_copy(backbone: nn.Module, *, prune_ratio: float) -> nn.Module:
+    """A copy without the smallest of the `prunable_weights`; its norms stay as they are.
+
+    Args:
+        backbone: with weights that can be pruned.
+        prune_ratio: share of them that become 0.
+    """
+    pruned = copy.deepcopy(backbone)
+    weights = list(prunable_weights(pruned).values())
+    mask = magnitude_mask(weights, prune_ratio=prune_ratio)
+    parts = mask.split_with_sizes([w.numel() for w in weights])
+    for weight, kept in zip(weights, parts, strict=True):
+        weight.mul_(kept.view_as(weight))
+    return pruned
+
+
 class PrunedTwin(nn.Module):
     """The branch that borrows a network's weights and owns its norms.
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.data.dataset import Data, check_labels, open_data
-from ssl_lt.data.options import DataOptions
 from ssl_lt.data.tables.table import ImageTable
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, check_is_new
 from ssl_lt.evaluate.features.embed import embed_dataset
@@ -86,17 +85,12 @@ def _saved(config: EvaluateConfig) -> tuple[SavedRun, SavedNetwork]:
     """A run and what it has learned."""
     run = open_saved_run(
         config.run,
-        moved=Moved(_data_said(config), config.data.data_root),
+        moved=Moved.said(config.data),
         num_workers=config.data.num_workers,
         verb="evaluation",
     )
     few_shots(config.protocols, run.data)  # what cannot be drawn is said before the work
     return run, load_network(run.folder, run.config, run.data)
-
-
-def _data_said(config: EvaluateConfig) -> str | None:
-    """`--data`, whose default means the run's own."""
-    return None if config.data.data == DataOptions.data else config.data.data
 
 
 def _named_source(config: EvaluateConfig) -> InitSource:

@@ -11,6 +11,7 @@ from ssl_lt.models.pruned_twin import (
     PrunedTwin,
     magnitude_mask,
     prunable_weights,
+    pruned_copy,
 )
 
 
@@ -133,3 +134,18 @@ def test_only_its_norms_are_its_own():
         "projector_norms.0",
     }
     assert len(list(twin.parameters())) == 4
+
+
+def test_a_pruned_copy_lacks_the_smallest_weights_and_is_another_network():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    pruned = pruned_copy(network, prune_ratio=0.3).state_dict()
+    weights = [before["0.weight"], before["2.weight"]]
+    least = sorted(float(w) for w in torch.cat([w.abs().flatten() for w in weights]))
+    threshold = least[math.ceil(0.3 * len(least))]
+    for name, tensor in before.items():
+        assert torch.equal(network.state_dict()[name], tensor)
+        expected = tensor
+        if name in ("0.weight", "2.weight"):
+            expected = torch.where(tensor.abs() >= threshold, tensor, 0)
+        assert torch.equal(pruned[name], expected)

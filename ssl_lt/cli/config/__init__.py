@@ -1,4 +1,4 @@
 """From words and YAML to the typed configuration.
 
-Others import `command_line`.
+Others import `command_line`, `judged`.
 """

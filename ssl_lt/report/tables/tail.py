@@ -1,75 +1,50 @@
-"""How well a list of rare samples finds the rare classes."""
+"""How well scores find the images of rare classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from ssl_lt.evaluate.tail import TailScore
-from ssl_lt.report.tables.table import (
-    PERCENT,
-    Cell,
-    Column,
-    Format,
-    Table,
-    number_columns,
-    text_columns,
-)
-
-_AUC = Format(3)
-_MAX_EPOCHS = 13
+from ssl_lt.evaluate.tail.findings import Coverage, Finding
+from ssl_lt.report.tables.table import PERCENT, Column, Format, Table, number_columns, text_columns
 
 
-def finding_table(
-    score: str, findings: Sequence[TailScore], correlation: float | None, *, num_known: int
-) -> Table:
-    """A row a group rule: AUC, and precision against the base rate."""
-    at = tuple(k for k, _ in findings[0].precision_at) if findings else ()
-    spearman = "not known" if correlation is None else Format(3, signed=True)(correlation)
+def finding_table(findings: Sequence[Finding], *, top: int) -> Table:
+    """A row a score and group rule.
+
+    Args:
+        findings: of all scores.
+        top: the k of the precision.
+    """
     return Table(
-        title="How well the list finds rare classes",
-        note=f"Score: {score}, {num_known:,} samples with one. AUC of few over many (0.500: "
-        "chance). Base rate and precision at k: percent of few among all, and among the first k. "
-        f"Spearman's correlation with the number of images of the class: {spearman} (rare first: "
-        "negative).",
+        title="How well each score finds rare classes",
+        note="AUC: probability that an image of a few class has a higher score than one of a many "
+        f"class (0.500: chance). Among the first {top:,}, and among all: percent of images of few "
+        "classes.",
         columns=(
-            *(Column("Group rule"), Column("AUC", _AUC)),
-            *number_columns(PERCENT, "Base rate", *(f"At {k:,}" for k in at)),
+            *text_columns("Score", "Groups"),
+            Column("AUC", Format(3)),
+            *number_columns(PERCENT, f"First {top:,}", "All"),
         ),
         rows=tuple(
-            (f.rule, f.auc, f.base_rate, *(share for _, share in f.precision_at)) for f in findings
+            (f.score, f.rule.split(" (")[0], f.auc, f.precision, f.base_rate) for f in findings
         ),
     )
 
 
-def epoch_table(
-    aucs: Mapping[int, Mapping[str, Sequence[float | None]]], rules: Sequence[str]
-) -> Table:
-    """AUC of few over many after some of the epochs, the last among them.
+def coverage_table(coverage: Coverage, *, num_classes: int) -> Table:
+    """Classes that the images to label first have, and those of random images.
 
     Args:
-        aucs: epoch -> score -> AUC under each rule.
-        rules: of the groups.
+        coverage: of the chosen images.
+        num_classes: C.
     """
-    epochs = sorted(aucs)
-    places = np.unique(np.linspace(0, len(epochs) - 1, min(_MAX_EPOCHS, len(epochs))).round())
-    scores = list(dict.fromkeys(name for epoch in epochs for name in aucs[epoch]))
-    shown = [epochs[int(place)] for place in places]
-    unknown = [None] * len(rules)
-    rows: list[tuple[Cell, ...]] = [
-        (
-            f"{epoch}",
-            rule.split(" (")[0],
-            *(aucs[epoch].get(s, unknown)[i] for s in scores),
-        )
-        for epoch in shown
-        for i, rule in enumerate(rules)
-    ]
     return Table(
-        title="AUC by epoch",
-        note="Few over many; n/a where a group is empty or the score was not known yet. "
-        f"{len(shown)} of {len(epochs)} epochs; tail.json has all.",
-        columns=(*text_columns("Epoch", "Groups"), *number_columns(_AUC, *scores)),
-        rows=tuple(rows),
+        title="Classes covered",
+        note=f"Classes that the {coverage.budget:,} images to label first have, of "
+        f"{num_classes:,}, and as many random images: mean of ten draws, with its 95% interval.",
+        columns=(Column("Images"), *number_columns(Format(1), "Classes", "Interval")),
+        rows=(
+            ("chosen", coverage.num_covered, "—"),
+            ("random", coverage.random_mean, coverage.random_interval),
+        ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.options import Effect, Flat, option, section
@@ -12,6 +13,8 @@ from ssl_lt.evaluate.protocol_options import ProtocolOptions
 from ssl_lt.evaluate.view_ensemble import Ensemble
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.runs.config.schema import flags, names_with
+
+WEIGHTS = "--data or --init-from"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,15 @@ class EvaluateConfig:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         if self.init_from is not None:
             return {"ensemble": "a fine-tuned --run, which has a classifier"}
-        free = names_with(self, Effect.RUN, Effect.MACHINE) | {"data"}
-        of_data = [flag.name for options in (self.data, self.model) for flag in flags(options)]
-        return {name: "--data or --init-from" for name in ["run-dir", *of_data] if name not in free}
+        return {"run-dir": WEIGHTS, **unused_without_weights(self)}
+
+
+def unused_without_weights(config: Any) -> dict[str, str]:
+    """Flags that say which data and network weights without a run go with.
+
+    Args:
+        config: with options `data` and `model`.
+    """
+    free = names_with(config, Effect.RUN, Effect.MACHINE) | {"data"}
+    found = [flag.name for options in (config.data, config.model) for flag in flags(options)]
+    return {name: WEIGHTS for name in found if name not in free}

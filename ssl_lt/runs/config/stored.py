@@ -16,6 +16,7 @@ from ssl_lt.runs.config.finetune import AnyFinetuneConfig, FinetuneConfig, defau
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.config.tail import TailConfig
 
 # What config.yaml of a folder that holds several fine-tuning runs calls itself.
 SERIES = "finetune-series"
@@ -92,7 +93,7 @@ def stored_finetuning(path: Path) -> AnyFinetuneConfig:
 
 def without_effect(config: object) -> dict[str, str]:
     """Start of a flag -> what has to be chosen for such flags to have an effect."""
-    if isinstance(config, PretrainConfig | FinetuneConfig | EvaluateConfig):
+    if isinstance(config, PretrainConfig | FinetuneConfig | EvaluateConfig | TailConfig):
         return config.without_effect()
     return {}
 

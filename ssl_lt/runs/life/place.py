@@ -41,6 +41,12 @@ class Moved:
     data: str | None = None
     data_root: str | None = None
 
+    @classmethod
+    def said(cls, options: DataOptions) -> Moved:
+        """What the flags of a command that judges a run say; the default is the run's own."""
+        data = None if options.data == DataOptions.data else options.data
+        return cls(data, options.data_root)
+
     def of(self, options: DataOptions) -> DataOptions:
         """The options of a run with what is told."""
         told = {"data": self.data, "data_root": self.data_root}

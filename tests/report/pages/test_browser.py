@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_lt.report.pages.page import write_page
-from ssl_lt.report.pages.tail import write_tail_page
+from ssl_lt.report.pages.tail import Sheet, write_tail_page
 from ssl_lt.report.pages.templates import Tile
 from ssl_lt.report.tables.table import PERCENT, Table, number_columns, text_columns
 from tests.report.browser import look
@@ -56,17 +56,15 @@ def test_tail_page_opens_whole_and_quiet(tmp_path, width, scheme):
         Tile(grey, f"sample {i}", (f"{i:,} · 0.1234", f"class_with_a_long_name {i} (5)"))
         for i in range(40)
     )
-    names = ("AUC", "Base rate", *(f"At {k}" for k in (10, 100, 500, 1000)))
-    columns = (*text_columns("Group rule"), *number_columns(PERCENT, *names))
-    rows = (("by count (many > 100, medium 20-100, few < 20)", *[0.512] * 6),)
-    table = Table("How well the list finds rare classes", "Made up.", columns, rows)
+    columns = (*text_columns("Score", "Groups"), *number_columns(PERCENT, "AUC", "All"))
+    rows = (("memorisation", "by count (many > 100, medium 20-100, few < 20)", 0.512, 0.1),)
+    table = Table("How well each score finds rare classes", "Made up.", columns, rows)
     page = tmp_path / "tail.html"
     write_tail_page(
         page,
         title=LONG_NAME,
         lead="40 images",
-        rarest=tiles[:20],
-        most_frequent=tiles[20:],
+        sheets=[Sheet("Looks rarest", "The first.", tiles[:20]), Sheet("Last", "", tiles[20:])],
         tables=(table,),
     )
     seen = look(page, width=width, scheme=scheme)
