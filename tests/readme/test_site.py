@@ -48,6 +48,10 @@ def test_notebooks_are_shown_with_what_they_print(site):
     few = [float(x) for x in re.findall(r"(?:cross-entropy|logit adjustment) .*few ([\d.]+)", page)]
     assert len(few) == 2
     assert few[1] > few[0] + 0.1
+    page = (site / "notebooks" / "folder_to_classifier" / "index.html").read_text()
+    (right,) = re.findall(r"right: ([\d.]+) of \d+ new pictures", page)
+    assert float(right) > 0.6
+    assert "Warning" not in page
 
 
 def test_nothing_is_fetched_from_elsewhere(site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.data.loading.to_device import Fetched, on_device
 from ssl_lt.data.loading.workers import Workers, hand_over, is_lost_worker, lost_worker
 from ssl_lt.data.tables.table import ImageTable
+
+# Workers wait for disks more than they compute: more of them than processors are right.
+warnings.filterwarnings("ignore", message="This DataLoader will create")
 
 # Pixels of the images that a worker opens before it cuts the first: some formats are decoded to say
 # how they are turned.
