@@ -31,9 +31,9 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """What starts several processes is slow."""
+    """What starts several processes, or looks at runs of every verb, is slow."""
     for item in items:
-        if item.get_closest_marker("distributed"):
+        if item.get_closest_marker("distributed") or "finished" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
 
 

@@ -136,7 +136,7 @@ class DataOptions(SourceOptions):
     """Images of the largest class divided by those of the smallest. Default: 10 for digits and 100
     for CIFAR, as published; your own data is used as it is."""
 
-    split: Path | None = option(None, group="data")
+    split: Path | None = option(None, page="all", group="data")
     """File with the rows of the training images, used instead of a profile: a split.json, or a list
     of rows in .npy or .txt."""
 

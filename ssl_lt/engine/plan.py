@@ -57,7 +57,7 @@ class FitOptions:
     """Stop after N measurements in a row without a better accuracy on the validation images (0 =
     off). The learning rate is planned for all --epochs."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = option(
-        (), effect=Effect.RUN, group="monitoring"
+        (), effect=Effect.RUN, page="all", group="monitoring"
     )
     """Also log to these experiment trackers."""
 

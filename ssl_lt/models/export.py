@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -90,6 +91,19 @@ def save_for_timm(
     # So that the file can be used where it is alone.
     header = {"format": "pt", CONFIG: (folder / CONFIG).read_text("utf-8")}
     save_file(plain.state_dict(), folder / WEIGHTS, metadata=header)
+    _sort_header(folder / WEIGHTS)
+
+
+def _sort_header(path: Path) -> None:
+    """The same weights make the same file: safetensors writes what is said of them in any order."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def with_classifier(backbone: nn.Module, classifier: nn.Module) -> nn.Module | None:

@@ -58,6 +58,9 @@ def test_every_command_is_understood(command, empty):
     words = [re.sub(r"\{(\w+)[\w,]*\}", r"\1", word) for word in words]
     if "--resume" in words:  # of no run that is here, as far as reading the command line goes
         words = words[: words.index("--resume")]
+    if "--extend" in words:  # nor is what is extended
+        first = words.index("--extend")
+        del words[first : first + 2]
     if "--compare" in words:  # nor are its starts, which other tests read
         first = words.index("--compare")
         last = next((i for i in range(first + 1, len(words)) if words[i][:2] == "--"), len(words))

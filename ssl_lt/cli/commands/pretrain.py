@@ -31,7 +31,6 @@ class Choice:
     init_from: str = PretrainConfig.init_from
     backbone: str | None = None
     extend: str | None = None
-    epochs: int | None = None
     data: str | None = None
     data_root: str | None = None
 
@@ -94,7 +93,7 @@ def read_extended(words: Words[RunFiles], asked: Parsed[Choice]) -> PretrainConf
     assert asked.config.extend is not None
     if "init-from" in parse_known(Choice, words.typed, default=Choice()).given:
         raise ConfigError("--init-from: --extend goes on from all of a run; leave one of them out")
-    if "epochs" not in asked.given:
+    if not any(word.partition("=")[0] == "--epochs" for word in words.all):
         raise ConfigError("--extend: say with --epochs how many more")
     earlier = earlier_run(asked.config.extend)
     default = carried_over(earlier, Moved(asked.config.data, asked.config.data_root))

@@ -63,7 +63,7 @@ class PretrainConfig:
     """Run the online check every N epochs (0 = off): the spread of the features, which detects
     collapse, and kNN accuracy if there are labels (on the validation set, otherwise on the test
     set)."""
-    knn_data: str | None = option(None, effect=Effect.PLACE, group="monitoring")
+    knn_data: str | None = option(None, effect=Effect.PLACE, page="all", group="monitoring")
     """Labelled set for the kNN accuracy (same syntax as --data), where --data has no labels or
     other classes count: its training images vote, its validation or else its test images are
     judged. Default: --data."""

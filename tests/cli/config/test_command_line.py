@@ -223,7 +223,7 @@ def test_what_a_run_says_of_itself_is_no_option(tmp_path):
     assert read_yaml(path)["verb"] == "pretrain"
     words = read_words(["--config", str(path)], RunFiles())
     assert not {"verb", "command"} & dict(words.values[0][1]).keys()
-    assert list(YAML(typ="safe").load(path))[:3] == ["verb", "command", "method"]
+    assert list(YAML(typ="safe").load(path))[:2] == ["verb", "command"]
 
 
 def test_what_has_no_effect_is_not_written():

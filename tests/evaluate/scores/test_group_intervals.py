@@ -68,6 +68,7 @@ def close(interval, values, *, to=0.02):
     assert interval.high == pytest.approx(high, abs=to)
 
 
+@pytest.mark.slow
 def test_against_drawing_groups():
     right, labels, ids = made_up()
     found = group_bootstrap(right, labels, ids, num_classes=C, groups=GROUPS, options=MANY)
@@ -86,6 +87,7 @@ def test_against_drawing_groups():
     assert found.balanced.high - found.balanced.low > 1.3 * (narrow.high - narrow.low)
 
 
+@pytest.mark.slow
 def test_differences_against_drawing_groups_for_both():
     before, labels, ids = made_up()
     after = np.where(np.random.default_rng(5).random(labels.size) < 0.8, before, ~before)

@@ -40,7 +40,7 @@ def test_a_network_that_does_not_take_the_picture_is_named_in_one_line():
 def raising(error, *, line=False):
     def fit(*_, folder, **__):
         if line:
-            folder.metrics.write_text("{}\n")
+            folder.metrics.write_text('{"step": 9, "lr": 0.1}\n')
         raise error
 
     return fit
