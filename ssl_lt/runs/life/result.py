@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.data.curate.describe import glance
+from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.curate.summary import understood
 from ssl_lt.data.dataset import Data
 from ssl_lt.engine.checkpoints.chosen import describe_weights
@@ -28,15 +29,20 @@ from ssl_lt.report.records.results import (
     read_results,
     write_results,
 )
-from ssl_lt.runs.config.stored import read_config
+from ssl_lt.runs.config.stored import TrainConfig, read_config
 
 # Which option says what a run of each verb is.
 _CHOICE = {"pretrain": "method", "finetune": "loss", "evaluate": "init-from"}
+# Side in pixels up to which networks for CIFAR are usual.
+_LARGEST_SMALL = 96
 _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu", "faiss-cpu")
 
 
-def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: Accelerator) -> str:
+def describe_start(
+    folder: RunFolder, data: Data, config: TrainConfig, accelerator: Accelerator
+) -> str:
     """Folder, what was understood of the data, processes and precision, before the first step."""
+    batch_size = config.fit.batch_size
     processes = world_size()
     share = f"{batch_size} images a step"
     if processes > 1:
@@ -45,17 +51,40 @@ def describe_start(folder: RunFolder, data: Data, batch_size: int, accelerator: 
     if accelerator.device.type == "cpu":
         device += f" with {torch.get_num_threads()} threads"
     whole = data.source.train
+    stats = glance(data.train if whole.takes_pixels else whole.take(data.split.indices))
     lines = understood(
         data.source,
-        glance(data.train if whole.takes_pixels else whole.take(data.split.indices)),
+        stats,
         num_images=len(data.train),
         counts_per_class=data.split.counts_per_class,
         more=_left_out(data),
     )
     precision = accelerator.mixed_precision.replace("no", "fp32")
-    return "\n".join(
-        [f"run: {folder.path}", *lines, f"on {device}, precision {precision}, {share}"]
-    )
+    lines = [f"run: {folder.path}", *lines, f"on {device}, precision {precision}, {share}"]
+    hint = size_hint(stats, config, image_size=data.image_size)
+    return "\n".join([*lines, f"note: {hint}"] if hint else lines)
+
+
+def size_hint(stats: Sequence[ImageStats], config: TrainConfig, *, image_size: int) -> str:
+    """What would be faster and as good: images at their own size, or a network for large ones.
+
+    Args:
+        stats: of some training images.
+        config: of the run.
+        image_size: side in pixels of what the network sees.
+
+    Returns:
+        A line, or "" where nothing is to be said.
+    """
+    backbone = config.model.backbone
+    sides = sorted(min(image.width, image.height) for image in stats if not image.problem)
+    usual = sides[len(sides) // 2] if sides else image_size
+    fitting = -(-usual // 32) * 32
+    if config.data.image_size is None and 2 * fitting <= image_size:
+        return f"images of {usual} pixels are enlarged to {image_size}; see --image-size {fitting}"
+    if backbone.endswith("_cifar") and image_size > _LARGEST_SMALL:
+        return f"{backbone} is for small images and slow at {image_size} pixels; see --backbone"
+    return ""
 
 
 def describe_data(data: Data) -> DataDescription:

@@ -182,7 +182,7 @@ def train(run: OpenRun, training: Training) -> RunFolder:
             stack.enter_context(run_lock(folder))
         if accelerator.is_main_process:
             write_facts(folder, facts_of(config, data))
-            print(describe_start(folder, data, config.fit.batch_size, accelerator), flush=True)
+            print(describe_start(folder, data, config, accelerator), flush=True)
         fit(
             training.task,
             train_loader(data, training.batches, training.crop, device=accelerator.device),
