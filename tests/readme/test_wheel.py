@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.toolbox import TINY
+from tests.toolbox import TINY, write_picture
 
 ROOT = Path(__file__).parents[2]
 PACKAGING = ("pyproject.toml", "README.md", "LICENSE")
@@ -19,7 +22,7 @@ PACKAGING = ("pyproject.toml", "README.md", "LICENSE")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def python(folder, *words, path=""):
+def python(folder, *words, path="", fails=False):
     """`python WORDS` in a folder, with nothing but `path` besides the environment's packages."""
     done = subprocess.run(
         [sys.executable, *words],
@@ -29,8 +32,8 @@ def python(folder, *words, path=""):
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return done.stdout
+    assert (done.returncode != 0) == fails, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stderr if fails else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +56,51 @@ def test_it_has_every_file_of_the_package(wheel):
     assert any(name.endswith(".css") for name in found)
 
 
-def test_the_three_verbs_run_without_the_checkout(wheel, tmp_path):
-    target, empty = tmp_path / "target", tmp_path / "empty"
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel alone in a folder."""
+    target = tmp_path_factory.mktemp("target")
     install = f"-m pip install --quiet --no-deps --target {target}"
-    python(tmp_path, *install.split(), str(wheel))
-    empty.mkdir()
-
-    def ssl_lt(*words):
-        return python(empty, "-m", "ssl_lt", *words, path=target)
-
-    place = python(empty, "-c", "import ssl_lt; print(ssl_lt.__file__)", path=target)
+    python(target, *install.split(), str(wheel))
+    place = python(target.parent, "-c", "import ssl_lt; print(ssl_lt.__file__)", path=target)
     assert Path(place.strip()).is_relative_to(target)
+    return target
+
+
+def test_the_three_verbs_run_without_the_checkout(installed, tmp_path):
+    def ssl_lt(*words):
+        return python(tmp_path, "-m", "ssl_lt", *words, path=installed)
+
     ssl_lt("pretrain", *TINY, "--knn-every", "0", "--run-dir", "runs/first")
     finetuning = [word for word in TINY if word not in ("--width", "4")]  # of the first run
     ssl_lt("finetune", *finetuning, "--eval-every", "0", "--run-dir", "runs/second")
     ssl_lt("evaluate", "--run", "runs/second", "--probe-on", "long-tail", "--map-images", "0")
-    assert (empty / "runs/second/report/index.html").is_file()
+    assert (tmp_path / "runs/second/report/index.html").is_file()
+    words = ["-m", "ssl_lt", "finetune", "--config", "finetune/laptop/rc"]
+    named = python(tmp_path, *words, path=installed, fails=True)
+    assert "did you mean finetune/laptop/rcl?" in named
+
+
+def test_from_a_folder_to_predictions_as_the_readme_says(installed, tmp_path):
+    for number in range(60):
+        write_picture(tmp_path / "photos" / "ab"[number % 3 == 0] / f"{number:02}.png", number)
+        write_picture(tmp_path / "new" / f"{number:02}.png", 100 + number)
+    section = (ROOT / "README.md").read_text("utf-8").split("## Your own data")[1]
+    lines = re.findall(r"^ssl-lt ([^#\n]*)", section, flags=re.M)
+    assert [line.split()[0] for line in lines] == [
+        "data", "pretrain", "finetune", "evaluate", "predict"
+    ]  # fmt: skip
+    faster = {
+        "pretrain": "--image-size 32 --width 4 --batch-size 16 --epochs 1 --num-workers 0",
+        "finetune": "--batch-size 16 --epochs 1 --num-workers 0",
+        "evaluate": "--map-images 0 --num-workers 0",
+        "predict": "--num-workers 0",
+    }
+    for line in lines:
+        verb, *words = shlex.split(line)
+        words += faster.get(verb, "").split()
+        python(tmp_path, "-m", "ssl_lt", verb, *words, path=installed)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert sorted(Path(row["file"]).name for row in found) == [f"{n:02}.png" for n in range(60)]
+    assert {row["class"] for row in found} <= {"a", "b"}
