@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ssl_lt.core.disk.files import write_atomically
+from ssl_lt.core.disk.files import csv_lines, write_atomically
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.search import nearest_images
@@ -31,7 +31,6 @@ from ssl_lt.runs.inference.tables import (
     TableFacts,
     beside,
     check_suffix,
-    csv_lines,
     embeddings_to_arrow,
     join_embeddings,
     read_embeddings,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.files import csv_lines, write_atomically, write_text_atomically
 from ssl_lt.core.disk.folders import check_replaceable, replace_dir_atomically
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.disk.text import Terminal
@@ -76,9 +74,9 @@ def tail(config: TailConfig, *, source: InitSource | None = None) -> None:
             numbers["coverage"] = coverage
     images = _Images(data, config.score, score, order)
     with replace_dir_atomically(output) as folder:
-        write_text_atomically(folder / _LIST, images.csv(order))
+        images.write(folder / _LIST, order)
         if chosen is not None:
-            write_text_atomically(folder / _BUDGET, images.csv(chosen))
+            images.write(folder / _BUDGET, chosen)
         write_text_atomically(folder / _NUMBERS, json.dumps(to_plain(numbers), indent=1) + "\n")
         sheets = images.sheets(order, chosen, top=config.top)
         write_tail_page(folder / _PAGE, title=opened.name, lead=lead, sheets=sheets, tables=tables)
@@ -122,19 +120,20 @@ class _Images:
         # Undecoded: it knows the names of files, and of large images only the shown ones are read.
         self.table: ImageTable = data.source.train.take(data.split.indices)
 
-    def csv(self, images: Integers) -> str:
-        """A line an image, in this order."""
+    def write(self, path: Path, images: Integers) -> None:
+        """A CSV with a line an image, in this order."""
+        lines = csv_lines(self._lines(images))
+        write_atomically(path, lambda file: file.write(lines))
+
+    def _lines(self, images: Integers) -> Iterator[list[Any]]:
         names = not isinstance(self.table, PixelTable)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         classes = ["class"] if self.data.groups else []
-        writer.writerow(["rank", "index", "row", *(["file"] if names else []), "score", *classes])
+        yield ["rank", "index", "row", *(["file"] if names else []), "score", *classes]
         for i in images.tolist():
             file = [self.table.name(i)] if names else []
             score = f"{self.score[i]:.6g}" if np.isfinite(self.score[i]) else ""
             row = self.data.split.indices[i]
-            writer.writerow([self.rank[i], i, row, *file, score, *self._class(i)])
-        return text.getvalue()
+            yield [self.rank[i], i, row, *file, score, *self._class(i)]
 
     def sheets(self, order: Integers, chosen: Integers | None, *, top: int) -> list[Sheet]:
         """Both ends of the list, and those to label first."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ssl_lt.core.errors import DiskError
 
@@ -29,6 +31,13 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Rows as lines of CSV, in the encoding of `write_text_atomically`."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lt.core.disk.files import write_atomically
+from ssl_lt.core.disk.files import csv_lines, write_atomically
 from ssl_lt.core.errors import DataError, shortened
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.table import ImageTable
@@ -76,12 +75,9 @@ def write_images(path: Path, images: Images) -> None:
     Raises:
         DiskError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(_lines(images))
+    lines = zip(images.parts, images.names, images.classes, images.sizes, strict=True)
     # Without the time, so that equal runs have equal files.
-    packed = gzip.compress(text.getvalue().encode(), mtime=0)
+    packed = gzip.compress(csv_lines([_COLUMNS, *lines]), mtime=0)
     write_atomically(path, lambda file: file.write(packed))
 
 
@@ -142,10 +138,6 @@ def matched_rows(
 def _told(names: Sequence[str], how: str) -> str:
     plural = "s" if len(names) > 1 else ""
     return f"{len(names):,} image{plural} {how} ({shortened(sorted(names))})" if names else ""
-
-
-def _lines(images: Images) -> Iterator[tuple[str, str, str, str]]:
-    return zip(images.parts, images.names, images.classes, images.sizes, strict=True)
 
 
 def _classes(source: Source, table: ImageTable) -> list[str]:

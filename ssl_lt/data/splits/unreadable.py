@@ -8,7 +8,6 @@ same in every process and after every resume.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_lt.core.disk.files import write_text_atomically
+from ssl_lt.core.disk.files import csv_lines, write_atomically
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.processes.distributed import gather_objects, rank, world_size
 from ssl_lt.data.curate.describe import describe_table
@@ -130,11 +129,9 @@ def write_bad_images(path: Path, bad: Sequence[BadImage]) -> None:
     Raises:
         DiskError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(BadImage))
-    writer.writerows(astuple(image) for image in bad)
-    write_text_atomically(path, text.getvalue())
+    names = [field.name for field in fields(BadImage)]
+    lines = csv_lines([names, *(astuple(image) for image in bad)])
+    write_atomically(path, lambda file: file.write(lines))
 
 
 def read_bad_images(path: Path) -> tuple[BadImage, ...]:

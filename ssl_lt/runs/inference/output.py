@@ -7,8 +7,6 @@ is dropped.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -16,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ssl_lt.core.disk.files import sync_path
+from ssl_lt.core.disk.files import csv_lines, sync_path
 from ssl_lt.core.errors import ConfigError, DiskError
 
 _MOST_TOLD = 60  # signs; digests and priors of many classes help nobody
@@ -57,13 +55,10 @@ class CsvSink:
 
     def write(self, columns: Columns) -> int:
         """See `Sink`."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if self.size() == 0:
-            writer.writerow(self.names)
-        writer.writerows(zip(*(columns[name] for name in self.names), strict=True))
+        head = [self.names] if self.size() == 0 else []
+        rows = zip(*(columns[name] for name in self.names), strict=True)
         with self.path.open("ab") as file:
-            file.write(text.getvalue().encode(errors="backslashreplace"))
+            file.write(csv_lines([*head, *rows]))
             file.flush()
             os.fsync(file.fileno())
             return file.tell()

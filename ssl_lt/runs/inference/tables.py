@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lt.core.disk.files import write_atomically
+from ssl_lt.core.disk.files import csv_lines, write_atomically
 from ssl_lt.core.disk.plain import from_plain, to_plain
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.runs.inference.output import Columns
@@ -120,7 +120,7 @@ def join_embeddings(parts: Sequence[Path], path: Path, facts: TableFacts) -> Non
             file.write(_features(pq.read_table(part, columns=[FEATURE]), facts.dim).tobytes())
 
     def write_index(file: IO[bytes]) -> None:
-        file.write(",".join(_INDEX).encode() + b"\n")
+        file.write(csv_lines([_INDEX]))
         for part in parts:
             table = pq.read_table(part, columns=list(_INDEX))
             file.write(csv_lines(zip(*(table[name].to_pylist() for name in _INDEX), strict=True)))
@@ -129,15 +129,6 @@ def join_embeddings(parts: Sequence[Path], path: Path, facts: TableFacts) -> Non
     write_atomically(index, write_index)
     write_atomically(about, lambda file: file.write(told.encode() + b"\n"))
     write_atomically(path, write)  # last: a table that has it is whole
-
-
-def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
-    """Rows as lines of CSV."""
-    import io
-
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode(errors="backslashreplace")
 
 
 def read_embeddings(path: Path, *, flag: str) -> EmbeddingTable:
