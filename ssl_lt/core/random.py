@@ -118,11 +118,6 @@ def uniform(keys: Tensor, draw: int, count: int = 1) -> Tensor:
     return _shift_right(x, 40).to(torch.float32) * 2.0**-24
 
 
-def uniform_between(keys: Tensor, draw: int, low: float, high: float) -> Tensor:
-    """(B,) draws from U[low, high)."""
-    return low + (high - low) * uniform(keys, draw)[:, 0]
-
-
 def integers(keys: Tensor, draw: int, high: Tensor | int) -> Tensor:
     """(B,) int64 draws from 0 ... high-1, where `high` (number or (B,)) is far below 2^24."""
     u = uniform(keys, draw)[:, 0].to(torch.float64)

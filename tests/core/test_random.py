@@ -21,7 +21,6 @@ from ssl_lt.core.random import (
     shared_keys,
     slots,
     uniform,
-    uniform_between,
 )
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -163,13 +162,6 @@ def test_compiled_draws_are_the_same():
     several, one = torch.compile(lambda k: (uniform(k, DRAW, 22), uniform(k, OTHER_DRAW)))(keys)
     assert torch.equal(several, uniform(keys, DRAW, 22))
     assert torch.equal(one, uniform(keys, OTHER_DRAW))
-
-
-def test_uniform_between_stays_between():
-    drawn = uniform_between(keys(10_000), DRAW, -2.0, 3.0)
-    assert drawn.min() >= -2
-    assert drawn.max() < 3
-    assert chi_square_p((drawn + 2) / 5) > 1e-3
 
 
 def test_integers_are_uniform_and_in_range():
