@@ -33,7 +33,6 @@ from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
 from ssl_lt.runs.build.heads import head_init, start_head
 from ssl_lt.runs.build.selection import check_selection
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
-from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.config.stored import stored_finetuning
 from ssl_lt.runs.inference.calibrate import calibrate_run
 from ssl_lt.runs.life.find import new_run_path
@@ -177,7 +176,7 @@ def _accuracy_note(at_start: Mapping[str, float], data: Data) -> str:
 def _check_selection(config: AnyFinetuneConfig, data: Data) -> None:
     others = ", or hold some of the training images out with --val-fraction 0.1"
     check_selection(config.fit, data, every=config.eval_every, flag="--eval-every", others=others)
-    if config.fit.selects and to_mapping(config.options).get("classification-weight") == 0:
+    if config.fit.selects and not config.trains_classifier:
         raise ConfigError(
             "--classification-weight 0: its classifier is not trained, so that no "
             "epoch can be chosen by it with --keep best or --early-stop"

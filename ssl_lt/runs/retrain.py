@@ -24,8 +24,8 @@ from ssl_lt.finetune.retraining.cached import CachedFeatures
 from ssl_lt.finetune.retraining.post_hoc import check_costs
 from ssl_lt.finetune.retraining.registry import RETRAINING
 from ssl_lt.report.tables.table import Column, Format, Table, text_columns, to_rich
+from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.retrain import RetrainConfig
-from ssl_lt.runs.config.schema import to_mapping
 from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.same_run import check_processes
@@ -117,15 +117,14 @@ def _cache(
         raise ConfigError(f"--run: {run.folder.path} has several feature vectors an image, not one")
     if not all(bool(part.features.isfinite().all()) for part in (train, test, *validation)):
         raise NumericError(f"--run: {run.folder.path}: a feature is not finite")
-    values = to_mapping(run.config)
-    trained = None
-    # A stage that trains the contrast alone leaves the classifier as it was drawn.
-    if network.task is not None and values.get("classification-weight") != 0:
+    trained, stored = None, run.config
+    origin = "a plain linear classifier of standardised features"
+    if network.task is not None and isinstance(stored, FinetuneConfig) and stored.trains_classifier:
+        origin = f"the run's classifier, loss {stored.loss}"
         trained = network.task.classifier.eval().requires_grad_(requires_grad=False)
     features, queries, *others = (part.features.to(device()) for part in (train, test, *validation))
     if trained is None:
         features, queries, *others = standardised(features, queries, *others)
-    origin = f"the run's classifier, loss {values.get('loss')}"
     cached = CachedFeatures(
         features=features,
         labels=train.labels.to(device()),
@@ -133,9 +132,7 @@ def _cache(
         held_out=_held_out(train, config).to(device()),
         num_classes=run.data.num_classes,
         trained=trained,
-        origin=origin
-        if trained is not None
-        else "a plain linear classifier of standardised features",
+        origin=origin,
         sgd=config.sgd,
         seed=config.seed,
         costs=None if costs is None else costs.to(device()),

@@ -107,6 +107,11 @@ class FinetuneConfig(Generic[LossOptions]):
         """Of the loss."""
         return LOSSES[self.loss]
 
+    @property
+    def trains_classifier(self) -> bool:
+        """A stage of contrast alone leaves it as it was drawn."""
+        return getattr(self.options, "classification_weight", None) != 0
+
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         found = self.optim.without_effect() | self.sharpness.without_effect(sam=self.optim.sam)

@@ -18,7 +18,7 @@ from ssl_lt.evaluate.view_ensemble import Ensemble, ViewEnsemble
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.runs.build.prior import logit_log_prior
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
-from ssl_lt.runs.inference.facts import Temperature, has_classifier, write_temperature
+from ssl_lt.runs.inference.facts import Temperature, write_temperature
 from ssl_lt.runs.inference.images import ImageOptions, NamedImages
 from ssl_lt.runs.inference.model import TrainedModel
 from ssl_lt.runs.inference.reading import answers
@@ -38,7 +38,7 @@ def calibrate_run(
         config: of the run.
     """
     images = data.validation
-    if images is None or not has_classifier(config):
+    if images is None or not config.trains_classifier:
         return
     images = enough(images, data.num_classes)
     network = nn.Sequential(task.backbone, task.classifier)

@@ -18,7 +18,7 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.expert_classifiers import ClassifierKind
 from ssl_lt.runs.build.prior import logit_log_prior
 from ssl_lt.runs.config.finetune import FinetuneConfig
-from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
+from ssl_lt.runs.config.stored import TrainConfig
 
 _SCHEMA = 1
 
@@ -94,9 +94,8 @@ def facts_of(config: TrainConfig, data: Data) -> Facts:
 
 
 def has_classifier(config: TrainConfig) -> bool:
-    """Whether a run trains one: a stage of contrast alone leaves it as it was drawn."""
-    is_drawn = effective_mapping(config).get("classification-weight") == 0
-    return isinstance(config, FinetuneConfig) and not is_drawn
+    """Whether a run trains one."""
+    return isinstance(config, FinetuneConfig) and config.trains_classifier
 
 
 def write_facts(run: RunFolder, facts: Facts) -> None:

@@ -22,11 +22,14 @@ from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.engine.checkpoints.state import check_tensors
 from ssl_lt.models import onnx
+from ssl_lt.models.backbones import build_backbone, feature_dim
 from ssl_lt.models.expert_classifiers import ClassifierKind, new_classifier
 from ssl_lt.models.export import ABOUT, CLASSIFIER, CONFIG, WEIGHTS
 from ssl_lt.models.options import ModelOptions
+from ssl_lt.models.released import images_of
 from ssl_lt.models.tuning.exported import load_exported
 from ssl_lt.models.weights import load_backbone_weights
+from ssl_lt.runs.build.finetuning import build_networks
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.stored import read_config
@@ -34,7 +37,6 @@ from ssl_lt.runs.inference.facts import (
     Facts,
     facts_from,
     facts_of,
-    has_classifier,
     read_facts,
     read_temperature,
 )
@@ -98,8 +100,6 @@ def load_backbone(place: str, *, backbone: str | None) -> TrainedModel:
         ModelOptions, {k: v for k, v in values.items() if k in names}, default=ModelOptions()
     )
     spec = _released_images(values)
-    from ssl_lt.models.backbones import build_backbone  # imports timm, which takes seconds
-
     with torch.random.fork_rng(devices=[]):
         network, _ = build_backbone(model, image_size=spec.size, seed=0)
         load_weights(network, source, model, image_size=spec.size)
@@ -128,19 +128,15 @@ def _of_run(run: RunFolder) -> TrainedModel:
         facts = facts_of(config, open_run_data(run, config))
     name = str(run.path)
     if not isinstance(config, FinetuneConfig):
-        from ssl_lt.models.backbones import build_backbone
-
         backbone, _ = build_backbone(config.model, image_size=facts.images.size, seed=0)
         load_backbone_weights(backbone, weights)
         return TrainedModel(backbone, None, facts, name=name)
-    from ssl_lt.runs.build.finetuning import build_networks
-
     counts = torch.tensor(facts.counts_per_class)
     backbone, _, classifier = build_networks(config, counts, image_size=facts.images.size)
     networks = nn.ModuleDict({"backbone": backbone, "classifier": classifier})
     tensors = {k: t for k, t in load_file(weights).items() if k.partition(".")[0] in networks}
     _fill(networks, tensors)
-    if not has_classifier(config):
+    if not config.trains_classifier:
         return TrainedModel(backbone, None, facts, name=name)
     temperature = read_temperature(run, step=step)
     return TrainedModel(backbone, classifier, replace(facts, temperature=temperature), name=name)
@@ -162,7 +158,7 @@ def _of_folder(folder: Path, *, name: str, beside: Path) -> TrainedModel:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{where}: cannot be loaded: {said}") from error
     if ABOUT not in content:
-        spec = _released_images(_images_of(content))
+        spec = _released_images(images_of(content.get("pretrained_cfg", content)))
         return TrainedModel(_headless(network), None, Facts(spec), name=name)
     facts = facts_from(content[ABOUT], of=where)
     classifier: nn.Module | None = None
@@ -200,8 +196,6 @@ def _of_onnx(path: Path) -> TrainedModel:
 
 
 def _classifier(kind: ClassifierKind, network: Any, facts: Facts, path: Path) -> nn.Module:
-    from ssl_lt.models.backbones import feature_dim
-
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, and the classifier is in it")
     classifier = new_classifier(kind, feature_dim(network), len(facts.class_names))
@@ -219,12 +213,6 @@ def _headless(network: Any) -> nn.Module:
     if network.num_classes:
         network.reset_classifier(0)
     return cast(nn.Module, network.eval())
-
-
-def _images_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    from ssl_lt.models.released import images_of
-
-    return images_of(content.get("pretrained_cfg", content))
 
 
 def _header(path: Path) -> str | None:
