@@ -117,7 +117,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         return out
 
 
-def batch_norms(module: nn.Module) -> list[tuple[str, nn.Module]]:
+def batch_norms(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
     """(name, layer) of every batch norm in a module, of torch's, timm's and our kinds."""
     return [(name, m) for name, m in module.named_modules() if isinstance(m, _BatchNorm)]
 

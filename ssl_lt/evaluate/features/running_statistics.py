@@ -22,6 +22,7 @@ from ssl_lt.augment.views import PlainView
 from ssl_lt.core.precision import Precision, autocast_dtype
 from ssl_lt.data.dataset import Data
 from ssl_lt.evaluate.features.embed import evaluation_mode
+from ssl_lt.models.batch_norm import batch_norms
 
 _BATCH_SIZE = 256
 _FEW, _MANY = 4 * _BATCH_SIZE, 16 * _BATCH_SIZE
@@ -95,8 +96,7 @@ def measure_statistics(backbone: nn.Module, data: Data, *, precision: Precision)
 
 
 def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    layers = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
-    return [layer for layer in layers if layer.track_running_stats]
+    return [layer for _, layer in batch_norms(network) if layer.track_running_stats]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from ssl_lt.core.task import EpochAware, TrainTask
 from ssl_lt.core.types import Batch, Epoch, StepOutput, View
 from ssl_lt.finetune.parts import FinetuneModules
 from ssl_lt.losses.mixed_labels import MixedLabels
+from ssl_lt.models.batch_norm import batch_norms
 
 
 class ClassifierTask(TrainTask):
@@ -41,9 +42,8 @@ class ClassifierTask(TrainTask):
         if self.tune != "all":
             self.backbone.eval()
         elif self.keeps_statistics:
-            for layer in self.backbone.modules():
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                    layer.eval()
+            for _, layer in batch_norms(self.backbone):
+                layer.eval()
         return self
 
     def forward(self, batch: Batch) -> StepOutput:
