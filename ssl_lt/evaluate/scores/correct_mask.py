@@ -48,12 +48,8 @@ def unpack_correct(mask: CorrectMask, *, num_images: int) -> NDArray[np.bool_]:
     Raises:
         DataError: the bits are no base64, or are of another number of images.
     """
-    try:
-        packed = np.frombuffer(base64.b64decode(mask.right, validate=True), dtype=np.uint8)
-    except ValueError as error:
-        raise DataError("answers.right: damaged, not base64") from error
-    if packed.size != -(-num_images // 8):
-        raise DataError(f"answers.right: {packed.size} bytes for {num_images} test images")
+    content = _decoded(mask.right, "answers.right", -(-num_images // 8), num_images=num_images)
+    packed = np.frombuffer(content, dtype=np.uint8)
     return np.unpackbits(packed, count=num_images).astype(bool)
 
 
@@ -75,10 +71,16 @@ def unpack_groups(packed: str, *, num_images: int) -> NDArray[np.int64]:
     Raises:
         DataError: it is no base64, or of another number of images.
     """
-    try:
-        content = base64.b64decode(packed, validate=True)
-    except ValueError as error:
-        raise DataError("test_groups: damaged, not base64") from error
-    if len(content) != 4 * num_images:
-        raise DataError(f"test_groups: {len(content)} bytes for {num_images} test images")
+    content = _decoded(packed, "test_groups", 4 * num_images, num_images=num_images)
     return np.frombuffer(content, dtype="<i4").astype(np.int64)
+
+
+def _decoded(text: str, field: str, num_bytes: int, *, num_images: int) -> bytes:
+    """What a field holds, if there is as much as the test images need."""
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise DataError(f"{field}: damaged, not base64") from error
+    if len(content) != num_bytes:
+        raise DataError(f"{field}: {len(content)} bytes for {num_images} test images")
+    return content
