@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -36,7 +35,7 @@ from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import AnyConfig, effective_mapping
 from ssl_lt.runs.finetune import evaluate_trained
 from ssl_lt.runs.life.find import new_run_path
-from ssl_lt.runs.life.init_from import InitSource, find_source, start_from
+from ssl_lt.runs.life.init_from import InitSource, find_source
 from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import weights_of
@@ -46,15 +45,12 @@ from ssl_lt.runs.life.saved_run import (
     SavedRun,
     device,
     load_network,
+    load_weights_alone,
     open_saved_run,
     record,
     test_split,
 )
-from ssl_lt.runs.life.start import (
-    check_network,
-    removed_if_nothing_came,
-    write_run_folder,
-)
+from ssl_lt.runs.life.start import removed_if_nothing_came, write_run_folder
 
 
 def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> RunFolder:
@@ -75,7 +71,8 @@ def evaluate(config: EvaluateConfig, *, source: InitSource | None = None) -> Run
         run, network = _saved(config)
         _judge(run, network, config)
     else:
-        run, network = _weights(config, source or _named_source(config))
+        source = source or find_source(config.init_from, backbone=config.model.backbone)
+        run, network = _weights(config, source)
         with removed_if_nothing_came(run.folder):
             _judge(run, network, config)
     return run.folder
@@ -93,28 +90,20 @@ def _saved(config: EvaluateConfig) -> tuple[SavedRun, SavedNetwork]:
     return run, load_network(run.folder, run.config, run.data)
 
 
-def _named_source(config: EvaluateConfig) -> InitSource:
-    assert config.init_from is not None
-    return find_source(config.init_from, backbone=config.model.backbone)
-
-
 def _weights(config: EvaluateConfig, source: InitSource) -> tuple[SavedRun, SavedNetwork]:
     """Weights without a run, in a new folder for the results."""
     if source.weights is None:
         raise ConfigError("--init-from: scratch has nothing to judge")
-    named = Path(source.name.rpartition(":")[2])
-    path = config.run_dir or new_run_path("evaluate", named.stem, config.data.data)
+    path = config.run_dir or new_run_path("evaluate", source.stem, config.data.data)
     check_is_new(path)
     state = join_processes()
     data = open_data(config.data)
     check_labels(data, "evaluation")
     test = test_split(data, "evaluation")
     few_shots(config.protocols, data)
-    backbone = _drawn(config, data)
-    facts = start_from(backbone, source, config.model, data.spec, state=state)
-    check_network(backbone, config.model.backbone, image_size=data.image_size)
+    backbone, facts = load_weights_alone(source, config.model, data)
     folder = write_run_folder(path, config, data, state, verb="evaluate", started_from=facts)
-    return SavedRun(folder, config, data, test, None), SavedNetwork(backbone.to(device()), None)
+    return SavedRun(folder, config, data, test, None), SavedNetwork(backbone, None)
 
 
 def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None:

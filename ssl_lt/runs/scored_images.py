@@ -26,15 +26,17 @@ from ssl_lt.evaluate.tail.scores import (
     neighbour_cosines,
     tailness_score,
 )
-from ssl_lt.models.backbones import build_backbone
 from ssl_lt.models.pruned_twin import prunable_weights, pruned_copy
 from ssl_lt.runs.config.tail import TailConfig
-from ssl_lt.runs.life.init_from import InitSource, start_from
+from ssl_lt.runs.life.init_from import InitSource
 from ssl_lt.runs.life.place import Moved
-from ssl_lt.runs.life.processes import join_processes
-from ssl_lt.runs.life.saved_run import device, load_network, open_run_data, run_config_of
+from ssl_lt.runs.life.saved_run import (
+    load_network,
+    load_weights_alone,
+    open_run_data,
+    run_config_of,
+)
 from ssl_lt.runs.life.scores import last_scores
-from ssl_lt.runs.life.start import check_network
 
 _KEPT = {"memorisation": "--plugins bcl", "disagreement": "--method sdclr"}
 
@@ -92,16 +94,13 @@ def open_weights_images(source: InitSource, config: TailConfig) -> Opened:
 
     Raises:
         ConfigError: no weights at all.
-        UserError: as `open_data` and `start_from` say.
+        UserError: as `open_data` and `load_weights_alone` say.
     """
     if source.weights is None:
         raise ConfigError("--init-from: scratch has no features to go by")
     data = open_data(config.data)
-    backbone = build_backbone(config.model, image_size=data.image_size, seed=0)[0]
-    state = join_processes()
-    facts = start_from(backbone, source, config.model, data.spec, state=state)
-    check_network(backbone, config.model.backbone, image_size=data.image_size)
-    return Opened(source.name, facts, data, backbone.to(device()), {})
+    backbone, facts = load_weights_alone(source, config.model, data)
+    return Opened(source.name, facts, data, backbone, {})
 
 
 def check_score(opened: Opened, config: TailConfig) -> None:

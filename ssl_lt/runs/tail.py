@@ -97,8 +97,7 @@ def _open(config: TailConfig, source: InitSource | None) -> tuple[Path, Opened]:
         check_replaceable(output, marker=_LIST, flag="--output")
         return output, open_run_images(run, config)
     source = source or find_source(config.init_from, backbone=config.model.backbone)
-    named = Path(source.name.rpartition(":")[2])
-    output = config.output or new_run_path("tail", named.stem, config.data.data)
+    output = config.output or new_run_path("tail", source.stem, config.data.data)
     check_replaceable(output, marker=_LIST, flag="--output")
     return output, open_weights_images(source, config)
 

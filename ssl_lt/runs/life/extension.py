@@ -27,7 +27,7 @@ from ssl_lt.runs.config.pretrain import PretrainConfig
 from ssl_lt.runs.config.schema import differences, to_mapping
 from ssl_lt.runs.config.stored import read_config, stored_pretraining
 from ssl_lt.runs.life.find import newest_run
-from ssl_lt.runs.life.place import Moved, for_other_data, is_data_of, located, source_at
+from ssl_lt.runs.life.place import Moved, moved_options, source_at
 
 # What the state is of; the end of a name stands for all that begin with it.
 _KEPT = (
@@ -105,9 +105,6 @@ def carried_over(earlier: Earlier, moved: Moved) -> PretrainConfig:
             has seen its own.
     """
     config, run = earlier.config, earlier.folder
-    images = located(run, Moved(data_root=moved.data_root).of(config.data))
-    if moved.data is not None and not is_data_of(run, moved.data):
-        images = for_other_data(run, images, moved.data)
     knn_data = None if config.knn_data is None else source_at(run, config.knn_data)
     options = config.options
     if "gh" in config.plugins:  # a term that has begun does not end again
@@ -116,7 +113,7 @@ def carried_over(earlier: Earlier, moved: Moved) -> PretrainConfig:
     return replace(
         config,
         extend=str(earlier.folder.path),
-        data=images,
+        data=moved_options(run, moved),
         options=options,
         knn_data=knn_data,
         run=replace(config.run, run_dir=None),

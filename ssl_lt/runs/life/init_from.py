@@ -34,7 +34,7 @@ from ssl_lt.runs.build.defaults import Start
 from ssl_lt.runs.config.schema import flags, nearest, to_mapping
 from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, folders, newest_run
-from ssl_lt.runs.life.place import Moved, for_other_data, is_data_of, located
+from ssl_lt.runs.life.place import Moved, moved_options
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class InitSource:
     note: str
     start: Start
     license: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Last part of the name, for a folder of results."""
+        return Path(self.name.rpartition(":")[2]).stem
 
     def facts(self) -> dict[str, str]:
         """What is recorded of the weights: their name, digest and licence; empty from scratch."""
@@ -215,10 +220,7 @@ def _of_run(run: RunFolder, moved: Moved) -> InitSource:
     stored = read_config(run.config)
     values = {name: value for name, value in stored.values.items() if name in taken}
     if stored.verb != "evaluate":
-        options = located(run, Moved(data_root=moved.data_root).of(stored.config.data))
-        if moved.data is not None and not is_data_of(run, moved.data):
-            options = for_other_data(run, options, moved.data)
-        values |= to_mapping(options)
+        values |= to_mapping(moved_options(run, moved))
     return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}", "run")
 
 

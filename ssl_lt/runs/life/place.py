@@ -120,7 +120,20 @@ def is_data_of(run: RunFolder, data: str) -> bool:
     return len(table) == split.num_rows and table.fingerprint() == split.data_sha256
 
 
-def for_other_data(run: RunFolder, options: DataOptions, data: str) -> DataOptions:
+def moved_options(run: RunFolder, moved: Moved) -> DataOptions:
+    """The options of a run's data where it is now, or of the other images that are said.
+
+    Args:
+        run: on disk.
+        moved: what is said.
+    """
+    options = located(run, Moved(data_root=moved.data_root).of(read_config(run.config).config.data))
+    if moved.data is None or is_data_of(run, moved.data):
+        return options
+    return _for_other_data(run, options, moved.data)
+
+
+def _for_other_data(run: RunFolder, options: DataOptions, data: str) -> DataOptions:
     """The options of a run for other images than its own, which its network sees as it saw those.
 
     Args:

@@ -23,6 +23,7 @@ from ssl_lt.evaluate.picture_records import read_pictures
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.backbones import build_backbone
+from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import load_backbone_weights
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult
@@ -32,9 +33,11 @@ from ssl_lt.runs.build.finetuning import build_task
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import AnyConfig, TrainConfig, effective_mapping, read_config
 from ssl_lt.runs.life.find import find_run
+from ssl_lt.runs.life.init_from import InitSource, start_from
 from ssl_lt.runs.life.place import Moved, located
 from ssl_lt.runs.life.processes import join_processes
 from ssl_lt.runs.life.result import save_result, stored_result
+from ssl_lt.runs.life.start import check_network
 
 Measured = TypeVar("Measured", Evaluation, Representation)
 
@@ -188,6 +191,28 @@ def load_network(folder: RunFolder, config: AnyConfig, data: Data) -> SavedNetwo
     backbone, _ = build_backbone(config.model, image_size=data.image_size, seed=0)
     load_backbone_weights(backbone, weights)
     return SavedNetwork(backbone.to(device()), None)
+
+
+def load_weights_alone(
+    source: InitSource, model: ModelOptions, data: Data
+) -> tuple[nn.Module, Mapping[str, str]]:
+    """A backbone with weights that belong to no run, on the device of this process.
+
+    Args:
+        source: of the weights.
+        model: of the backbone.
+        data: that it is shown.
+
+    Returns:
+        The backbone, and the facts of the weights.
+
+    Raises:
+        UserError: as `start_from` and `check_network` say.
+    """
+    backbone, _ = build_backbone(model, image_size=data.image_size, seed=0)
+    facts = start_from(backbone, source, model, data.spec, state=join_processes())
+    check_network(backbone, model.backbone, image_size=data.image_size)
+    return backbone.to(device()), facts
 
 
 def _unnamed(stored: Sequence[Measured], new: Sequence[Measured]) -> list[Measured]:
