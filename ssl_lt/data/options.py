@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.disk.urls import check_no_secret, local_path
@@ -17,7 +17,17 @@ from ssl_lt.data.images.crops import CENTRE_FRACTION
 from ssl_lt.data.images.decode import MAX_PIXELS, Decoding
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.long_tail import check_imbalance_factor
+from ssl_lt.data.sources.columns import NO_LABELS
 
+# What says which images of a source, and which others.
+_WHICH = {
+    "test_data", "val_data", "imbalance", "imbalance_factor", "split", "test_split", "split_seed",
+}  # fmt: skip
+# What is said otherwise by another kind of source, or not at all.
+_OF_KIND = {
+    "group_column", "group_pattern", "image_column", "label_column", "split_column", "crop_boxes",
+    "crop_margin",
+}  # fmt: skip
 # Of class sizes.
 Profile = Literal["exponential", "step", "pareto", "none"]
 
@@ -223,6 +233,25 @@ class DataOptions(SourceOptions):
     def workers(self) -> Workers:
         """Who decodes what does not fit into memory."""
         return Workers(self.num_workers, self.worker_timeout)
+
+
+def for_other_images(options: DataOptions, data: str) -> DataOptions:
+    """The options for another source, whose images are prepared and read in the same way.
+
+    Args:
+        options: of a source.
+        data: the other one. Columns go for one of the same kind, but not that it has no labels.
+    """
+    kind, has_files, _ = data.partition(":")
+    left = {*_WHICH}
+    if kind != options.data.partition(":")[0]:
+        left |= _OF_KIND
+    elif options.label_column == NO_LABELS:
+        left.add("label_column")
+    if not has_files:
+        left |= {"value_range", "max_image_mpix"}
+    usual: dict[str, Any] = {name: getattr(DataOptions, name) for name in left}
+    return replace(options, **usual, data=data)
 
 
 def _check_pattern(pattern: str, column: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.options import DataOptions
+from ssl_lt.data.options import DataOptions, for_other_images
 from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.registry import open_complete, open_source
 from ssl_lt.data.splits.images import read_images, what_changed
@@ -22,10 +22,6 @@ from ssl_lt.runs.config.stored import read_config
 _PATHS = {"folder", "csv", "list", "coco", "hf", "wds"}  # what follows the colon may be a path
 _LISTS = {"csv", "list", "coco"}  # whose paths are relative to the data root
 _ROOTED = {"cifar10", "cifar100", "folder"}  # without a path, these are in the data root
-# What says which images of a source, and which others.
-_WHICH = {
-    "test_data", "val_data", "imbalance", "imbalance_factor", "split", "test_split", "split_seed",
-}  # fmt: skip
 _WILD = re.compile(r"[{*]")
 
 
@@ -130,25 +126,9 @@ def moved_options(run: RunFolder, moved: Moved) -> DataOptions:
     options = located(run, Moved(data_root=moved.data_root).of(read_config(run.config).config.data))
     if moved.data is None or is_data_of(run, moved.data):
         return options
-    return _for_other_data(run, options, moved.data)
-
-
-def _for_other_data(run: RunFolder, options: DataOptions, data: str) -> DataOptions:
-    """The options of a run for other images than its own, which its network sees as it saw those.
-
-    Args:
-        run: on disk.
-        options: of the run.
-        data: the other source. Columns of the run's go for one of the same kind.
-    """
-    usual, same_kind = DataOptions(), data.partition(":")[0] == options.data.partition(":")[0]
-    left = {*_WHICH}
-    if not same_kind or options.label_column == NO_LABELS:
-        left |= {"image_column", "label_column", "split_column"}
-    values = {name: getattr(usual, name) for name in left}
-    if run.is_finished:
-        values |= seen_images(run.exported)
-    return replace(options, **values | {"data": data})
+    options = for_other_images(options, moved.data)
+    # Which the network sees as it saw the run's own.
+    return replace(options, **seen_images(run.exported)) if run.is_finished else options
 
 
 def seen_images(exported: Path) -> dict[str, Any]:
