@@ -8,6 +8,7 @@ from PIL import Image
 
 import ssl_lt
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
 
 pytestmark = pytest.mark.slow  # they train
@@ -18,7 +19,7 @@ def judged(place, monkeypatch):
     """The run's own network, and its first test image as an evaluation sees it."""
     monkeypatch.chdir(place)
     run = RunFolder(place / "run")
-    config = run_config_of(run, data_root=None, num_workers=0)
+    config = run_config_of(run, moved=Moved(), num_workers=0)
     data = open_run_data(run, config)
     task = load_network(run, config, data).task.eval()
     return task, data

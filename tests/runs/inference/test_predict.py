@@ -22,6 +22,7 @@ from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.view_ensemble import ViewEnsemble
 from ssl_lt.runs.inference import output as output_module
+from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
 from tests.runs.inference.conftest import write_photo
 from tests.toolbox import call, refuses, succeed
@@ -40,7 +41,7 @@ def judged(place, name, monkeypatch, ensemble="none"):
     """(N, C) probabilities of the test images, by the code that evaluates, with their files."""
     monkeypatch.chdir(place)
     run = RunFolder(place / name)
-    config = run_config_of(run, data_root=None, num_workers=0)
+    config = run_config_of(run, moved=Moved(), num_workers=0)
     data = open_run_data(run, config)
     task = load_network(run, config, data).task
     network = nn.Sequential(task.backbone, task.classifier)
