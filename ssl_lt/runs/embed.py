@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_lt.core.disk.files import csv_lines, write_atomically
@@ -22,8 +23,8 @@ from ssl_lt.runs.config.inference import EmbedConfig
 from ssl_lt.runs.inference.images import find_images
 from ssl_lt.runs.inference.load import load_backbone
 from ssl_lt.runs.inference.model import TrainedModel
-from ssl_lt.runs.inference.output import Output, PartsSink, refuse_complete
-from ssl_lt.runs.inference.reading import answers
+from ssl_lt.runs.inference.output import Columns, Output, PartsSink, refuse_complete
+from ssl_lt.runs.inference.reading import ReadImages, answers
 from ssl_lt.runs.inference.tables import (
     FEATURE,
     SUFFIXES,
@@ -35,7 +36,7 @@ from ssl_lt.runs.inference.tables import (
     join_embeddings,
     read_embeddings,
 )
-from ssl_lt.runs.predict import one_process, say_what_is_written
+from ssl_lt.runs.inference.writing import one_process, write_answers
 
 _QUERIES = 4096  # that are searched for at a time
 
@@ -94,20 +95,16 @@ def embed(config: EmbedConfig) -> Embeddings:
     }
     sink = PartsSink(config.output, embeddings_to_arrow, partial(join_embeddings, facts=facts))
     output = Output(config.output, sink, request)
+
+    def columns(batch: ReadImages, features: Tensor) -> Columns:
+        rows: Any = (F.normalize(features, dim=1) if config.normalise else features).numpy()
+        names = [table.name(row) for row in batch.rows]
+        return {"file": names, "sha256": batch.digests, FEATURE: rows}
+
     found = answers(
         model.features, model, table, config.images, first=output.done, label="embedding"
     )
-    for batch, features in found:
-        rows = F.normalize(features, dim=1) if config.normalise else features
-        columns: dict[str, Any] = {
-            "file": [table.name(row) for row in batch.rows],
-            "sha256": batch.digests,
-            FEATURE: rows.numpy(),
-        }
-        output.write(columns, done=batch.stop, unreadable=batch.unreadable)
-    output.finish()
-    num_images = len(table) - len(output.unreadable)
-    say_what_is_written("features", config.output, num_images, images.what, output)
+    num_images = write_answers(output, images, found, columns, kind="features")
     result = Embeddings(config.output, num_images, facts.dim, tuple(output.unreadable))
     return result if not config.neighbours else _with_neighbours(result, config, against)
 

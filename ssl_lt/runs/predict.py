@@ -25,12 +25,11 @@ from ssl_lt.runs.inference.output import (
     PartsSink,
     Sink,
     refuse_complete,
-    unreadable_list,
 )
 from ssl_lt.runs.inference.priors import prior_shift
-from ssl_lt.runs.inference.reading import answers
+from ssl_lt.runs.inference.reading import ReadImages, answers
 from ssl_lt.runs.inference.tables import check_suffix, join_parquet
-from ssl_lt.runs.life.processes import join_processes
+from ssl_lt.runs.inference.writing import one_process, write_answers
 
 _DIGITS = 7  # of a probability: as many as float32 has
 
@@ -87,39 +86,19 @@ def predict(config: PredictConfig) -> Predictions:
         "temperature": None if temperature is None else temperature.value,
     }
     output = Output(config.output, _sink(config), request)
-    if output.done:
-        print(f"going on after {output.done:,} of {len(images.table):,} images")
+    value = 1.0 if temperature is None else temperature.value
+
+    def columns(batch: ReadImages, logits: Tensor) -> Columns:
+        names = [images.table.name(row) for row in batch.rows]
+        likely = probabilities(logits, temperature=value, log_shift=shift) if names else logits
+        return _columns(names, likely, facts, top_k=config.top_k)
+
     table, network = images.table, ViewEnsemble(model, config.ensemble)
     found = answers(network, model, table, config.images, first=output.done, label="predicting")
-    value = 1.0 if temperature is None else temperature.value
-    for batch, logits in found:
-        names = [table.name(row) for row in batch.rows]
-        likely = probabilities(logits, temperature=value, log_shift=shift) if names else logits
-        columns = _columns(names, likely, facts, top_k=config.top_k)
-        output.write(columns, done=batch.stop, unreadable=batch.unreadable)
-    output.finish()
-    num_images = len(table) - len(output.unreadable)
-    say_what_is_written("predictions", config.output, num_images, images.what, output)
+    num_images = write_answers(output, images, found, columns, kind="predictions")
     return Predictions(
         config.output, num_images, tuple(output.unreadable), facts.group_rule, temperature
     )
-
-
-def one_process(verb: str, model: TrainedModel) -> None:
-    """Moves the model to the device of this process, which is to be the only one."""
-    state = join_processes()
-    if state.num_processes > 1:
-        raise ConfigError(f"ssl-lt {verb} runs in one process, not in {state.num_processes}")
-    if next(model.parameters(), None) is not None:  # ONNX Runtime has its own
-        model.to(state.device)
-
-
-def say_what_is_written(kind: str, path: Path, num_images: int, what: str, output: Output) -> None:
-    """The closing lines: how many images, and which could not be read."""
-    if output.unreadable:
-        listed = unreadable_list(path)
-        print(f"not read: {len(output.unreadable):,} images, listed with reasons in {listed}")
-    print(f"{kind} of {num_images:,} images ({what}): {path.resolve()}")
 
 
 def column_names(top_k: int) -> list[str]:
