@@ -22,6 +22,7 @@ from ssl_lt.data.loading.plan import BatchSchedule, TrainLoader
 from ssl_lt.data.loading.worker_loader import WorkerLoader
 from ssl_lt.data.long_tail import groups_by_count, groups_by_thirds
 from ssl_lt.data.options import DataOptions
+from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.registry import Source, open_complete, open_source
 from ssl_lt.data.sources.source import with_group_notes
 from ssl_lt.data.splits.images import Images, images_of
@@ -278,7 +279,7 @@ def train_loader(
 def check_labels(data: Data, verb: str) -> None:
     """Raises ConfigError where a verb needs labels and there are none."""
     if not data.num_classes or int(data.train.labels.min()) < 0:
-        why = " (--label-column none)" if data.options.label_column == "none" else ""
+        why = " (--label-column none)" if data.options.label_column == NO_LABELS else ""
         hint = f": {data.source.labels_from}" if data.source.labels_from and not why else ""
         raise ConfigError(
             f"--data: {data.source.name} has no labels{why}, and {verb} needs them{hint}"

@@ -14,7 +14,6 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.core.kmeans import cluster_means
 from ssl_lt.data.dataset import Data
-from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.knn_sweep import choose_k, hold_out_of_bank
@@ -250,11 +249,7 @@ def _no_two(train: Features) -> str:
 
 def _has_two(train: Features) -> bool:
     """Whether some class has two images, or groups, of which one can be held out."""
-    if int(train.labels.bincount().max()) < 2 or train.group_ids is None:
-        return int(train.labels.bincount().max()) > 1
-    groups = train.group_ids
-    held = held_out_rows(train.labels, train.index, share=0.0, seed=0, group_ids=groups)
-    return bool(held.any())
+    return bool(train.held_out(share=0.0, seed=0).any())
 
 
 def _fit(

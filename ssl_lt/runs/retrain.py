@@ -14,9 +14,7 @@ from torch import Tensor
 from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, NumericError
 from ssl_lt.core.standardise import standardised
-from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.embed import embed_dataset
-from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import softmax_answers
@@ -129,7 +127,7 @@ def _cache(
         features=features,
         labels=train.labels.to(device()),
         queries=queries,
-        held_out=_held_out(train, config).to(device()),
+        held_out=train.held_out(share=config.held_out, seed=config.seed).to(device()),
         num_classes=run.data.num_classes,
         trained=trained,
         origin=origin,
@@ -139,12 +137,6 @@ def _cache(
         validation=(others[0], validation[0].labels.to(device())) if validation else None,
     )
     return cached, test.labels
-
-
-def _held_out(train: Features, config: RetrainConfig) -> Tensor:
-    """(N,) bool; the rule is that of the linear probe."""
-    share, groups = config.held_out, train.group_ids
-    return held_out_rows(train.labels, train.index, share=share, seed=config.seed, group_ids=groups)
 
 
 def _possible(cached: CachedFeatures, config: RetrainConfig) -> list[str]:

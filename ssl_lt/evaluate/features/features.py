@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.processes.distributed import gather_rows, world_size
+from ssl_lt.data.splits.hold_out import held_out_rows
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Features:
         """Some of the images, by position or by mask."""
         groups = None if self.group_ids is None else self.group_ids[rows]
         return Features(self.features[rows], self.labels[rows], self.index[rows], groups)
+
+    def held_out(self, *, share: float, seed: int) -> Tensor:
+        """(N,) bool: the images that choose what is fitted to the others, see `held_out_rows`."""
+        return held_out_rows(
+            self.labels, self.index, share=share, seed=seed, group_ids=self.group_ids
+        )
 
 
 def by_index(features: Tensor, labels: Tensor, index: Tensor) -> Features:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
-from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.knn import KNNOptions, vote_with_shares
 from ssl_lt.evaluate.neighbours.search import Neighbours, find_neighbours
@@ -31,7 +30,7 @@ def hold_out_of_bank(bank: Features, *, k: int, num_classes: int) -> tuple[Neigh
         ConfigError: k is larger than what is left of the bank.
         DataError: no class has two images, or as `find_neighbours` says.
     """
-    held = held_out_rows(bank.labels, bank.index, share=_HELD_OUT, seed=0, group_ids=bank.group_ids)
+    held = bank.held_out(share=_HELD_OUT, seed=0)
     if not bool(held.any()):
         raise DataError("kNN bank: no class has two images, so none can choose --knn-k")
     rest, asked = bank.take(~held), bank.take(held)

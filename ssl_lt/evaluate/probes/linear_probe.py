@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.standardise import moments, standardised
-from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.logistic import CONVERGED, Stop, fit_logistic, logits
 from ssl_lt.evaluate.scores.accuracy import accuracy
@@ -174,13 +173,7 @@ def _held_out(train: Features, y: Tensor) -> list[Draw]:
     """
     draws = []
     for seed in range(_DRAWS if len(train) <= _SMALL else 1):
-        held = held_out_rows(
-            train.labels,
-            train.index,
-            share=_HELD_OUT,
-            seed=_SEED + seed,
-            group_ids=train.group_ids,
-        )
+        held = train.held_out(share=_HELD_OUT, seed=_SEED + seed)
         draws.append(((train.features[~held], y[~held]), (train.features[held], y[held])))
     return draws
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lt.core.sgd import take_steps
-from ssl_lt.data.splits.hold_out import held_out_rows
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.probes.linear_probe import ProbeResult, check_features
 from ssl_lt.evaluate.scores.accuracy import accuracy
@@ -126,8 +125,7 @@ def published_probe(
         check_features(part, name, num_classes=num_classes)
     held = torch.zeros(len(train), dtype=torch.bool)
     if protocol.held_out:
-        share, groups = protocol.held_out, train.group_ids
-        held = held_out_rows(train.labels, train.index, share=share, seed=seed, group_ids=groups)
+        held = train.held_out(share=protocol.held_out, seed=seed)
     x, y = train.features, train.labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

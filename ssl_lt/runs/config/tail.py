@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl_lt.core.checks import check_at_least
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.options import Effect, Flat, option, section
 from ssl_lt.data.options import DataOptions
 from ssl_lt.models.options import ModelOptions
@@ -54,8 +53,7 @@ class TailConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, {"knn_k": 1, "budget": 1, "seed": 0, "top": 1, "batch_size": 1})
-        if not 0 < self.prune_ratio < 1:
-            raise ConfigError(f"--prune-ratio: {self.prune_ratio} is outside (0, 1)")
+        check_range(self, {"prune_ratio": "(0, 1)"})
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
