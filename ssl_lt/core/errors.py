@@ -21,6 +21,11 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in a line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class UserError(Exception):
     """Something the user can mend; `exit_code` tells a script what kind."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from ssl_lt.core.errors import OutOfMemoryError
+from ssl_lt.core.errors import OutOfMemoryError, first_line
 from ssl_lt.core.processes.distributed import world_size
 
 
@@ -26,8 +26,7 @@ def out_of_memory(
         step: the training step under way, if any.
         batch_size: of the training, over all processes.
     """
-    lines = str(error).splitlines()
-    reason = lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+    reason = first_line(error).split(". ")[0].rstrip(".")
     if step is None:
         return OutOfMemoryError(f"out of memory: {reason}; --batch-size: a smaller one needs less")
     return OutOfMemoryError(

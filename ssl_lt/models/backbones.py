@@ -18,7 +18,7 @@ from timm.layers import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from ssl_lt.core.errors import CheckpointError, ConfigError
+from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
 from ssl_lt.models.cifar_experts import CifarExperts, SharedGradient
 from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
 from ssl_lt.models.options import ModelOptions
@@ -144,9 +144,8 @@ def create_backbone(
         built = timm.create_model(name, pretrained=weights is not None, num_classes=0, **kwargs)
         return cast(nn.Module, built)
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"--backbone: {name} cannot be built for {image_size} pixels: {reason}"
+            f"--backbone: {name} cannot be built for {image_size} pixels: {first_line(error)}"
         ) from error
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.core.errors import CheckpointError, ConfigError
+from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
 
 MODEL, OPSET = "model.onnx", 18
 # Another library's order of additions; a share of the largest value.
@@ -68,8 +68,7 @@ def save_onnx(network: nn.Module, path: Path, *, images: Tensor, output: str) ->
                 verbose=False,
             )
     except Exception as error:  # the exporter raises almost any kind
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"--onnx: the network cannot be written: {reason}") from error
+        raise ConfigError(f"--onnx: the network cannot be written: {first_line(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
 
@@ -118,5 +117,4 @@ def _session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own, and others
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: cannot be read as ONNX: {said}") from error
+        raise CheckpointError(f"{path}: cannot be read as ONNX: {first_line(error)}") from error

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ssl_lt.core.errors import CheckpointError
+from ssl_lt.core.errors import CheckpointError, first_line
 from ssl_lt.models.tuning.merge import merged_state, place_of
 
 # Of several networks in one file that all fit: the one that is meant to be used comes first.
@@ -150,7 +150,7 @@ def _reason(error: Exception) -> str:
     if "Unsupported global: GLOBAL " in text:
         name = text.split("Unsupported global: GLOBAL ")[1].split()[0]
         return f"it also holds a {name}; save the tensors alone, torch.save(model.state_dict(), ..)"
-    return text.splitlines()[0].split("\x1b")[0].strip() if text else type(error).__name__
+    return first_line(error).split("\x1b")[0].strip()
 
 
 def _containers(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:

@@ -38,7 +38,7 @@ class StoredConfig:
     """What `config.yaml` says.
 
     Attributes:
-        verb: "pretrain", "finetune" or `SERIES`.
+        verb: "pretrain", "finetune", "evaluate" or `SERIES`.
         command: as it was typed.
         values: flag name -> plain value, of the flags that have an effect.
         started_from: name, digest and licence of the weights it began with, or facts of the run

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ssl_lt.core.errors import CheckpointError, ConfigError
+from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.chosen import evaluated_weights
@@ -155,8 +155,7 @@ def _of_folder(folder: Path, *, name: str, beside: Path) -> TrainedModel:
         content = json.loads((folder / CONFIG).read_text("utf-8"))
         network: Any = load_exported(folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{where}: cannot be loaded: {said}") from error
+        raise CheckpointError(f"{where}: cannot be loaded: {first_line(error)}") from error
     if ABOUT not in content:
         spec = _released_images(images_of(content.get("pretrained_cfg", content)))
         return TrainedModel(_headless(network), None, Facts(spec), name=name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ssl_lt.core.disk.files import csv_lines, sync_path
-from ssl_lt.core.errors import ConfigError, DiskError
+from ssl_lt.core.errors import ConfigError, DataError, DiskError
 
 _MOST_TOLD = 60  # signs; digests and priors of many classes help nobody
 # Name of a column -> its values.
@@ -110,8 +110,15 @@ class PartsSink:
         return number + 1
 
     def finish(self) -> None:
-        """See `Sink`."""
-        self.join(self._parts(), self.path)
+        """See `Sink`.
+
+        Raises:
+            DataError: there are no parts.
+        """
+        parts = self._parts()
+        if not parts:
+            raise DataError(f"--output: {self.path}: none of the images could be read")
+        self.join(parts, self.path)
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))

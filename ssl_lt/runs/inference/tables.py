@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ssl_lt.core.disk.files import csv_lines, write_atomically
 from ssl_lt.core.disk.plain import from_plain, to_plain
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.errors import ConfigError, DataError, first_line
 from ssl_lt.runs.inference.output import Columns
 
 _KEY = b"ssl_lt"
@@ -96,8 +96,6 @@ def join_parquet(
             for part in parts:
                 writer.write_table(pq.read_table(part).cast(schema))
 
-    if not parts:
-        raise DataError(f"--output: {path}: none of the images could be read")
     write_atomically(path, write)
 
 
@@ -107,8 +105,6 @@ def join_embeddings(parts: Sequence[Path], path: Path, facts: TableFacts) -> Non
     if path.suffix == ".parquet":
         join_parquet(parts, path, {_KEY: told.encode()})
         return
-    if not parts:
-        raise DataError(f"--output: {path}: none of the images could be read")
     import pyarrow.parquet as pq
 
     number = sum(pq.read_metadata(part).num_rows for part in parts)
@@ -170,7 +166,7 @@ def _read_parquet(path: Path) -> EmbeddingTable:
     try:
         table = pq.read_table(path)
     except pa.ArrowException as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        raise ValueError(first_line(error)) from error
     told = (table.schema.metadata or {}).get(_KEY)
     if told is None:
         raise ValueError("ssl-lt embed has not written it")

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import nn
 
-from ssl_lt.core.errors import ConfigError, DistributedError
+from ssl_lt.core.errors import ConfigError, DistributedError, first_line
 from ssl_lt.core.processes.distributed import gather_objects, rank
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.splits.images import write_images
@@ -95,10 +95,9 @@ def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
     except Exception as error:  # whatever the code of a foreign network raises
         if is_out_of_memory(error):
             raise
-        said = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
             f"--backbone: {name} does not take images of {image_size} x {image_size} pixels "
-            f"(--image-size): {said}"
+            f"(--image-size): {first_line(error)}"
         ) from error
 
 
