@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from ssl_lt.data.tables.table import PixelTable
 from ssl_lt.engine.checkpoints.chosen import evaluated_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models import onnx
-from ssl_lt.models.classifiers import CosineClassifier
-from ssl_lt.models.expert_classifiers import ComplementaryClassifiers, kind_of_classifier
+from ssl_lt.models.expert_classifiers import kind_of_classifier
 from ssl_lt.models.export import (
     ABOUT,
     CLASSIFIER,
@@ -33,109 +32,66 @@ from ssl_lt.models.export import (
     check_same,
     save_classifier,
     save_for_timm,
-    with_classifier,
 )
 from ssl_lt.models.tuning.exported import load_exported
-from ssl_lt.models.tuning.merge import has_to_stay, merged
-from ssl_lt.report.pages.card import ModelFacts, model_card
+from ssl_lt.models.tuning.merge import has_to_stay
+from ssl_lt.report.pages.card import model_card
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.runs.config.export import ExportConfig
-from ssl_lt.runs.config.finetune import FinetuneConfig
-from ssl_lt.runs.config.stored import TrainConfig, effective_mapping, read_config
-from ssl_lt.runs.inference.facts import Facts, facts_of, has_classifier, read_temperature
+from ssl_lt.runs.config.stored import TrainConfig, read_config
+from ssl_lt.runs.exporting.card import model_facts, training_facts
+from ssl_lt.runs.exporting.network import ExportModules, export_modules
+from ssl_lt.runs.exporting.push import check_repository, push
+from ssl_lt.runs.inference.facts import Facts, facts_of, read_temperature
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.place import Moved, seen_images
-from ssl_lt.runs.life.result import describe_data, stored_result, weights_of
-from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
+from ssl_lt.runs.life.result import describe_data, stored_result
+from ssl_lt.runs.life.saved_run import open_run_data, run_config_of
 
 _CARD = "README.md"
 _BATCH_SIZE = 8
 
 
-@dataclass(frozen=True)
-class ExportModules:
-    """What is exported, in evaluation mode on the CPU.
-
-    Attributes:
-        network: for timm: the backbone, with the classifier where it has a place for it; what
-            `--tune` inserted is merged.
-        classifier: that has to go into a file of its own, or None.
-        trained: the network as the run trained it: (B, 3, S, S) -> features or logits.
-    """
-
-    network: nn.Module
-    classifier: nn.Module | None
-    trained: nn.Module
-
-    @property
-    def ends_in_logits(self) -> bool:
-        """There is a classifier, in whichever place."""
-        return self.classifier is not None or bool(getattr(self.network, "num_classes", 0))
-
-    @property
-    def exported(self) -> nn.Module:
-        """Network and classifier: gives what `trained` gives."""
-        if self.classifier is None:
-            return self.network
-        return nn.Sequential(self.network, self.classifier).eval()
-
-
 def export(config: ExportConfig) -> None:
-    """Writes a run's network as a folder that timm loads, with a model card.
+    """Writes a run's network as a folder that timm loads, with a model card, and pushes it.
 
     Raises:
         UserError: whatever the user can mend; see `ssl_lt.core.errors`.
     """
     if config.onnx:
         onnx.check_installed()
+    if config.push is not None:
+        check_repository(config.push)
     run = find_run(config.run)
     output = config.output or run.exported_model
     check_replaceable(output, marker=WEIGHTS, flag="--output")
     result = stored_result(run)
     run_config = run_config_of(run, moved=Moved(), num_workers=0)
     data = open_run_data(run, run_config) if result is None else _remembered(run, result)
-    parts = _parts(run, run_config, data)
+    parts = export_modules(run, run_config, data)
     batch = _batch(data.image_size)
     with torch.no_grad():
         expected = parts.trained(batch)
-    about = to_plain(_usage(run, run_config, data, parts))
+    usage = _usage(run, run_config, data, parts)
+    about = to_plain(usage)
     with replace_dir_atomically(output) as folder:
         checks = _write_network(parts, folder, data, batch, expected, about=about)
         if config.onnx:
             checks.append(_write_onnx(parts, folder, batch, expected, about=about))
-        facts = _facts(run, parts, data, checks, with_onnx=config.onnx)
+        facts = model_facts(run, parts, data, config, temperature=usage.temperature, checks=checks)
         card = model_card(
             facts,
+            training_facts(run, run_config, data),
             describe_data(data) if result is None else result.data,
             result,
-            training=_training(run, run_config),
-            command=read_config(run.config).command,
+            license=config.license,
         )
         write_text_atomically(folder / _CARD, card)
     for line in checks:
         print(f"checked: {line}")
     print(f"exported: {output.resolve()}")
-
-
-def _parts(run: RunFolder, config: TrainConfig, data: Data) -> ExportModules:
-    """The network of the newest checkpoint.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    saved = load_network(run, config, data)
-    backbone = copy.deepcopy(saved.backbone).cpu().eval()
-    if saved.task is None or not has_classifier(config):
-        return ExportModules(merged(backbone), None, backbone)
-    classifier = copy.deepcopy(saved.task.classifier).cpu().eval()
-    trained = nn.Sequential(backbone, classifier).eval()
-    plain = merged(backbone)
-    joined = with_classifier(plain, classifier)
-    return (
-        ExportModules(plain, classifier, trained)
-        if joined is None
-        else ExportModules(joined, None, trained)
-    )
+    if config.push is not None:
+        print(f"pushed: {push(output, config.push, private=config.private)}")
 
 
 def _remembered(run: RunFolder, result: RunResult) -> Data:
@@ -234,66 +190,3 @@ def _check(what: str, difference: float, tolerance: float, num_images: int) -> s
         f"{what}: differs from the run's network by at most {difference:.1e} of the largest output "
         f"on {num_images} images of noise (allowed: {tolerance:.0e})"
     )
-
-
-def _facts(
-    run: RunFolder, parts: ExportModules, data: Data, checks: Sequence[str], *, with_onnx: bool
-) -> ModelFacts:
-    from ssl_lt.models.backbones import OUR_BACKBONES
-
-    architecture = str(parts.network.pretrained_cfg["architecture"])  # type: ignore[index]
-    images, kind = data.spec, "logits" if parts.ends_in_logits else "features"
-    output = f"{data.num_classes} logits" if parts.ends_in_logits else "features"
-    onnx_note = (
-        f"`{onnx.MODEL}` (opset {onnx.OPSET}): input `images`, float32 of shape (batch, 3, "
-        f"{images.size}, {images.size}), any batch; output `{kind}`."
-    )
-    return ModelFacts(
-        name=run.path.name,
-        architecture=architecture,
-        needs_import=architecture in (*OUR_BACKBONES, "cifar_experts"),
-        output=output,
-        is_classifier=parts.ends_in_logits,
-        classifier_note=_classifier_note(parts),
-        images=(
-            f"RGB, {images.size} x {images.size} pixels"
-            + ("" if images.crop == 1 else f", the middle {images.crop:g} of the shorter side"),
-            f"pixels in 0 ... 1, minus {_numbers(images.mean)}, over {_numbers(images.std)}",
-            "`timm.data.resolve_model_data_config(model)` says the same",
-        ),
-        onnx_note=onnx_note if with_onnx else "",
-        checks=tuple(checks),
-        has_adapters=has_to_stay(parts.network) is not None,
-        note="" if run.is_finished else "Its training was not finished.",
-    )
-
-
-def _classifier_note(parts: ExportModules) -> str:
-    if parts.classifier is None:
-        return ""
-    kind = type(parts.classifier)
-    how = "a head, `heads.{e}.*`, on each of equal parts of the features; logits are their mean"
-    if isinstance(parts.classifier, CosineClassifier):
-        how = f"logits are {parts.classifier.scale:g} times the cosine of features and `weight`"
-    elif isinstance(parts.classifier, ComplementaryClassifiers):
-        how = "a head, `heads.{e}.*`, on each of equal parts of the features, put together by"
-    elif isinstance(parts.classifier, nn.Linear):
-        how = "logits are the features times `weight`, plus `bias`"
-    return (
-        f"timm gives features; the classifier is in `{CLASSIFIER}`, since the architecture has no "
-        f"place for it: {how} (`{kind.__module__}.{kind.__qualname__}`)."
-    )
-
-
-def _training(run: RunFolder, config: TrainConfig) -> str:
-    weights = weights_of(run, effective_mapping(config))
-    epochs = read_config(run.config).epochs_before + config.fit.num_epochs
-    how = f"{epochs} epochs; its weights: {weights}."
-    if isinstance(config, FinetuneConfig):
-        return f"Fine-tuned with labels, loss {config.loss}, {how}"
-    method = " + ".join((config.method, *config.plugins))
-    return f"Pretrained without labels: {method}, {how}"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"

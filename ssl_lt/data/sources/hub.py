@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,27 @@ def open_hf(argument: str, options: SourceOptions) -> Source:
     )
 
 
+def name_on_hub(data: str, *, near: Sequence[Path] = ()) -> str | None:
+    """ORG/NAME of a data set on the hub; None for paths and other sources.
+
+    Args:
+        data: as for `--data`.
+        near: folders that a path would be found from, beside the current one.
+    """
+    kind, _, argument = data.partition(":")
+    if kind != "hf" or "/" not in argument or _is_path(argument):
+        return None
+    if any((folder / argument).exists() for folder in (Path(), *near)):
+        return None
+    return argument.partition(":")[0]
+
+
+def _is_path(argument: str) -> bool:
+    """By the argument itself, since an absent path would be looked for on the hub."""
+    looks = argument.startswith((".", "/", "~")) or argument.count("/") > 1
+    return looks or Path(argument).suffix.lower() in _FILES
+
+
 def _load(name: str, argument: str) -> dict[str, Any]:
     """Part -> `datasets.Dataset`, undecoded."""
     try:
@@ -97,9 +119,7 @@ def _load(name: str, argument: str) -> dict[str, Any]:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     path = Path(argument)
-    # By the argument itself, since an absent path would be looked for on the hub.
-    is_path = argument.startswith((".", "/")) or argument.count("/") > 1
-    if not path.exists() and (is_path or path.suffix.lower() in _FILES):
+    if not path.exists() and _is_path(argument):
         raise DataError(f"{name}: no such file or folder")
     if path.is_file() and path.suffix not in _BUILDERS:
         raise DataError(

@@ -58,7 +58,7 @@ def test_the_card_says_what_it_is(runs):
     fields = YAML(typ="safe", pure=True).load(head)
     assert fields["library_name"] == "timm"
     assert "long-tailed" in fields["tags"]
-    assert "license" not in fields
+    assert fields["license"] == "unknown"
     result = json.loads((runs / "finetuned" / "results.json").read_text())
     evaluation = result["evaluations"][0]["accuracy"]
     for words in (

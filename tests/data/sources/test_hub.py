@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.sources.hub import name_on_hub
 from tests.data.own_pictures import draw, names, opened, png, reds, refusal
 
 
@@ -230,3 +231,18 @@ def test_several_labels_in_the_name_of_a_class(tmp_path):
     make([0, 1, 2], class_names=("a", "b", "a|b")).to_parquet(tmp_path / "set.parquet")
     said = refusal(f"hf:{tmp_path}/set.parquet")
     assert "row 2: label 'a|b' names several classes, parted by '|'" in said
+
+
+def test_names_on_the_hub_are_told_from_paths(tmp_path):
+    assert name_on_hub("hf:org/set:small") == "org/set"
+    (tmp_path / "org/set").mkdir(parents=True)
+    assert name_on_hub("hf:org/set", near=[tmp_path]) is None
+    for other in (
+        "hf:mnist",
+        "hf:/data/set",
+        "hf:./set",
+        "hf:a/b/c",
+        "hf:set/a.parquet",
+        "csv:a/b",
+    ):
+        assert name_on_hub(other) is None
