@@ -75,8 +75,8 @@ def other_data():
 
     choose = build.choose_split
 
-    def chosen(options, source):
-        split = choose(options, source)
+    def chosen(options, source, **kept):
+        split = choose(options, source, **kept)
         return replace(split, data_sha256="other", indices=split.indices[1:])
 
     build.choose_split = chosen

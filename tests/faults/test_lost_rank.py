@@ -137,7 +137,7 @@ def test_a_number_that_is_not_finite_on_one_process_stops_both(place):
 def test_started_differently_both_stop_before_the_first_step(place, fault, own, says):
     faults = {} if fault is None else {1: fault}
     ranks = Ranks(place, "pretrain", *WORDS, "--run-dir", "different", own={1: own}, faults=faults)
-    assert ranks.codes() == [6, 6]
+    assert ranks.codes() == [6, 6], ranks.said(1)
     (line,) = ranks.errors()
     assert line.startswith(says)
     assert not (place / "different").exists()

@@ -181,7 +181,8 @@ def train(run: OpenRun, training: Training) -> RunFolder:
             stack.enter_context(removed_if_nothing_came(folder))
             stack.enter_context(run_lock(folder))
         if accelerator.is_main_process:
-            write_facts(folder, facts_of(config, data))
+            if not folder.inference.is_file():
+                write_facts(folder, facts_of(config, data))
             print(describe_start(folder, data, config, accelerator), flush=True)
         fit(
             training.task,
