@@ -151,7 +151,7 @@ def test_a_run_that_goes_on_finds_the_same_images(runs, lists, empty):
         (lists / "held.txt").write_text("".join(text.splitlines(keepends=True)[1:]))
         outcome = call("finetune", "--resume", "run")
         assert (outcome.code, len(outcome.err)) == (3, 1)
-        assert "or the validation images are others" in outcome.err[0]
+        assert "has other images than this run began with: 1 image gone" in outcome.err[0]
     finally:
         (lists / "held.txt").write_text(text)
     succeed("finetune", "--resume", "run")
