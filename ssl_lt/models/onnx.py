@@ -10,7 +10,8 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def save_onnx(network: nn.Module, path: Path, *, images: Tensor, output: str) ->
 
 
 def add_metadata(path: Path, values: Mapping[str, str]) -> None:
-    """Writes texts into the file, which `read_metadata` gives back."""
+    """Writes texts into the file, which `OnnxNetwork.metadata` has again."""
     import onnx
 
     model = onnx.load(path)
@@ -82,32 +83,31 @@ def add_metadata(path: Path, values: Mapping[str, str]) -> None:
     onnx.save(model, path)
 
 
-def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """What gives ONNX Runtime's output for (B, 3, S, S) images, on the CPU.
+@dataclass(frozen=True, eq=False)
+class OnnxNetwork:
+    """A file in ONNX Runtime on the CPU.
 
-    Raises:
-        CheckpointError: it is no such file.
+    Attributes:
+        session: of ONNX Runtime.
+        metadata: texts of the file.
     """
-    session = _session(path)
 
-    def run(images: Tensor) -> Tensor:
-        (output,) = session.run(None, {"images": images.numpy()})
+    session: Any
+    metadata: Mapping[str, str]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The output for (B, 3, S, S) images."""
+        (output,) = self.session.run(None, {"images": images.numpy()})
         return torch.from_numpy(output)
 
-    return run
 
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The texts of the file.
+def open_onnx(path: Path) -> OnnxNetwork:
+    """Opens a file.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
         CheckpointError: it is no such file.
     """
-    return dict(_session(path).get_modelmeta().custom_metadata_map)
-
-
-def _session(path: Path) -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         raise ConfigError(f'{path}: onnxruntime is not installed: pip install "ssl_lt[onnx]"')
     import onnxruntime
@@ -115,6 +115,9 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # a class of its own, and others
         raise CheckpointError(f"{path}: cannot be read as ONNX: {first_line(error)}") from error
+    return OnnxNetwork(session, dict(session.get_modelmeta().custom_metadata_map))

@@ -26,7 +26,6 @@ from ssl_lt.report.tables.export import to_markdown
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
-from ssl_lt.runs.config.schema import names_with
 from ssl_lt.runs.config.stored import SERIES, effective_mapping, read_config
 from ssl_lt.runs.finetune import check_start, finetune_opened
 from ssl_lt.runs.life.find import new_run_path, shared_path, started
@@ -112,11 +111,8 @@ def unfinished_series(
 def _is_of(config: AnyFinetuneConfig, folder: RunFolder) -> bool:
     """Whether the series was started with this configuration, but for what no weight depends on."""
     stored = read_config(folder.config)
-    free = names_with(config, Effect.RUN, Effect.MACHINE)
-    was, now = (
-        {name: value for name, value in effective_mapping(one).items() if name not in free}
-        for one in (stored.config, config)
-    )
+    free = Effect.RUN, Effect.MACHINE
+    was, now = (effective_mapping(one, but_for=free) for one in (stored.config, config))
     return stored.verb == SERIES and was == now
 
 

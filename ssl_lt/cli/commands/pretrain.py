@@ -93,11 +93,11 @@ def read_extended(words: Words[RunFiles], asked: Parsed[Choice]) -> PretrainConf
     assert asked.config.extend is not None
     if "init-from" in parse_known(Choice, words.typed, default=Choice()).given:
         raise ConfigError("--init-from: --extend goes on from all of a run; leave one of them out")
-    if not any(word.partition("=")[0] == "--epochs" for word in words.all):
-        raise ConfigError("--extend: say with --epochs how many more")
     earlier = earlier_run(asked.config.extend)
     default = carried_over(earlier, Moved(asked.config.data, asked.config.data_root))
     config = spelled_out(read_config(PretrainConfig, words, default=default), stored=earlier.config)
+    if "epochs" not in parse_known(PretrainConfig, words.all, default=default).given:
+        raise ConfigError("--extend: say with --epochs how many more")
     check_kept(earlier, config)
     return replace(config, extend=default.extend)
 

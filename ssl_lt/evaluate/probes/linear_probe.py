@@ -195,16 +195,15 @@ def _choose(
         )
     num_classes = max(int(y.max()) for (_, y), _ in draws) + 1
     scale = of_classes / num_classes
-    draws = [
-        ((standard[0], y), (standard[1], held_y))
-        for (x, y), (held_x, held_y) in draws
-        for standard in [standardised(x, held_x)]
-    ]
-    weights: list[Tensor | None] = [None] * len(draws)
-    grid, best, iterations, since = dict[float, float](), draws[0][0][0], 0, 0
+    prepared: list[Draw] = []
+    for (x, y), (held_x, held_y) in draws:
+        x, held_x = standardised(x, held_x)
+        prepared.append(((x, y), (held_x, held_y)))
+    weights: list[Tensor | None] = [None] * len(prepared)
+    grid, best, iterations, since = dict[float, float](), prepared[0][0][0], 0, 0
     for l2 in sorted(l2_grid, reverse=True):
         scores = []
-        for place, ((x, y), (held_x, held_y)) in enumerate(draws):
+        for place, ((x, y), (held_x, held_y)) in enumerate(prepared):
             fitted, used = fit_logistic(
                 x, y, l2=scale * l2, tau=tau, start=weights[place], stop=_SEARCH
             )

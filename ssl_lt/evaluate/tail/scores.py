@@ -11,8 +11,8 @@ from ssl_lt.core.errors import DataError
 from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.neighbours.search import nearest_images
 from ssl_lt.evaluate.tail.clusters import cluster_images
+from ssl_lt.evaluate.tail.findings import Floats
 
-Floats = NDArray[np.float64]
 Cosines = NDArray[np.float32]
 
 NUM_CLUSTERS = 100  # a few images to a few hundred each in collections of usual size

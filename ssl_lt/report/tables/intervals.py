@@ -46,23 +46,27 @@ def difference_intervals(
     (first, before), (second, after) = baseline, run
     groups = [g for g in second.data.groups if g in first.data.groups]
     old, new = _answers(first, before), _answers(second, after)
-    if old is None or new is None:
+    grouped = bool(first.data.test_groups or second.data.test_groups)
+    same = (
+        old is not None
+        and new is not None
+        and _test_split(before) == _test_split(after)
+        and np.array_equal(old.labels, new.labels)
+    )
+    if old is None or new is None or not (same or grouped):
         return unpaired_difference(_counts(before), _counts(after), groups=groups), "unpaired"
-    same = _test_split(before) == _test_split(after) and np.array_equal(old.labels, new.labels)
     num_classes = len(before.accuracy.per_class)
-    if first.data.test_groups or second.data.test_groups:
-        if not same:
-            apart = unpaired_group_difference(old, new, num_classes=num_classes, groups=groups)
-            return apart, "unpaired"
-        if not first.data.test_groups:  # of the same images the other run says it
-            old = replace(new, right=old.right)
-        found = paired_group_difference(old, new.right, num_classes=num_classes, groups=groups)
-        return found, "paired"
-    if same:
+    if not same:
+        apart = unpaired_group_difference(old, new, num_classes=num_classes, groups=groups)
+        return apart, "unpaired"
+    if not grouped:
         num_test = np.bincount(old.labels, minlength=num_classes)
         rights = old.right.astype(np.bool_), new.right.astype(np.bool_)
         return paired_difference(*rights, num_test, groups=groups), "paired"
-    return unpaired_difference(_counts(before), _counts(after), groups=groups), "unpaired"
+    if not first.data.test_groups:  # of the same images the other run says it
+        old = replace(new, right=old.right)
+    found = paired_group_difference(old, new.right, num_classes=num_classes, groups=groups)
+    return found, "paired"
 
 
 def resampled(results: Sequence[RunResult]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.yaml_file import read_yaml, write_yaml
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.options import Effect
 from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, FinetuneConfig, default_config, kind_of
 from ssl_lt.runs.config.parse import from_mapping
 from ssl_lt.runs.config.pretrain import PretrainConfig
-from ssl_lt.runs.config.schema import to_mapping
+from ssl_lt.runs.config.schema import names_with, to_mapping
 from ssl_lt.runs.config.tail import TailConfig
 
 # What config.yaml of a folder that holds several fine-tuning runs calls itself.
@@ -98,9 +99,15 @@ def without_effect(config: object) -> dict[str, str]:
     return {}
 
 
-def effective_mapping(config: AnyConfig) -> dict[str, Any]:
-    """Flag name -> plain value, of the flags that have an effect for what was chosen."""
-    return to_mapping(config, skip=config.without_effect())
+def effective_mapping(config: AnyConfig, *, but_for: Collection[Effect] = ()) -> dict[str, Any]:
+    """Flag name -> plain value, of the flags that have an effect for what was chosen.
+
+    Args:
+        config: of a run.
+        but_for: flags on which only these depend are left out.
+    """
+    found, free = to_mapping(config, skip=config.without_effect()), names_with(config, *but_for)
+    return {name: value for name, value in found.items() if name not in free}
 
 
 def write_config(

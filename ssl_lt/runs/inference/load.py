@@ -183,15 +183,14 @@ def _of_file(path: Path) -> TrainedModel:
 
 
 def _of_onnx(path: Path) -> TrainedModel:
-    found = onnx.read_metadata(path)
-    if ABOUT not in found:
+    network = onnx.open_onnx(path)
+    if ABOUT not in network.metadata:
         raise ConfigError(f"--run: {path} was not written by ssl-lt export --onnx")
     try:
-        plain = json.loads(found[ABOUT])
+        plain = json.loads(network.metadata[ABOUT])
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    has_logits = found.get("output") == "logits"
-    return OnnxModel(path, facts_from(plain, of=str(path)), has_logits=has_logits)
+    return OnnxModel(path, network, facts_from(plain, of=str(path)))
 
 
 def _classifier(kind: ClassifierKind, network: Any, facts: Facts, path: Path) -> nn.Module:

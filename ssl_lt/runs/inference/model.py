@@ -17,6 +17,7 @@ from ssl_lt.core.precision import autocast_dtype
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.images.crops import centre, centre_square, storage_size
 from ssl_lt.data.images.decode import as_rgb
+from ssl_lt.models.onnx import OnnxNetwork
 from ssl_lt.runs.inference.facts import Facts, Temperature
 
 
@@ -108,20 +109,18 @@ class OnnxModel(TrainedModel):
 
     Args:
         path: of the file.
-        facts: that it holds.
-        has_logits: it ends in logits, not in features.
+        network: that it holds.
+        facts: of it.
     """
 
-    def __init__(self, path: Path, facts: Facts, *, has_logits: bool) -> None:
-        from ssl_lt.models.onnx import open_onnx
-
+    def __init__(self, path: Path, network: OnnxNetwork, facts: Facts) -> None:
         super().__init__(nn.Identity(), None, facts, name=str(path))
-        self.run, self._has_logits = open_onnx(path), has_logits
+        self.run = network
 
     @property
     def has_logits(self) -> bool:
         """The file gives logits."""
-        return self._has_logits
+        return self.run.metadata.get("output") == "logits"
 
     @property
     def device(self) -> torch.device:

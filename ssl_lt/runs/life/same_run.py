@@ -16,6 +16,8 @@ from ssl_lt.runs.config.stored import TrainConfig, effective_mapping
 
 T = TypeVar("T", bound=TrainConfig)
 
+# What may be otherwise when a run goes on.
+_FREE = (Effect.RUN, Effect.MACHINE, Effect.PLACE)
 _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate")
 
 
@@ -25,11 +27,7 @@ def check_resumed(run: RunFolder, was: TrainConfig, asked: TrainConfig) -> None:
     Raises:
         ConfigError: names the options that were asked to be otherwise, with both values.
     """
-    free = names_with(was, Effect.RUN, Effect.MACHINE, Effect.PLACE)
-    before, now = (
-        {name: value for name, value in effective_mapping(config).items() if name not in free}
-        for config in (was, asked)
-    )
+    before, now = (effective_mapping(config, but_for=_FREE) for config in (was, asked))
     if changed := differences(before, now):
         raise ConfigError(
             f"{run.path}: {shortened(changed)}: a resumed run keeps its configuration"
@@ -42,9 +40,7 @@ def identity(config: TrainConfig, *, data_sha256: str) -> Identity:
     What a run starts from is left out: nothing depends on it where there is a checkpoint, and a
     series that was moved says otherwise where its stages begin.
     """
-    free = names_with(config, Effect.RUN, Effect.MACHINE, Effect.PLACE, Effect.START)
-    options = {k: v for k, v in effective_mapping(config).items() if k not in free}
-    return Identity(options, data_sha256)
+    return Identity(effective_mapping(config, but_for=(*_FREE, Effect.START)), data_sha256)
 
 
 def check_processes(config: Any, resumed: RunFolder | None = None) -> None:
