@@ -1,7 +1,8 @@
-"""What evaluation, memories and checkpoints cost.
+"""What evaluation, predictions, memories and checkpoints cost.
 
     python benchmarks/rest.py --what knn           seconds, beside lightly's `knn_predict`
     python benchmarks/rest.py --what probe         seconds and accuracy, beside BCL's Adam probe
+    python benchmarks/rest.py --what predict       images/s and memory over a folder of images
     python benchmarks/rest.py --what memory        state of N samples: bytes, time of an update
     python benchmarks/rest.py --what checkpoint    seconds to write, verify and rotate one
 
@@ -21,12 +22,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from _process import in_new_process, in_turn, parser, report
 from lightly.utils.benchmarking import knn_predict as lightly_knn
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+import ssl_lt
 from ssl_lt.core.types import Epoch
 from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssl_lt.evaluate.features.features import Features
@@ -37,6 +41,9 @@ from ssl_lt.losses.class_prior import PerSamplePrior, StreamingPrior
 from ssl_lt.models.backbones import create_backbone
 from ssl_lt.pretrain.memory_boost import MemoryBoost, MemoryBoostOptions
 from ssl_lt.pretrain.two_views import PairStep
+from ssl_lt.runs.inference.images import ImageOptions, find_images
+from ssl_lt.runs.inference.load import load_trained
+from ssl_lt.runs.inference.reading import answers
 
 NUM_CLASSES, TEMPERATURE, K, LIGHTLY_BATCH = 100, 0.1, 200, 512
 BATCH, CLUSTERS, MIB = 4096, 100, 2**20
@@ -165,7 +172,62 @@ def checkpoint(*, quick: bool) -> Rows:
     return {"a checkpoint": {"MiB": size, **row, "processor, ms": 1e3 * processor}}
 
 
-WHAT = {"knn": knn, "probe": probe, "memory": memory, "checkpoint": checkpoint}
+def write_images(folder: Path, number: int) -> None:
+    """PNG files of noise, 1,000 in a sub-folder."""
+    generator = np.random.default_rng(0)
+    for start in range(0, number, 1000):
+        place = folder / f"{start // 1000:03d}"
+        place.mkdir(parents=True)
+        for row, pixels in enumerate(
+            generator.integers(0, 256, (min(1000, number - start), 32, 32, 3), dtype=np.uint8)
+        ):
+            Image.fromarray(pixels).save(place / f"{row:03d}.png")
+
+
+def seconds_and_peak(run: Path, images: Path, output: Path | None) -> tuple[float, float]:
+    """Of predictions, or of features that are not kept; MiB of this process at its largest."""
+    torch.set_num_threads(1)
+    started_at = time.perf_counter()
+    if output is not None:
+        ssl_lt.predict(run=run, data=str(images), output=output)
+    else:
+        options = ImageOptions(data=str(images))
+        model = load_trained(str(run))
+        table = find_images(options, model.facts.decoding).table
+        for _ in answers(model.features, model, table, options, label="features alone"):
+            pass
+    seconds = time.perf_counter() - started_at
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def predict(*, quick: bool) -> Rows:
+    """A fifth of the images, to see what memory does, and all of them in turns."""
+    number, rounds = (2_000, 1) if quick else (100_000, 2)
+    rows: Rows = {}
+    with tempfile.TemporaryDirectory() as place:
+        run, images, fifth = (Path(place) / name for name in ("run", "images", "fifth"))
+        # Elsewhere, or the peak of this process would be that of all that it starts.
+        in_new_process(partial(ssl_lt.finetune, init_from="scratch", epochs=1, run_dir=run))
+        in_new_process(write_images, images, number)
+        in_new_process(write_images, fifth, number // 5)
+        asked: list[tuple[str, Path, int]] = [("predict", fifth, number // 5)]
+        asked += [("predict", images, number), ("features alone", images, number)] * rounds
+        for turn, (what, folder, size) in enumerate(asked):
+            output = Path(place) / f"{turn}.csv" if what == "predict" else None
+            seconds, peak = in_new_process(seconds_and_peak, run, folder, output)
+            row = rows.setdefault(f"{what}, {size:,} images", {"images/s": 0.0, "peak, MiB": 0.0})
+            row["images/s"] = max(row["images/s"], size / seconds)
+            row["peak, MiB"] = max(row["peak, MiB"], peak)
+    return rows
+
+
+WHAT = {
+    "knn": knn,
+    "probe": probe,
+    "predict": predict,
+    "memory": memory,
+    "checkpoint": checkpoint,
+}
 
 
 def main() -> None:
