@@ -252,6 +252,7 @@ class FinetuneKeywords(TrainKeywords, total=False):
     head_init: Literal["auto", "probe", "class-means", "random"]
     # training
     batch_norm: Literal["auto", "update", "keep"]
+    budget: str | None
     head_lr: float | None
     layer_decay: float
     sam_classes: Literal["all", "tail"]

@@ -243,15 +243,17 @@ def open_data(options: DataOptions, *, stored: SplitFiles | None = None) -> Data
 
 
 def seen_with(data: Data, options: DataOptions) -> Data:
-    """The same images in another size and with another normalisation.
+    """The same images as other options say that they are seen; `data` where they are so already.
 
     Args:
         data: opened.
         options: those of `data`, but for what a network expects of images.
     """
+    spec = image_spec(data.source, options)
+    if spec == data.spec:
+        return data
     options = replace(options, test_split=data.options.test_split)
     table = data.source.train.take(data.split.indices)
-    spec = image_spec(data.source, options)
     train = decode_once(table, spec, limit_mib=options.cache_mib)
     return replace(data, train=train, options=options)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-import warnings
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,7 +15,6 @@ from ssl_lt.core.processes.distributed import all_true, world_size
 from ssl_lt.core.progress import ProgressBar
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Epoch, Loader
-from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.averaging import WeightAverage, put
 from ssl_lt.engine.checkpoints.checkpoint import (
     folder_of,
@@ -28,15 +26,13 @@ from ssl_lt.engine.checkpoints.chosen import evaluated_stem, write_choice
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
 from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
 from ssl_lt.engine.finite import check_weights
-from ssl_lt.engine.grad_checkpointing import keep_statistics_once
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
 from ssl_lt.engine.plan import EndOfEpoch, FitSettings
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.engine.selection import Selection
 from ssl_lt.engine.signals import Stopped, StopRequest
-from ssl_lt.engine.update import Update
-from ssl_lt.models.batch_norm import synchronised
+from ssl_lt.engine.update import prepared
 
 
 def fit(
@@ -62,8 +58,6 @@ def fit(
         DistributedError: another process finds another checkpoint.
         DiskError: a checkpoint or a line could not be written.
     """
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     training = _Training(task, loader, settings, accelerator, folder)
     if accelerator.is_main_process:
         remove_leftovers(folder, warn=print)
@@ -98,19 +92,8 @@ class _Training:
         self.steps_per_epoch = loader.steps_per_epoch // settings.fit.accumulate_steps
         self.total_steps = self.steps_per_epoch * settings.fit.num_epochs
         self.images_per_step = loader.batch_size * settings.fit.accumulate_steps
-        if world_size() > 1:
-            task = synchronised(task, device=accelerator.device)
-        if settings.fit.grad_checkpointing:
-            keep_statistics_once(task.backbone)
-        self.task = task.to(accelerator.device).to(memory_format=torch.channels_last)
-        for memory in task.memories():
-            memory.to(accelerator.device)
-        with warnings.catch_warnings():
-            # It proposes a setting under which buffers are sent when training starts; ours are
-            # equal on all ranks.
-            warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
-            model = accelerator.prepare_model(self.task)
-        self.update = Update(self.task, model, settings, accelerator)
+        self.update = prepared(task, settings, accelerator)
+        self.task = self.update.task
         self.log = MetricsLog(folder, accelerator)
         self.selection = Selection(settings.fit, measure=settings.measure)
         decay = settings.optim.ema

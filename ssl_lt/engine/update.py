@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,14 +12,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ssl_lt.core.processes.distributed import all_true, rank
+from ssl_lt.core.processes.distributed import all_true, rank, world_size
 from ssl_lt.core.random import seed_of
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, StepOutput
+from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.finite import MicroBatch, mean_of, not_finite
+from ssl_lt.engine.grad_checkpointing import keep_statistics_once
 from ssl_lt.engine.optim import build_optimizer
 from ssl_lt.engine.plan import FitSettings
 from ssl_lt.engine.sharpness import PartialGradient, StepState, loss_of_classes, uphill
+from ssl_lt.models.batch_norm import synchronised
 
 LossOf = Callable[[StepOutput, Batch], Tensor]
 
@@ -26,6 +30,25 @@ LossOf = Callable[[StepOutput, Batch], Tensor]
 def whole_loss(output: StepOutput, batch: Batch) -> Tensor:
     """The loss of a step as the task gives it."""
     return output.loss
+
+
+def prepared(task: TrainTask, settings: FitSettings, accelerator: Accelerator) -> Update:
+    """The updates of a task, which is on its device then, as `Update.task`."""
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    if world_size() > 1:
+        task = synchronised(task, device=accelerator.device)
+    if settings.fit.grad_checkpointing:
+        keep_statistics_once(task.backbone)
+    task = task.to(accelerator.device).to(memory_format=torch.channels_last)
+    for memory in task.memories():
+        memory.to(accelerator.device)
+    with warnings.catch_warnings():
+        # It proposes a setting under which buffers are sent when training starts; ours are
+        # equal on all ranks.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
+        model = accelerator.prepare_model(task)
+    return Update(task, model, settings, accelerator)
 
 
 class Update:

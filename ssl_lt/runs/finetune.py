@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from ssl_lt.finetune.experts.task import ExpertTask
 from ssl_lt.finetune.learning_rates import lr_scales
 from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.tuning.apply import trained_share
+from ssl_lt.runs.budget import within_budget
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.defaults import as_stored, with_defaults
 from ssl_lt.runs.build.experts import evaluate_routed
@@ -55,6 +57,7 @@ def finetune(
     *,
     source: InitSource | None = None,
     resumed: RunFolder | None = None,
+    given: frozenset[str] = frozenset(),
 ) -> RunFolder:
     """Trains a classifier.
 
@@ -62,6 +65,7 @@ def finetune(
         config: of this one run.
         source: the weights to start from; None: what the configuration names.
         resumed: a run that goes on, in place of a new one.
+        given: flags that `--budget` does not decide, because somebody has.
 
     Returns:
         The finished run.
@@ -71,8 +75,13 @@ def finetune(
     """
     if resumed is not None and is_finished(resumed):
         return resumed
+    begun_at = time.perf_counter()
     name = new_run_path("finetune", config.loss, config.data.data)
     with opened(config, config.run.run_dir or name, resumed) as run:
+        if config.is_timed:
+            check_labels(run.data, "fine-tuning")
+            source = source or find_source(config.init_from, backbone=config.model.backbone)
+            config = within_budget(run, config, source, given=given, begun_at=begun_at)
         return finetune_opened(run, config, source)
 
 

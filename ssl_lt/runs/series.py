@@ -16,7 +16,7 @@ from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.options import Effect
 from ssl_lt.core.processes.distributed import rank, wait_for_everyone
-from ssl_lt.data.dataset import Data, check_labels, image_spec, seen_with
+from ssl_lt.data.dataset import check_labels, seen_with
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.report.figures.starts import starts_figure
@@ -25,12 +25,13 @@ from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.export import to_markdown
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
 from ssl_lt.report.tables.table import to_rich
+from ssl_lt.runs.budget import series_within_budget
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.stored import SERIES, effective_mapping, read_config
 from ssl_lt.runs.finetune import check_start, finetune_opened
 from ssl_lt.runs.life.find import new_run_path, shared_path, started
 from ssl_lt.runs.life.processes import build_accelerator
-from ssl_lt.runs.life.start import write_run_folder
+from ssl_lt.runs.life.start import command, write_run_folder
 from ssl_lt.runs.life.starts import ComparedStart, starts_to_store, stored_starts
 from ssl_lt.runs.life.training import OpenRun, opened
 from ssl_lt.runs.members import Member, series_members
@@ -43,6 +44,7 @@ def run_series(
     starts: Sequence[ComparedStart] = (),
     *,
     resumed: RunFolder | None = None,
+    given: Sequence[frozenset[str]] = (),
 ) -> RunFolder:
     """Trains what is not finished yet, one run after the other, and compares them.
 
@@ -50,6 +52,7 @@ def run_series(
         config: with `series`.
         starts: that are compared; none: the one of the configuration.
         resumed: a series that goes on.
+        given: flags that `--budget` does not decide, because somebody has; of each start.
 
     Returns:
         The folder of the series.
@@ -61,6 +64,8 @@ def run_series(
     name = new_run_path("finetune", config.loss, config.data.data)
     with opened(config, config.run.run_dir or name, resumed) as series:
         check_labels(series.data, "fine-tuning")
+        if config.is_timed:
+            config, starts = series_within_budget(series, config, starts, given)
         folder = RunFolder(shared_path(series.path if resumed is None else resumed.path))
         members = tuple(series_members(config, starts, folder.path))
         if resumed is None:
@@ -81,7 +86,7 @@ def run_series(
                 if child.is_finished:
                     continue
                 series.accelerator.print(f"\nrun {number} of {len(members)}: {member.name}")
-                data = _seen_by(member, data)
+                data = seen_with(data, member.config.data)
                 accelerator = build_accelerator(member.config.fit, child.path)
                 goes_on = child if child.config.is_file() else None
                 with run_lock(goes_on):
@@ -103,24 +108,20 @@ def unfinished_series(
         if named is None and (folder.path / _SUMMARY).is_file():
             continue  # done: whoever asks again wants it again
         with contextlib.suppress(ConfigError):  # no run, or one of another version
-            if _is_of(config, folder) and stored_starts(folder) == tuple(starts):
+            if _is_of(config, starts, folder):
                 return folder
     return None
 
 
-def _is_of(config: AnyFinetuneConfig, folder: RunFolder) -> bool:
+def _is_of(config: AnyFinetuneConfig, starts: Sequence[ComparedStart], folder: RunFolder) -> bool:
     """Whether the series was started with this configuration, but for what no weight depends on."""
-    stored = read_config(folder.config)
+    stored, stored_from = read_config(folder.config), stored_starts(folder)
+    if config.is_timed:  # what follows from the time a step took then is in the stored one
+        same_names = [start.name for start in starts] == [start.name for start in stored_from]
+        return stored.verb == SERIES and same_names and stored.command == command()
     free = Effect.RUN, Effect.MACHINE
     was, now = (effective_mapping(one, but_for=free) for one in (stored.config, config))
-    return stored.verb == SERIES and was == now
-
-
-def _seen_by(member: Member, data: Data) -> Data:
-    """The images as the network of this run expects them; `data` where they are so already."""
-    options = member.config.data
-    same = image_spec(data.source, options) == data.spec
-    return data if same else seen_with(data, options)
+    return stored.verb == SERIES and was == now and stored_from == tuple(starts)
 
 
 @contextmanager

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
+from ssl_lt.cli.config.command_line import (
+    RunFiles,
+    Words,
+    read_config,
+    read_given,
+    read_words,
+    show_help,
+)
 from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import rank
@@ -20,7 +29,7 @@ from ssl_lt.runs.config.finetune import (
     kind_of,
     owners_of_other_losses,
 )
-from ssl_lt.runs.config.parse import parse_known
+from ssl_lt.runs.config.parse import Parsed, parse_known
 from ssl_lt.runs.config.series import check_compared
 from ssl_lt.runs.config.stored import SERIES, stored_finetuning
 from ssl_lt.runs.finetune import finetune
@@ -45,6 +54,14 @@ class Choice:
     data: str | None = None
     data_root: str | None = None
     compare: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Length:
+    """What says how long to train."""
+
+    epochs: int | None = None
+    budget: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,10 +89,14 @@ def run(arguments: Sequence[str]) -> RunFolder:
         return finetune(config, resumed=resumed)
     new = read_new(words)
     if not new.config.series.asked:
-        return finetune(new.config, source=new.source)
+        return finetune(new.config, source=new.source, given=new.given[0])
     begun = unfinished_series(new.config, new.starts) if new.starts else None
-    if begun is not None and rank() == 0:
+    if begun is None:
+        return run_series(new.config, new.starts, given=new.given)
+    if rank() == 0:
         print(f"{begun.path}: the same comparison, which goes on")
+    if new.config.is_timed:  # as it was found then
+        return run_series(stored_finetuning(begun.config), stored_starts(begun), resumed=begun)
     return run_series(new.config, new.starts, resumed=begun)
 
 
@@ -85,42 +106,66 @@ class New:
 
     Attributes:
         config: of the run, or of the series.
+        given: flags that the words and the start say, of each start.
         source: the weights; None where starts are compared.
         starts: that are compared.
     """
 
     config: AnyFinetuneConfig
+    given: tuple[frozenset[str], ...]
     source: InitSource | None = None
     starts: tuple[ComparedStart, ...] = ()
 
 
 def read_new(words: Words[RunFiles]) -> New:
     """The configuration of a new run, with the data and the network of what it starts from."""
+    words = _with_one_length(words)
     asked = parse_known(Choice, words.all, default=Choice())
     choice = asked.config
     moved = Moved(choice.data, choice.data_root)
     if not choice.compare:
         source = find_source(choice.init_from, backbone=choice.backbone, moved=moved)
-        config = _config(choice, words.over(source.name, source.values))
-        return New(replace(config, init_from=source.name), source)
+        found = _read(choice, words.over(source.name, source.values))
+        return New(replace(found.config, init_from=source.name), (found.given,), source)
     if "init-from" in asked.given:
         raise ConfigError("--compare: names what is started from; leave --init-from out")
     check_compared(choice.compare)
     sources = find_compared(choice.compare, backbone=choice.backbone, moved=moved)
     pairs = zip(sources, brought(sources), strict=True)
-    configs = [_config(choice, words.over(source.name, values)) for source, values in pairs]
-    config, starts = compared(sources, configs)
-    return New(config, starts=starts)
+    each = [_read(choice, words.over(source.name, values)) for source, values in pairs]
+    names = [source.name for source in sources]
+    config, starts = compared(names, [found.config for found in each])
+    return New(config, tuple(found.given for found in each), starts=starts)
 
 
-def _config(choice: Choice, words: Words[RunFiles]) -> AnyFinetuneConfig:
-    config: AnyFinetuneConfig = read_config(
+def _with_one_length(words: Words[RunFiles]) -> Words[RunFiles]:
+    """The words with --epochs or --budget, whichever is said last.
+
+    A file that says both is of a run: its epochs were found by its budget, and are taken as they
+    are.
+
+    Raises:
+        ConfigError: both are typed.
+    """
+    said = parse_known(Length, words.typed, default=Length()).given
+    if len(said) == 2:
+        raise ConfigError("--budget: --epochs says how long, too; leave one of them out")
+    files = list[tuple[Path, Mapping[str, Any]]]()
+    for path, values in reversed(words.values):
+        own = values.keys() & {"budget", "epochs"}
+        dropped = own if said else set()
+        files.insert(0, (path, {k: v for k, v in values.items() if k not in dropped}))
+        said = said or frozenset(own)
+    return replace(words, values=tuple(files))
+
+
+def _read(choice: Choice, words: Words[RunFiles]) -> Parsed[AnyFinetuneConfig]:
+    return read_given(
         kind_of(choice.loss),
         words,
         default=default_config(choice.loss),
         elsewhere=owners_of_other_losses(choice.loss),
     )
-    return config
 
 
 def read_resumed(words: Words[RunFiles], run: RunFolder) -> AnyFinetuneConfig:

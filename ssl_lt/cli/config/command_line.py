@@ -15,7 +15,7 @@ from ssl_lt.cli.config.recipes import config_file
 from ssl_lt.core.disk.yaml_file import as_words, read_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Page, option
-from ssl_lt.runs.config.parse import parse_known, refuse_unknown
+from ssl_lt.runs.config.parse import Parsed, parse_known, refuse_unknown
 from ssl_lt.runs.config.schema import flags, nearest
 from ssl_lt.runs.config.stored import option_values, without_effect
 
@@ -86,6 +86,13 @@ def read_words(arguments: Sequence[str], files: F, *, positional: Sequence[str] 
 def read_config(
     kind: Any, words: Words[Any], *, default: C, elsewhere: Mapping[str, str] | None = None
 ) -> C:
+    """The configuration of `read_given`, where nobody asks what was given."""
+    return read_given(kind, words, default=default, elsewhere=elsewhere).config
+
+
+def read_given(
+    kind: Any, words: Words[Any], *, default: C, elsewhere: Mapping[str, str] | None = None
+) -> Parsed[C]:
     """The configuration: `default`, then the files, then what was typed.
 
     Args:
@@ -126,7 +133,9 @@ def show_help(arguments: Sequence[str], *, usage: str, default: Any, files: File
     return True
 
 
-def _understood(kind: Any, words: Sequence[str], default: C, elsewhere: Mapping[str, str]) -> C:
+def _understood(
+    kind: Any, words: Sequence[str], default: C, elsewhere: Mapping[str, str]
+) -> Parsed[C]:
     parsed = parse_known(kind, words, default=default)
     for word in parsed.rest:
         name = word.removeprefix("--").split("=")[0].replace("_", "-")
@@ -137,7 +146,7 @@ def _understood(kind: Any, words: Sequence[str], default: C, elsewhere: Mapping[
         for name in sorted(parsed.given):
             if name.startswith(start):
                 raise ConfigError(f"--{name} has no effect without {choice}")
-    return parsed.config
+    return parsed
 
 
 def _named(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ssl_lt.runs.config.budget import Start
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
-Start = Literal["scratch", "run", "released"]
 # Optimiser steps that the default number of epochs is raised to.
 MIN_STEPS = 300
 

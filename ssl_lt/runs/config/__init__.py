@@ -1,5 +1,5 @@
 """The typed configuration of each command, and of a run that is stored.
 
-Others import `evaluate`, `export`, `finetune`, `inference`, `parse`, `pretrain`, `retrain`, `run`,
-`schema`, `series`, `stored`, `tail`.
+Others import `budget`, `evaluate`, `export`, `finetune`, `inference`, `parse`, `pretrain`,
+`retrain`, `run`, `schema`, `series`, `stored`, `tail`.
 """

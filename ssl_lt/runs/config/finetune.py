@@ -24,6 +24,7 @@ from ssl_lt.finetune.registry import LOSSES, LossEntry
 from ssl_lt.losses.semantic_labels import SemanticLabelOptions
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.tuning.registry import TUNINGS, chosen, read_kind
+from ssl_lt.runs.config.budget import budget_seconds
 from ssl_lt.runs.config.run import RunOptions
 from ssl_lt.runs.config.schema import nearest
 from ssl_lt.runs.config.series import SeriesOptions
@@ -78,6 +79,10 @@ class FinetuneConfig(Generic[LossOptions]):
     view: ViewOptions = section("views", ViewOptions)
     mixing: Flat[MixOptions] = section("image mixing", MixOptions)
     semantic: Flat[SemanticLabelOptions] = section("image mixing", SemanticLabelOptions)
+    budget: str | None = option(None, effect=Effect.START, group="training")
+    """How long a training may take, such as 10min or 2h, in place of --epochs: a few steps are
+    timed, and as many epochs are trained as fit in. Augmentation, averaging, and from scratch the
+    network for small images, are then chosen for that time, unless flags say otherwise."""
     fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=None))
     optim: Flat[OptimOptions] = section("training", lambda: OptimOptions(lr=None))
     rates: Flat[RateOptions] = section("training", RateOptions)
@@ -101,11 +106,20 @@ class FinetuneConfig(Generic[LossOptions]):
         check_tune(self.tune)
         check_range(self, {"val_fraction": "[0, 1)", "cosine_scale": "(0, inf)"})
         check_at_least(self, {"eval_every": 0, "adapter_dim": 1})
+        if self.budget is not None:
+            budget_seconds(self.budget)
+            if self.series.stage_epochs:
+                raise ConfigError("--budget: --stage-epochs says how long; leave one of them out")
 
     @property
     def entry(self) -> LossEntry:
         """Of the loss."""
         return LOSSES[self.loss]
+
+    @property
+    def is_timed(self) -> bool:
+        """The number of epochs is still to be found by `budget`."""
+        return self.budget is not None and self.fit.epochs is None
 
     @property
     def trains_classifier(self) -> bool:

@@ -30,7 +30,7 @@ from ssl_lt.models.released import (
     usual_images,
 )
 from ssl_lt.models.weights import WeightsReport, load_backbone_weights
-from ssl_lt.runs.build.defaults import Start
+from ssl_lt.runs.config.budget import Start
 from ssl_lt.runs.config.schema import flags, nearest, to_mapping
 from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, folders, newest_run

@@ -41,7 +41,8 @@ def called_as(call: str) -> Iterator[None]:
         _CALL.reset(token)
 
 
-def _command() -> str:
+def command() -> str:
+    """What this process was asked, as it was typed or called."""
     return _CALL.get() or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
@@ -155,7 +156,7 @@ def write_run_folder(
             if data.options.bad_images == "skip":
                 write_bad_images(folder.bad_images, data.bad_images)
             write_config(
-                folder.config, config, verb=verb, command=_command(), started_from=started_from
+                folder.config, config, verb=verb, command=command(), started_from=started_from
             )
     accelerator.wait_for_everyone()
     _check_visible(RunFolder(name))

@@ -76,16 +76,15 @@ def brought(sources: Sequence[InitSource]) -> list[Mapping[str, Any]]:
 
 
 def compared(
-    sources: Sequence[InitSource], configs: Sequence[AnyFinetuneConfig]
+    names: Sequence[str], configs: Sequence[AnyFinetuneConfig]
 ) -> tuple[AnyFinetuneConfig, tuple[ComparedStart, ...]]:
     """The configuration of the series, which is that of its first start, and all starts.
 
     Args:
-        sources: of `find_compared`.
+        names: of the sources that `find_compared` gives.
         configs: what the flags say over what each of them brings.
     """
-    names = tuple(source.name for source in sources)
-    series = replace(configs[0].series, compare=names)
+    series = replace(configs[0].series, compare=tuple(names))
     base = to_mapping(configs[0])
     others = [
         {name: value for name, value in to_mapping(config).items() if value != base[name]}

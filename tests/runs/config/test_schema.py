@@ -42,7 +42,7 @@ def test_some_names_can_be_left_out():
 
 def test_what_an_option_is_for_stands_on_it():
     config = finetuning()
-    assert names_with(config, Effect.START) == {"init-from", "init-classifier"}
+    assert names_with(config, Effect.START) == {"init-from", "init-classifier", "budget"}
     machine = {"data-root", "num-workers", "shard-cache", "shard-cache-mib"}
     assert names_with(config, Effect.MACHINE) == machine
     assert names_with(config, Effect.RUN) == {

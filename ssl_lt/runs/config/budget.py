@@ -1,0 +1,50 @@
+"""`--budget`: how long a training may take, and the recipe that is best known for it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from ssl_lt.core.errors import ConfigError
+
+Start = Literal["scratch", "run", "released"]
+
+_SECONDS = {"min": 60, "h": 3600}
+# More epochs than these gained nothing, or cost the rare classes: a longer budget is not used up.
+MOST_EPOCHS: dict[Start, int] = {"scratch": 200, "run": 30, "released": 20}
+# From how many epochs on strong augmentation has paid for its slower start.
+_AUTOAUGMENT_FROM = 40
+
+
+def budget_seconds(text: str) -> float:
+    """Seconds of what `--budget` says, such as 10min or 2h.
+
+    Raises:
+        ConfigError: it is no time, or less than a minute.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(min|h)", text)
+    if found is None:
+        raise ConfigError(f"--budget: {text} is no time: such as 10min or 2h")
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds < 60:
+        raise ConfigError(f"--budget: {text} is less than a minute")
+    return seconds
+
+
+def recipe(start: Start, *, epochs: int, is_small: bool) -> dict[str, Any]:
+    """Flag -> value, for what was not asked for; anything else has the defaults of the start.
+
+    Args:
+        start: what the backbone starts from.
+        epochs: that the budget is enough for.
+        is_small: the images are of the size of CIFAR's.
+    """
+    found: dict[str, Any] = {"ema": 0.998}
+    if start == "scratch":
+        found["augment"] = "autoaugment" if epochs >= _AUTOAUGMENT_FROM else "weak"
+        found["nesterov"] = True
+        if is_small:
+            found |= {"backbone": "resnet18_cifar", "width": 16}
+    if start == "released":
+        found["warmup-epochs"] = 0.5
+    return found
