@@ -17,7 +17,7 @@ from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import NO_LABELS, SPLIT_NAMES
 from ssl_lt.data.sources.labels import ONE_CLASS, plain
 from ssl_lt.data.sources.listed import Listed, file_table, read_text, root_of
-from ssl_lt.data.sources.parts import LeftOut
+from ssl_lt.data.sources.parts import LeftOut, part_within
 from ssl_lt.data.sources.sheet import PartColumns, Sheet, part_columns, source_of_sheet
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.boxes import BoxTable
@@ -99,7 +99,8 @@ def open_coco(argument: str, options: SourceOptions) -> Source:
     if not found.images:
         what = "annotation with a box" if options.crop_boxes else "annotated image"
         raise DataError(f"{name}: has no {what}")
-    columns = part_columns(coco.fields, options, name=name)
+    texts = {f: [str(i.get(f, "")) for i in coco.images] for f in coco.fields if f not in _KEPT}
+    columns = part_columns(coco.fields, options, name=name, texts=texts)
     if options.crop_boxes:  # what is cut from one image stays together
         columns = PartColumns(columns.split, columns.group or _FILE)
     finder = FileFinder(root_of(argument, options))
@@ -132,7 +133,7 @@ def _read(name: str, text: str, options: SourceOptions) -> _Coco:
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
         if file in entry:
             fields.update(dict.fromkeys(entry))
-        return {k: v for k, v in entry.items() if k in kept or k.lower() in SPLIT_NAMES}
+        return {k: v for k, v in entry.items() if k in kept or _may_say_part(k, v)}
 
     try:
         found = json.loads(text, object_hook=slim)
@@ -151,6 +152,11 @@ def _read(name: str, text: str, options: SourceOptions) -> _Coco:
         image[_FILE] = _path(image, file, f"{name}: image number {number}")
     categories = _categories(name, [*_objects(name, "categories", found)], str(label))
     return _Coco(name, lists["images"], categories, lists["annotations"], tuple(fields))
+
+
+def _may_say_part(field: str, value: Any) -> bool:
+    is_word = isinstance(value, str)
+    return field.lower() in SPLIT_NAMES or (is_word and part_within(value)[0] is not None)
 
 
 def _objects(name: str, key: str, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -87,7 +87,10 @@ def group_column(columns: Sequence[str], asked: str | None, *, name: str) -> str
 
 def no_label_hint(columns: Sequence[str]) -> str:
     """What would give a table labels, for people."""
-    return f"its columns are {_listed(columns)}: say with --label-column which has the labels"
+    return (
+        f"its columns are {_listed(columns)}: say with --label-column which has the labels, or as "
+        "A,B,C which have a 1 in one of them"
+    )
 
 
 def _asked(columns: Sequence[str], asked: str | None, *, flag: str, name: str) -> str | None:

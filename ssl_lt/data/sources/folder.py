@@ -47,8 +47,10 @@ def open_folder(argument: str, options: SourceOptions) -> Source:
         _check_no_parts(root, folders)
         source = _list(root, name)
         return replace(source, notes=(*source.notes, *_parts_as_classes(root, folders)))
-    source = replace(_list(root / parts.train, name), places={"train": f"{parts.train}/"})
+    inner = _innermost(root, parts.train)
+    source = replace(_list(root / inner, name), places={"train": f"{inner}/"})
     for part, folder in parts.held.items():
+        folder = _innermost(root, folder)
         place = root / folder
         source = with_part(
             source, part, _unless_dummy(_list(place, str(place)), source), place=f"{folder}/"
@@ -85,6 +87,16 @@ def _check_no_parts(root: Path, folders: list[str]) -> None:
             f"{root}: {train}/ and {other}/ look like parts and not like classes: give --data "
             f"folder:{root / train} --test-data folder:{root / other}, or name them train and test"
         )
+
+
+def _innermost(root: Path, part: str) -> str:
+    """The folder of a part, or the one of the same part in it: archives often have both."""
+    inside = sub_folders(root / part)
+    if len(inside) == 1 and part_of(inside[0]) == part_of(Path(part).name):
+        inner = f"{part}/{inside[0]}"
+        if sub_folders(root / inner) and not loose_images(root / part).images:
+            return _innermost(root, inner)
+    return part
 
 
 def _parts_as_classes(root: Path, folders: list[str]) -> list[str]:
@@ -166,7 +178,22 @@ def _folder_notes(root: Path, folders: list[str], full: list[str]) -> list[str]:
             f"{full[0]}/ has {len(inside)} sub-folders ({shortened(inside)}): if these are the "
             f"classes or parts, give folder:{root / full[0]}"
         )
-    return notes
+    return notes + _alike_inside(root, full)
+
+
+def _alike_inside(root: Path, full: list[str]) -> list[str]:
+    """Class folders with the same sub-folders: these may be the classes, or the parts of each."""
+    if len(full) < 2:
+        return []
+    inside = Counter(tuple(sub_folders(root / folder)) for folder in full)
+    folders, number = max(inside.items(), key=lambda item: (len(item[0]) > 1, item[1]))
+    if len(folders) < 2 or number < 2:
+        return []
+    text = f"{number} class folders have the same sub-folders ({shortened(folders)})"
+    held = [name for name in folders if part_of(name) in ("test", "validation")]
+    if held:
+        return [f"warning: {text}: images in {held[0]}/ are trained on like all others"]
+    return [f"{text}: if these are the classes, {full[0]}/ and the others are parts of the data"]
 
 
 def _left_out(place: str, counts: Counter[str]) -> tuple[LeftOut, ...]:

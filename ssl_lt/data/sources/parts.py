@@ -8,11 +8,19 @@ from dataclasses import dataclass
 
 # In any case, the likeliest first. A set for evaluation is the test set where there is none.
 _NAMES = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "trainval"),
     "test": ("test", "testing", "eval", "evaluation"),
     "validation": ("validation", "valid", "val", "dev"),
 }
 _ALL = {name: part for part, names in _NAMES.items() for name in names}
+# Words that say a part only beside others: alone, they may well be a class.
+_WORDS = _ALL | {
+    "trn": "train", "tr": "train",
+    "tst": "test", "te": "test", "tests": "test", "holdout": "test", "heldout": "test",
+    "validate": "validation",
+}  # fmt: skip
+_TAIL = re.compile(r"(?<=\w)(sets?|data|images?|imgs?|split)$")  # as of "trainset"
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 PART_NAMES = "train, val, valid, validation, dev, test or eval"
 
 
@@ -77,19 +85,23 @@ def part_of(name: str) -> str | None:
 
 
 def part_within(name: str) -> tuple[str | None, bool]:
-    """The part that a word of a name stands for, and whether the name has no other word.
+    """The part that a word of a name stands for, and whether the name says nothing else.
 
-    As of "train2017" or, with another word, "seg_test".
+    As of "train2017", "trainset" or "testA" or, with another word, "seg_test" or "TrainingSet".
     """
-    words = re.findall("[a-z]+", name.lower())
-    parts = [_ALL[word] for word in words if word in _ALL]
-    return (parts[0] if parts else None), len(words) == 1
+    words = [word.lower() for word in _WORD.findall(name) if len(word) > 1]
+    parts = [part for word in words if (part := _part_of_word(word))]
+    return (parts[0] if parts else None), len(words) == 1 and _TAIL.sub("", words[0]) in _ALL
 
 
-def part_at_start(name: str) -> str | None:
-    """The longest name of a part that a file's name begins with."""
-    begins = [known for known in _ALL if name.lower().startswith(known)]
-    return max(begins, key=len, default=None)
+def word_of_part(name: str) -> str | None:
+    """The name of a part among the words of another, as of a file "imagenet-train-0001.tar"."""
+    words = (word.lower() for word in _WORD.findall(name))
+    return next((word for word in words if word in _ALL), None)
+
+
+def _part_of_word(word: str) -> str | None:
+    return _WORDS.get(word) or _WORDS.get(_TAIL.sub("", word))
 
 
 def _first(names: list[str], part: str) -> str | None:

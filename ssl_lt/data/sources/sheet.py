@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from ssl_lt.core.errors import DataError, shortened
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import group_column, split_column
 from ssl_lt.data.sources.labels import number_classes
-from ssl_lt.data.sources.parts import PART_NAMES, LeftOut, find_parts, part_of
+from ssl_lt.data.sources.parts import PART_NAMES, LeftOut, find_parts, part_of, part_within
 from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.files import FileTable
 from ssl_lt.data.tables.grouping import group_ids
@@ -59,16 +59,37 @@ class PartColumns:
         return {column for column in (self.split, self.group) if column is not None}
 
 
-def part_columns(header: Sequence[str], options: SourceOptions, *, name: str) -> PartColumns:
+def part_columns(
+    header: Sequence[str],
+    options: SourceOptions,
+    *,
+    name: str,
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> PartColumns:
     """Finds both among the columns of a table.
+
+    Args:
+        header: names of the columns.
+        options: with the columns that were asked for.
+        name: of the source.
+        texts: fields of columns that may say the parts, whatever these are called.
 
     Raises:
         DataError: a column that was asked for is not there, or twice.
     """
-    return PartColumns(
-        split_column(header, options.split_column, name=name),
-        group_column(header, options.group_column, name=name),
-    )
+    split = split_column(header, options.split_column, name=name)
+    if split is None and options.split_column is None:
+        split = _by_values(texts or {})
+    return PartColumns(split, group_column(header, options.group_column, name=name))
+
+
+def _by_values(texts: Mapping[str, Sequence[str]]) -> str | None:
+    """The first column that says a part in each row, for training and another."""
+    for column, values in texts.items():
+        parts = {part_within(value)[0] for value in {*values}}
+        if None not in parts and "train" in parts and len(parts) > 1:
+            return column
+    return None
 
 
 def source_of_sheet(
@@ -144,7 +165,8 @@ def _parts(
         notes = []
         if values and len({*values}) <= _MOST_PARTS:
             there = shortened(sorted({*values}))
-            notes = [f"column {column!r} has {there}, and none is train: all rows are taken"]
+            sign = "warning: " if found.held else ""
+            notes = [f"{sign}column {column!r} has {there}, and none is train: all rows are taken"]
         return ["train"] * len(sheet.lines), (), notes
     for row, value in enumerate(values):
         if value and part_of(value) is None:

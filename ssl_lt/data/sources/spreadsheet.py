@@ -19,11 +19,12 @@ from ssl_lt.data.sources.columns import (
 )
 from ssl_lt.data.sources.labels import ONE_CLASS, check_one_label_each
 from ssl_lt.data.sources.listed import Listed, file_table, read_text, root_of
+from ssl_lt.data.sources.parts import part_within
 from ssl_lt.data.sources.sheet import Sheet, part_columns, source_of_sheet
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.finder import FileFinder
 
-_SEPARATORS = (",", ";", "\t")
+_SEPARATORS = (",", ";", "\t", "|")
 _ONE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _UNLABELLED = "(--label-column none takes all images without labels)"
 
@@ -31,10 +32,10 @@ _UNLABELLED = "(--label-column none takes all images without labels)"
 def open_csv(argument: str, options: SourceOptions) -> Source:
     """Lists the images that a CSV names.
 
-    The first line names the columns; commas, semicolons or tabs separate them, whichever is the
-    most frequent there. Paths are relative to the data root if it is given, else to the folder of
-    the file. Labels stand in a column, or as a 1 in one of several. Classes are in order of their
-    names, or by value where all are numbers.
+    The first line names the columns; commas, semicolons, tabs or bars separate them, whichever is
+    the most frequent there. Paths are relative to the data root if it is given, else to the folder
+    of the file. Labels stand in a column, or as a 1 in one of several. Classes are in order of
+    their names, or by value where all are numbers.
 
     Args:
         argument: path of `csv:FILE`.
@@ -56,9 +57,14 @@ def open_csv(argument: str, options: SourceOptions) -> Source:
     columns = label_columns(header, options.label_column, name=name)
     kept = {images, *columns} | others.kept
     may_be_one_hot = not columns and options.label_column is None
-    sheet = _sheet(name, header, sorted({*header} if may_be_one_hot else kept), rows)
+    sheet = _sheet(name, header, kept, rows, may_be_one_hot=may_be_one_hot)
+    rest = {column: texts for column, texts in sheet.columns.items() if column not in kept}
+    others = part_columns(header, options, name=name, texts=rest)
+    kept |= others.kept
     if may_be_one_hot:
-        columns = _one_hot(sheet, [c for c in header if header.count(c) == 1 and c not in kept])
+        columns = _one_hot(
+            sheet, [c for c in header if header.count(c) == 1 and c in {*rest} - kept]
+        )
     for column in {*kept, *columns}:
         if header.count(column) > 1:
             raise DataError(f"{name}: has {header.count(column)} columns named {column!r}")
@@ -75,7 +81,7 @@ def open_csv(argument: str, options: SourceOptions) -> Source:
         options,
         check=partial(_check_labelled, sheet, labels, columns),
     )
-    notes = list(source.notes)
+    notes = [*source.notes, *_unread(header, {*kept, *columns})]
     empty = [c for c in columns if len(columns) > 1 and c not in source.class_names]
     if empty:
         notes.insert(0, f"no image has a 1 in {shortened(empty)}: no class is made of that")
@@ -87,15 +93,20 @@ def open_csv(argument: str, options: SourceOptions) -> Source:
 
 
 def _sheet(
-    name: str, header: list[str], kept: list[str], rows: Iterator[tuple[int, list[str]]]
+    name: str,
+    header: list[str],
+    kept: set[str],
+    rows: Iterator[tuple[int, list[str]]],
+    *,
+    may_be_one_hot: bool,
 ) -> Sheet:
-    """Reads the columns that are kept.
+    """Reads the columns that are kept, and others as long as they may say parts or be one-hot.
 
     Raises:
         DataError: a line with too many or too few fields; names it.
     """
-    places = {column: header.index(column) for column in kept}
-    columns: dict[str, list[str]] = {column: [] for column in kept}
+    places = {column: header.index(column) for column in sorted({*header})}
+    columns: dict[str, list[str]] = {column: [] for column in places}
     lines = []
     for line, fields in rows:
         if len(fields) < len(header) or any(field.strip() for field in fields[len(header) :]):
@@ -103,8 +114,13 @@ def _sheet(
                 f"{name}: line {line}: {len(fields)} fields, the first line names {len(header)}"
             )
         lines.append(line)
-        for column, place in places.items():
-            columns[column].append(sys.intern(fields[place].strip()))
+        for column, place in [*places.items()]:
+            value = fields[place].strip()
+            other = column not in kept and not part_within(value)[0]
+            if other and not (may_be_one_hot and value.lower() in _ONE):
+                del places[column], columns[column]
+            else:
+                columns[column].append(sys.intern(value))
     return Sheet(name, columns, lines)
 
 
@@ -155,6 +171,15 @@ def _check_labelled(
         raise DataError(
             f"{name}: line {sheet.lines[missing[0]]}: no label in {where} {_UNLABELLED}"
         )
+
+
+def _unread(header: Sequence[str], read: set[str]) -> list[str]:
+    """Columns whose names say that they tell training images, as "is_train" with 0 and 1."""
+    return [
+        f"column {column!r} is not read: --split-column takes words such as train, val and test"
+        for column in header
+        if column not in read and part_within(column)[0] == "train"
+    ]
 
 
 def _labels_from(columns: tuple[str, ...], header: Sequence[str], asked: str | None) -> str:

@@ -35,7 +35,7 @@ from ssl_lt.data.remote.tar_index import (
 )
 from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.labels import check_one_label_each, number_classes, plain
-from ssl_lt.data.sources.parts import LeftOut, find_parts, part_at_start, part_of
+from ssl_lt.data.sources.parts import LeftOut, find_parts, part_of, word_of_part
 from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.shards import ShardTable
 
@@ -43,10 +43,9 @@ from ssl_lt.data.tables.shards import ShardTable
 def open_wds(argument: str, options: SourceOptions) -> Source:
     """Lists the images of shards; see `find_shards` for how they are named.
 
-    Where the names of some shards begin with `train`, those that begin with another name of a part
-    are tested or validated on, see `find_parts`. A sample is an
-    image and, as member `KEY.cls`, a number or a name: its class. Numbers get names
-    where `ssl-lt data pack` left them.
+    Where the names of some shards, or of their folders, say `train`, those that say another part
+    are tested or validated on, see `find_parts`. A sample is an image and, as member `KEY.cls`, a
+    number or a name: its class. Numbers get names where `ssl-lt data pack` left them.
 
     Args:
         argument: URLS of `wds:URLS`.
@@ -73,6 +72,7 @@ def open_wds(argument: str, options: SourceOptions) -> Source:
         labels_from=f"the member KEY.{suffixes.label} of each sample" if class_names else no_labels,
         places={"train": f"{trained[0].name} and on"} if trained != files else {},
         left_out=tuple(LeftOut("shard", file.name, 1) for file in unused),
+        notes=_notes(trained),
     )
     for part, shards in zip(("test", "validation"), others, strict=True):
         if shards and class_names:
@@ -84,19 +84,38 @@ def open_wds(argument: str, options: SourceOptions) -> Source:
 
 
 def _parts(files: tuple[ShardFile, ...]) -> tuple[tuple[ShardFile, ...], ...]:
-    """Training, test and validation shards, by the words their names begin with, and others."""
-    begins = {file: part_at_start(file.name) for file in files}
-    parts = find_parts(sorted({begin for begin in begins.values() if begin}))
+    """Training, test and validation shards, by words in their names or folders, and others."""
+    words = _words_of_parts(files)
+    parts = find_parts(sorted({word for word in words.values() if word}))
     if parts.train is None or not parts.held:
         return files, (), (), ()
-    of_part = {begin: "train" for begin in begins.values() if begin and part_of(begin) == "train"}
+    of_part = {word: "train" for word in words.values() if word and part_of(word) == "train"}
     of_part |= {name: part for part, name in parts.held.items()}
     found = [
-        tuple(file for file in files if of_part.get(begins[file] or "") == part)
+        tuple(file for file in files if of_part.get(words[file] or "") == part)
         for part in ("train", "test", "validation")
     ]
     used = {file for those in found for file in those}
     return *found, tuple(file for file in files if file not in used)
+
+
+def _words_of_parts(files: tuple[ShardFile, ...]) -> dict[ShardFile, str | None]:
+    """By the name of each shard or, where they are in several folders, by that of its folder."""
+    folders = {file: file.url.split("/")[-2] for file in files if "/" in file.url}
+    are_apart = len({*folders.values()}) > 1
+    return {
+        file: word_of_part(file.name) or (word_of_part(folders[file]) if are_apart else None)
+        for file in files
+    }
+
+
+def _notes(trained: tuple[ShardFile, ...]) -> tuple[str, ...]:
+    """Shards for training that say to be of another part, as no shard says to be for training."""
+    words = _words_of_parts(trained)
+    held = [file for file in trained if part_of(words[file] or "") in ("test", "validation")]
+    if not held or len(held) == len(trained):
+        return ()
+    return (f"{held[0].name} is trained on like all others, as none says train in its name",)
 
 
 def _table(

@@ -91,6 +91,8 @@ def test_parts_groups_and_roots(place, tmp_path_factory):
     assert reds(source.test) == [6]
     assert source.places["test"] == "column 'split'"
     assert len(opened(write(place, images), hold_out=False, split_column="none").train) == 10
+    images = [{"use": image.pop("split"), **image} for image in images]
+    assert reds(opened(write(place, images), hold_out=False).test) == [6]
 
 
 def test_other_labels_and_none(place):

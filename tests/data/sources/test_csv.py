@@ -76,7 +76,7 @@ def test_columns_are_named(photos):
 def test_separators_quotes_and_byte_order_mark(photos):
     draw(photos / "a, b;c.png", 99)
     lines = [*LINES[:2], '"a, b;c.png",cat', ""]
-    for name, separator in (("all.tsv", "\t"), ("semicolons.csv", ";")):
+    for name, separator in (("all.tsv", "\t"), ("semicolons.csv", ";"), ("bars", "|")):
         text = "\r\n".join(["image,label", *lines]).replace(",", separator)
         text = text.replace(f"a{separator} b", "a, b")
         (photos / name).write_text("\ufeff" + text, encoding="utf-8")
@@ -206,7 +206,8 @@ def test_rows_that_are_no_one_of_several(lesions, fields, says):
     source = opened(csv)  # not asked for, such columns may be anything
     assert source.class_names == ()
     assert source.labels_from == (
-        "its columns are image, MEL, NV, BCC: say with --label-column which has the labels"
+        "its columns are image, MEL, NV, BCC: say with --label-column which has the labels, or as "
+        "A,B,C which have a 1 in one of them"
     )
 
 
@@ -231,7 +232,10 @@ def with_parts(values, header="image,label,split", labels=CLASSES):
 PARTS = ["Train", "Val", "TEST", "train"] * 3
 
 
-@pytest.mark.parametrize("header", ["image,label,split", "image,label,Partition", "image,dx,fold"])
+@pytest.mark.parametrize(
+    "header",
+    ["image,label,split", "image,label,Partition", "image,dx,fold", "image,label,data_type"],
+)
 def test_a_column_of_parts(lesions, header):
     lines, _ = with_parts(PARTS)
     asked = "fold" if "fold" in header else None
@@ -289,6 +293,22 @@ def test_columns_that_only_look_like_parts(lesions):
         source = opened(write(lesions, *lines, header=header), hold_out=False)
         assert len(source.train) == 12
         assert sum("and none is train: all rows are" in note for note in source.notes) == notes
+
+
+def test_a_column_of_parts_whatever_its_name_says_what_is_wrong_in_it(lesions):
+    usage = ["Training", "PublicTest", "PrivateTest"] * 4
+    lines, header = with_parts(usage, header="image,label,Usage")
+    said = refusal(write(lesions, *lines, header=header))
+    assert "line 3: 'PublicTest' in column 'Usage' is no part" in said
+
+
+def test_test_rows_that_are_trained_on_are_a_warning(lesions):
+    lines, header = with_parts(["tr", "tr", "test"] * 4)
+    (note,) = opened(write(lesions, *lines, header=header), hold_out=False).notes[:1]
+    assert note == "warning: column 'split' has test, tr, and none is train: all rows are taken"
+    lines, header = with_parts(["1", "1", "0"] * 4, header="image,label,is_train")
+    (note,) = opened(write(lesions, *lines, header=header), hold_out=False).notes[:1]
+    assert note.startswith("column 'is_train' is not read: --split-column takes words")
 
 
 @pytest.mark.parametrize("label", ["cat|dog", "['cat', 'dog']", "nan", "cat;dog"])

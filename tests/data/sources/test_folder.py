@@ -51,6 +51,10 @@ def test_parts_without_one_to_train_on_are_refused(tmp_path):
         (("train", "test1"), ("",)),
         (("seg_train", "seg_test"), ("cat", "dog")),
         (("Train Images", "Test Images"), ("cat", "dog")),
+        (("TrainingSet", "TestSet"), ("cat", "dog")),
+        (("trn", "tst"), ("cat", "dog")),
+        (("train", "holdout"), ("cat", "dog")),
+        (("trainset", "testset"), ("",)),
     ],
 )
 def test_folders_that_look_like_parts_are_no_classes(tmp_path, names, classes):
@@ -63,11 +67,36 @@ def test_folders_that_look_like_parts_are_no_classes(tmp_path, names, classes):
 
 
 @pytest.mark.parametrize(
-    "names", [("train station", "test tube"), ("train", "bus"), ("val", "dal")]
+    "names", [("train station", "test tube"), ("train", "bus"), ("val", "dal"), ("tr", "te")]
 )
 def test_classes_that_have_such_a_word_in_their_names(tmp_path, names):
     fill(tmp_path, **dict.fromkeys(names, 2))
     assert opened(f"folder:{tmp_path}").class_names == tuple(sorted(names))
+
+
+def test_parts_inside_each_class_are_said(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / name, train=2, test=1)
+    source = opened(f"folder:{tmp_path}", hold_out=False)
+    assert counts(source.train) == [3, 3]
+    (note,) = source.notes
+    assert note.startswith("warning: 2 class folders have the same sub-folders (test, train): ")
+    assert "images in test/ are trained on like all others" in note
+
+
+def test_class_folders_that_are_alike_inside_may_be_parts(tmp_path):
+    for name in ("entrenamiento", "prueba"):
+        fill(tmp_path / name, cat=2, dog=1)
+    (note,) = opened(f"folder:{tmp_path}").notes
+    assert "2 class folders have the same sub-folders (cat, dog): if these are the" in note
+
+
+def test_a_part_inside_a_folder_of_its_name(tmp_path):
+    fill(tmp_path / "train" / "train", cat=3, dog=2)
+    fill(tmp_path / "test" / "test", cat=1, dog=1)
+    source = opened(f"folder:{tmp_path}")
+    assert source.class_names == ("cat", "dog")
+    assert (counts(source.train), counts(source.test)) == ([3, 2], [1, 1])
 
 
 def test_two_training_parts_are_refused(tmp_path):

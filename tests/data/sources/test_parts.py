@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_lt.data.sources.parts import Parts, find_parts, part_at_start, part_of
+from ssl_lt.data.sources.parts import Parts, find_parts, part_of, part_within, word_of_part
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from ssl_lt.data.sources.parts import Parts, find_parts, part_at_start, part_of
         (["train", "val", "valid", "test"], Parts("train", "test", "valid", ("val",))),
         (["train", "eval", "test", "val"], Parts("train", "test", "val", ("eval",))),
         (["bus", "train"], Parts("train", None, None, ("bus",))),
+        (["test", "trainval"], Parts("trainval", "test", None)),
         (["trains", "tests"], Parts(None, None, None, ("trains", "tests"))),
     ],
 )
@@ -34,5 +35,32 @@ def test_a_name_alone_and_at_the_start_of_a_file():
         "train",
         None,
     ]
-    starts = ("validation-0.tar", "Train_00.tar", "val2017.tar", "shard-0.tar")
-    assert [part_at_start(name) for name in starts] == ["validation", "train", "val", None]
+    files = (
+        "validation-0.tar",
+        "Train_00.tar",
+        "val2017.tar",
+        "imagenet-test-0.tar",
+        "shard-0.tar",
+    )
+    assert [word_of_part(name) for name in files] == ["validation", "train", "val", "test", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "is_alone"),
+    [
+        ("train2017", "train", True),
+        ("trainset", "train", True),
+        ("testA", "test", True),
+        ("seg_test", "test", False),
+        ("TrainingSet", "train", False),
+        ("PublicTest", "test", False),
+        ("holdout", "test", False),
+        ("tst", "test", False),
+        ("trains", None, False),
+        ("contest", None, False),
+        ("dataset", None, False),
+        ("2017", None, False),
+    ],
+)
+def test_words_of_parts_inside_names(name, part, is_alone):
+    assert part_within(name) == (part, is_alone)

@@ -141,6 +141,23 @@ def test_shards_under_other_names_of_parts(tmp_path):
     assert "Testing-0.tar and on: 2 images are not used, as they have no labels" in source.notes
 
 
+def test_parts_inside_the_names_of_shards_or_of_their_folders(tmp_path):
+    for train, val in (("a/net-train-0.tar", "a/net-val-0.tar"), ("b/train/0.tar", "b/val/0.tar")):
+        for name, numbers in ((train, [0, 1]), (val, [7, 8])):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shard(tmp_path / name, samples(numbers, ["ant", "bee"]))
+    for shards in ("a/*.tar", "b/*/*.tar"):
+        source = opened(f"wds:{tmp_path}/{shards}", hold_out=False)
+        assert (reds(source.train), reds(source.test)) == ([0, 1], [7, 8])
+
+
+def test_test_shards_that_are_trained_on_are_said(tmp_path):
+    shard(tmp_path / "0.tar", samples([0, 1], ["ant", "bee"]))
+    shard(tmp_path / "test-0.tar", samples([7, 8], ["ant", "bee"]))
+    (note,) = opened(f"wds:{tmp_path}", hold_out=False).notes
+    assert note == "test-0.tar is trained on like all others, as none says train in its name"
+
+
 def test_several_labels_in_a_member(tmp_path):
     shard(tmp_path / "s.tar", samples([0, 1, 2], ["bee", "bee|ant", "ant"]))
     said = refusal(f"wds:{tmp_path}/s.tar")
