@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ssl_lt.core.errors import DataError
 
-_MISSING = {"nan", "<na>", "n/a", "#n/a", "#value!", "#ref!"}
+_MISSING = {"nan", "nat", "<na>", "n/a", "#n/a", "#value!", "#ref!"}
 _PERHAPS_MISSING = {"", "-", "--", "-1", "?", "na", "none", "null", "unknown"}
-_CERTAIN = ("|", ";", ",", " ")
-_UNCERTAIN = ("/", "+", "&")  # a class may well be called after two others
+_CERTAIN = ("|", ";", ",", " ", "\t", "\n")
+# A class may well be called after two others.
+_UNCERTAIN = ("/", "+", "&", ":", "-", "_", " and ", "\u3001")
 ONE_CLASS = "an image has one class here: keep one label, or give --label-column none"
 
 
@@ -58,7 +59,8 @@ def check_one_label_each(texts: Sequence[str | None], where: Callable[[int], str
 def check_no_combinations(texts: Sequence[str | None], where: Callable[[int], str]) -> None:
     """Refuses texts that name several classes, also where they are names of folders.
 
-    A text with a separator names several where the others show it, see `_combined` and `_moving`.
+    A text with a separator names several where the others show it, see `_combined`, `_moving` and
+    `_rootless`.
 
     Args:
         texts: as for `check_one_label_each`.
@@ -71,7 +73,7 @@ def check_no_combinations(texts: Sequence[str | None], where: Callable[[int], st
     for separator in _CERTAIN:
         several = _combined(known, separator)
         if separator in "|;":  # seldom in a name
-            several = several or _moving(known, separator)
+            several = several or _moving(known, separator) or _rootless(known, separator)
         fault = f"names several classes, parted by {separator!r}"
         _refuse(several, texts, where, fault=fault)
 
@@ -153,6 +155,16 @@ def _moving(names: Iterable[str], separator: str) -> list[str]:
         return []
     several = {name: found for name, found in pieces.items() if len(found) > 1}
     return [name for name, found in several.items() if any(len(places[p]) > 1 for p in found)]
+
+
+def _rootless(names: Iterable[str], separator: str) -> list[str]:
+    """Names of several pieces beside others of one, without the common root of a taxonomy."""
+    pieces = _pieces(names, separator)
+    numbers = {len(found) for found in pieces.values()}
+    roots = {found[0] for found in pieces.values() if found}
+    if 1 not in numbers or len(numbers) == 1 or len(roots) == 1:
+        return []
+    return [name for name, found in pieces.items() if len(found) > 1]
 
 
 def _pieces(names: Iterable[str], separator: str) -> dict[str, list[str]]:

@@ -22,6 +22,10 @@ def said_of(texts) -> str:
         ["Atelectasis|Effusion", "Effusion|Mass", "Mass|Nodule"],
         ["Effusion", "Nodule|Effusion"],
         ["a;b", "b;c", "c"],
+        ["16|0", "7", "1"],
+        ["a|b", "a", "c"],
+        ["cat\tdog", "cat", "dog"],
+        ["cat\ndog", "cat", "dog"],
         ["cat", "dog", "cat, dog"],
         ["cat", "dog", "cat,dog"],
         ["16 0", "5", "7 16"],
@@ -37,6 +41,7 @@ def said_of(texts) -> str:
         ["NaN", "cat"],
         ["<NA>", "cat"],
         ["N/A", "cat"],
+        ["NaT", "cat"],
     ],
 )
 def test_several_labels_and_none_are_refused_with_what_they_are(texts):
@@ -53,7 +58,9 @@ def test_several_labels_and_none_are_refused_with_what_they_are(texts):
         ["Smith, John", "Smith, Ann"],
         ["Quercus robur", "Quercus rubra", "Bison bison"],
         ["Animalia|Chordata|Aves", "Animalia|Chordata|Mammalia", "Animalia|Mollusca"],
-        ["(unknown)", "[other]", "a|b"],
+        ["Animalia", "Animalia|Chordata", "Animalia|Chordata|Aves"],
+        ["a|b", "c|d"],
+        ["(unknown)", "[other]"],
         ["001", "1", "2.5", None],
         ["dark red", "red", "blue"],
         ["none", "NA", "null", "-1"],
@@ -76,6 +83,8 @@ def test_the_first_row_and_the_number_of_rows_are_named():
         (["Cat", "cat"], "classes 'Cat' and 'cat' are the same but for case"),
         (["1", "1.0"], "classes '1' and '1.0' are the same numbers"),
         (["cat", "dog", "cat+dog"], "class 'cat+dog' may stand for several labels"),
+        (["cat", "dog", "cat_dog"], "class 'cat_dog' may stand for several labels"),
+        (["cat", "dog", "cat and dog"], "class 'cat and dog' may stand for several labels"),
         (["haze", "haze water", "water clear", "clear haze", "clear"], "may stand for several"),
     ],
 )
