@@ -66,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         stats["train"],
         num_images=len(source.train),
         counts_per_class=found.counts_per_class,
+        held={part: images for part, images in stats.items() if part != "train"},
     )
     print("\n".join(said))
     console = Terminal()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ def understood(
     *,
     num_images: int,
     counts_per_class: Sequence[int],
+    held: Mapping[str, Sequence[ImageStats]] | None = None,
     more: str = "",
 ) -> list[str]:
     """Parts, classes, what is left out and images in at most nine lines, then what is odd.
@@ -33,6 +34,7 @@ def understood(
         stats: of all training images, or of some.
         num_images: that are trained on.
         counts_per_class: (C,) of these; empty without labels.
+        held: "test" and "validation" -> stats of images there, which may be stored otherwise.
         more: what else the first line says.
     """
     lines = _first(source.name, num_images, counts_per_class, more)
@@ -44,7 +46,11 @@ def understood(
         lines.append(_line("groups:", _groups(source)))
     lines.append(_line("left out:", _left_out(source)))
     lines.append(_line("images:", _images(stats)))
-    notes = [*source.notes, *depth_warnings(stats, source.train.decoding)]
+    depth = depth_warnings(stats, source.train.decoding)
+    for part, its_stats in (held or {}).items():
+        said = depth_warnings(its_stats, source.train.decoding, part=part)
+        depth += said if not depth else []
+    notes = [*source.notes, *depth]
     if source.labels_from and not counts_per_class:
         notes.append(f"there are no labels: {source.labels_from}")
     texts = (note if note.startswith("warning: ") else f"note: {note}" for note in notes)
@@ -60,13 +66,15 @@ def wrapped(text: str) -> list[str]:
     )
 
 
-def depth_warnings(stats: Sequence[ImageStats], decoding: Decoding) -> list[str]:
+def depth_warnings(stats: Sequence[ImageStats], decoding: Decoding, *, part: str = "") -> list[str]:
     """Where more than 8 bits become 8, and most of these stay unused.
 
     Args:
         stats: of images.
         decoding: how they are read.
+        part: that they are of, for people; "" for training.
     """
+    of_part = f"{part} " if part else ""
     deep = [image for image in stats if image.values is not None]
     values = [image.values for image in deep if image.values is not None]
     if not values:
@@ -76,7 +84,7 @@ def depth_warnings(stats: Sequence[ImageStats], decoding: Decoding) -> list[str]
     if decoding.value_range is not None:
         first, last = decoding.value_range
         if low < first or high > last:
-            return [f"values are {used}, and cut off at --value-range {first:g} {last:g}"]
+            return [f"{of_part}values are {used}, and cut off at --value-range {first:g} {last:g}"]
         return []
     typical = [float(np.median([v.typical_low for v in values]))]
     typical.append(float(np.median([v.typical_high for v in values])))
@@ -84,15 +92,19 @@ def depth_warnings(stats: Sequence[ImageStats], decoding: Decoding) -> list[str]
         return []
     if any(image.mode[0] not in "IF" for image in deep):
         return [
-            f"warning: colours of 16 bits use {used} of 0 to 65535, and the upper 8 bits are "
-            "read: save them with 8 bits"
+            f"warning: {of_part}colours of 16 bits use {used} of 0 to 65535, and the upper 8 bits "
+            "are read: save them with 8 bits"
         ]
-    bits = max(1, int(np.ceil(np.log2(typical[1] + 1)))) if typical[0] >= 0 else 16
-    whole = low if low < 0 else 0, 2**bits - 1 if low >= 0 else high
+    whole = low, high
+    if low >= 0 and typical[0] < typical[1] / 2:
+        whole = 0, 2 ** max(1, int(np.ceil(np.log2(typical[1] + 1)))) - 1
+    elif low >= 0:  # around an offset, and perhaps a few pixels far from it
+        span = typical[1] - typical[0]
+        whole = max(low, typical[0] - span), min(high, typical[1] + span)
     return [
-        f"warning: images of 16 bits use {used}, nearly all pixels {typical[0]:.0f} to "
+        f"warning: {of_part}images of 16 bits use {used}, nearly all pixels {typical[0]:.0f} to "
         f"{typical[1]:.0f}, of 0 to 65535: little contrast is left in 8 bits; give the range "
-        f"of the data set, as --value-range {whole[0]:g} {whole[1]:g}"
+        f"of the data set, as --value-range {whole[0]:.0f} {whole[1]:.0f}"
     ]
 
 

@@ -52,11 +52,13 @@ def describe_start(
         device += f" with {torch.get_num_threads()} threads"
     whole = data.source.train
     stats = glance(data.train if whole.takes_pixels else whole.take(data.split.indices))
+    parts = {"test": data.source.test, "validation": data.source.validation}
     lines = understood(
         data.source,
         stats,
         num_images=len(data.train),
         counts_per_class=data.split.counts_per_class,
+        held={part: glance(table) for part, table in parts.items() if table is not None},
         more=_left_out(data),
     )
     precision = accelerator.mixed_precision.replace("no", "fp32")

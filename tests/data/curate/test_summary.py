@@ -137,6 +137,20 @@ def test_any_number_of_unused_bits(tmp_path, high):
 def test_values_around_an_offset(tmp_path):
     source = deep(tmp_path, lambda random: random.integers(32000, 34000, (20, 20)))
     assert "little contrast is left in 8 bits" in text_of(source)
+    assert "as --value-range 32000 33999" in text_of(source)
+
+
+def test_test_images_that_are_stored_otherwise(tmp_path):
+    fill(tmp_path, a=3, b=3)
+    for part in ("test", "validation"):
+        (tmp_path / part).mkdir()
+    tests = deep(tmp_path / "test", lambda random: random.integers(0, 4001, (20, 20)))
+    source = opened(f"folder:{tmp_path}/a", hold_out=False)
+    said = " ".join(" ".join(said_of(source, held={"test": glance(tests.train)})).split())
+    assert "warning: test images of 16 bits use 0 to 4000, nearly all" in said
+    assert text_of(tests).count("warning") == 1
+    twice = said_of(tests, held={"test": glance(tests.train)})
+    assert " ".join(twice).count("warning") == 1  # the same range of the same data set
 
 
 def test_sixteen_bits_that_are_used_need_no_word(tmp_path):
