@@ -12,6 +12,7 @@ from typing import Any
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.folders import create_dir_atomically
+from ssl_lt.core.disk.text import printable
 from ssl_lt.core.errors import ConfigError, DiskError
 from ssl_lt.data.dataset import SplitFiles
 
@@ -84,11 +85,13 @@ class RunFolder:
 
 
 def check_is_new(path: Path) -> None:
-    """Refuses what is there already.
+    """Refuses what is there already, and a name under which no weights could be read.
 
     Raises:
-        ConfigError: the folder exists; `--resume` continues it.
+        ConfigError: the folder exists; `--resume` continues it. Or its name is no text.
     """
+    if printable(str(path)) != str(path):
+        raise ConfigError(f"--run-dir: {printable(str(path))} is no UTF-8, which weights need")
     if path.exists():
         raise ConfigError(
             f"--run-dir: {path} exists and is never overwritten; "

@@ -21,6 +21,12 @@ def test_an_existing_folder_is_never_overwritten(tmp_path):
     assert (folder.path / "precious").read_text() == "x"
 
 
+def test_a_name_under_which_no_weights_can_be_read_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"--run-dir: .*r\\xe9n is no UTF-8"):
+        create_run_folder(tmp_path / "r\udce9n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError, match="file"):
