@@ -19,6 +19,7 @@ from ssl_lt.models.tuning.merge import merged_state, place_of
 # Of several networks in one file that all fit: the one that is meant to be used comes first.
 PREFERRED = ("ema", "teacher", "encoder_q", "base_encoder", "backbone", "student")
 MIN_MATCHED_SHARE = 0.9
+_POINTER = b"version https://git-lfs"  # how a file begins that stands for another
 _NUM_SHOWN = 3
 _MAX_DEPTH = 3
 _NUM_TRIED = 2  # places in a file that are converted: each builds the network anew
@@ -141,12 +142,19 @@ def _read(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle makes torch.load raise almost any kind
-        raise CheckpointError(f"{path}: cannot be read as weights: {_reason(error)}") from error
+        raise CheckpointError(
+            f"{path}: cannot be read as weights: {_reason(path, error)}"
+        ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(path: Path, error: Exception) -> str:
     """One line; torch's own goes on about how to load what one does not trust."""
     text = str(error)
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            return "it only points to the weights; git lfs pull fetches them"
+    if isinstance(error, KeyError):  # a sign of no pickle
+        return "it is no file of torch.save"
     if "Unsupported global: GLOBAL " in text:
         name = text.split("Unsupported global: GLOBAL ")[1].split()[0]
         return f"it also holds a {name}; save the tensors alone, torch.save(model.state_dict(), ..)"

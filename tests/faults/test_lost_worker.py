@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -183,6 +184,12 @@ def test_killed_in_the_middle_of_a_step(files):
     known = as_user_error(error.value)
     assert isinstance(known, DataError)
     assert str(known).startswith("--num-workers: a worker died")
+
+
+def test_output_into_a_full_disk_is_one_line():
+    error = as_user_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert str(error) == "the output: cannot be written: No space left on device"
+    assert error.exit_code == 7
 
 
 def test_a_connection_that_is_reset_is_a_worker_that_died(files):

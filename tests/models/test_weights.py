@@ -112,6 +112,12 @@ def test_what_is_no_checkpoint(tmp_path):
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(CheckpointError, match="cannot be read as weights"):
             load_backbone_weights(Net(), tmp_path / name)
+        (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0")
+        with pytest.raises(CheckpointError, match="only points to the weights; git lfs pull"):
+            load_backbone_weights(Net(), tmp_path / name)
+    (tmp_path / "w.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"as weights: it is no file of torch\.save"):
+        load_backbone_weights(Net(), tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="no such file"):
         load_backbone_weights(Net(), tmp_path / "absent.pt")
 

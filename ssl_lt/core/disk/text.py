@@ -24,9 +24,14 @@ def printable(text: str) -> str:
 
 
 def write_any_text() -> None:
-    """Stdout and stderr replace what their encoding does not have, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        _accept_all(stream)
+    """Stdout and stderr replace what their encoding does not have, instead of failing.
+
+    One that the program was started without takes everything and keeps nothing.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+        _accept_all(getattr(sys, name))
 
 
 def close_broken_streams() -> bool:

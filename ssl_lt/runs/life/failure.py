@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ import traceback
 from datetime import timedelta
 from typing import Any
 
-from ssl_lt.core.errors import DistributedError, UserError
+from ssl_lt.core.errors import DiskError, DistributedError, UserError
 
 # A launcher looks ten times a second which process has ended, and blames the first that it sees.
 _LINGER_SECONDS = 2.0
@@ -23,6 +24,8 @@ def as_user_error(error: Exception) -> UserError | None:
     """The error as one that a user can mend; None of a fault of the program."""
     if isinstance(error, UserError):
         return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskError(f"{error.filename or 'the output'}: cannot be written: {error.strerror}")
     # Here, because commands that need no torch should not wait for it to fail.
     from ssl_lt.data.loading.workers import is_lost_worker, lost_worker
     from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory

@@ -61,3 +61,12 @@ def test_a_closed_pipe_ends_a_command_quietly(words):
     said = running.stderr.read()
     assert running.wait() == text.CLOSED_PIPE
     assert said == b""
+
+
+def test_a_program_started_without_streams_prints_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    text.write_any_text()
+    print("somewhere")
+    print("\N{SNOWMAN}", file=sys.stderr)
+    sys.stdout.flush()
