@@ -12,7 +12,8 @@ import torch
 
 from ssl_lt.core.disk.urls import local_path
 from ssl_lt.core.errors import DataError, shortened
-from ssl_lt.data.images.listing import list_images, loose_images, sub_folders
+from ssl_lt.core.progress import track
+from ssl_lt.data.images.listing import Listing, list_images, loose_images, sub_folders
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.labels import check_no_combinations, plain
 from ssl_lt.data.sources.parts import LeftOut, Parts, find_parts, part_of, part_within
@@ -136,7 +137,8 @@ def _list(root: Path, name: str) -> Source:
         raise DataError(
             f"{root}: has both class folders and loose images such as {loose.images[0]}"
         )
-    listings = {folder: list_images(root / folder) for folder in folders}
+    listed = track(folders, total=len(folders), label="listing folders")
+    listings = {folder: list_images(root / folder) for folder in listed}
     left_out = list(_left_out("", loose.left_out))
     for folder, listing in listings.items():
         left_out += _left_out(folder, listing.left_out)
@@ -158,7 +160,7 @@ def _list(root: Path, name: str) -> Source:
         _table(root, names, labels),
         labels_from="the names of sub-folders",
         left_out=tuple(left_out),
-        notes=tuple(_folder_notes(root, folders, full)),
+        notes=(*_folder_notes(root, folders, full), *_alike_inside(listings)),
     )
 
 
@@ -178,17 +180,20 @@ def _folder_notes(root: Path, folders: list[str], full: list[str]) -> list[str]:
             f"{full[0]}/ has {len(inside)} sub-folders ({shortened(inside)}): if these are the "
             f"classes or parts, give folder:{root / full[0]}"
         )
-    return notes + _alike_inside(root, full)
+    return notes
 
 
-def _alike_inside(root: Path, full: list[str]) -> list[str]:
+def _alike_inside(listings: dict[str, Listing]) -> list[str]:
     """Class folders with the same sub-folders: these may be the classes, or the parts of each."""
-    if len(full) < 2:
+    alike = dict[tuple[str, ...], list[str]]()
+    for folder, listing in listings.items():
+        inside = {image.partition("/")[0] for image in listing.images if "/" in image}
+        alike.setdefault(tuple(sorted(inside)), []).append(folder)
+    several = {names: full for names, full in alike.items() if len(names) > 1 and len(full) > 1}
+    if not several:
         return []
-    inside = Counter(tuple(sub_folders(root / folder)) for folder in full)
-    folders, number = max(inside.items(), key=lambda item: (len(item[0]) > 1, item[1]))
-    if len(folders) < 2 or number < 2:
-        return []
+    folders, full = max(several.items(), key=lambda item: len(item[1]))
+    number = len(full)
     text = f"{number} class folders have the same sub-folders ({shortened(folders)})"
     held = [name for name in folders if part_of(name) in ("test", "validation")]
     if held:
