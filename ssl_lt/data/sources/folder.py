@@ -16,7 +16,7 @@ from ssl_lt.core.progress import track
 from ssl_lt.data.images.listing import Listing, list_images, loose_images, sub_folders
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.labels import check_no_combinations, plain
-from ssl_lt.data.sources.parts import LeftOut, Parts, find_parts, part_of, part_within
+from ssl_lt.data.sources.parts import HELD, LeftOut, Parts, find_parts, part_of, part_within
 from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.files import FileTable
 
@@ -195,7 +195,7 @@ def _alike_inside(listings: dict[str, Listing]) -> list[str]:
     folders, full = max(several.items(), key=lambda item: len(item[1]))
     number = len(full)
     text = f"{number} class folders have the same sub-folders ({shortened(folders)})"
-    held = [name for name in folders if part_of(name) in ("test", "validation")]
+    held = [name for name in folders if part_of(name) in HELD]
     if held:
         return [f"warning: {text}: images in {held[0]}/ are trained on like all others"]
     return [f"{text}: if these are the classes, {full[0]}/ and the others are parts of the data"]

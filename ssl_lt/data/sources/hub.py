@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ssl_lt.data.sources.columns import (
     image_column,
     label_column,
     no_label_hint,
+    split_column,
 )
 from ssl_lt.data.sources.labels import (
     ONE_CLASS,
@@ -27,7 +28,7 @@ from ssl_lt.data.sources.labels import (
     number_classes,
     plain,
 )
-from ssl_lt.data.sources.parts import LeftOut, find_parts, part_of
+from ssl_lt.data.sources.parts import HELD, LeftOut, find_parts, part_of
 from ssl_lt.data.sources.source import Source, align_labels
 from ssl_lt.data.tables.grouping import group_ids
 from ssl_lt.data.tables.hub import HubTable
@@ -83,7 +84,21 @@ def open_hf(argument: str, options: SourceOptions) -> Source:
             for part in parts
             if part not in used
         ),
+        notes=tuple(_notes(name, parts)),
     )
+
+
+def _notes(name: str, parts: Mapping[str, Any]) -> list[str]:
+    """That a column has test rows, where there are no parts and all are trained on."""
+    (part, *others) = parts.values()
+    column = split_column(part.column_names, None, name=name)
+    if others or column is None:
+        return []
+    held = [value for value in map(str, part.unique(column)) if part_of(value) in HELD]
+    return [
+        f"warning: column {column!r} is not read: rows of {value!r} are trained on like all others"
+        for value in held[:1]
+    ]
 
 
 def name_on_hub(data: str, *, near: Sequence[Path] = ()) -> str | None:

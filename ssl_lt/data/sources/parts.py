@@ -21,6 +21,7 @@ _WORDS = _ALL | {
 }  # fmt: skip
 _TAIL = re.compile(r"(?<=\w)(sets?|data|images?|imgs?|split)$")  # as of "trainset"
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+HELD = ("test", "validation")
 PART_NAMES = "train, val, valid, validation, dev, test or eval"
 
 

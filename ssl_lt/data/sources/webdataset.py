@@ -35,7 +35,7 @@ from ssl_lt.data.remote.tar_index import (
 )
 from ssl_lt.data.sources.columns import NO_LABELS
 from ssl_lt.data.sources.labels import check_one_label_each, number_classes, plain
-from ssl_lt.data.sources.parts import LeftOut, find_parts, part_of, word_of_part
+from ssl_lt.data.sources.parts import HELD, LeftOut, find_parts, part_of, word_of_part
 from ssl_lt.data.sources.source import Source, with_part
 from ssl_lt.data.tables.shards import ShardTable
 
@@ -112,7 +112,7 @@ def _words_of_parts(files: tuple[ShardFile, ...]) -> dict[ShardFile, str | None]
 def _notes(trained: tuple[ShardFile, ...]) -> tuple[str, ...]:
     """Shards for training that say to be of another part, as no shard says to be for training."""
     words = _words_of_parts(trained)
-    held = [file for file in trained if part_of(words[file] or "") in ("test", "validation")]
+    held = [file for file in trained if part_of(words[file] or "") in HELD]
     if not held or len(held) == len(trained):
         return ()
     return (f"{held[0].name} is trained on like all others, as none says train in its name",)

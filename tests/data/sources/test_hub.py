@@ -203,6 +203,14 @@ def test_files_of_other_kinds_are_refused_at_once(tmp_path, monkeypatch, name):
     assert "is no folder and no parquet or Arrow file: csv:FILE" in refusal(f"hf:{tmp_path}/{name}")
 
 
+def test_test_rows_that_are_trained_on_are_said(tmp_path):
+    rows = {"image": [png(v) for v in range(3)], "label": ["x", "y", "y"]}
+    rows |= {"split": ["train", "train", "test"]}
+    pq.write_table(pa.table(rows), tmp_path / "all.parquet")
+    (note,) = opened(f"hf:{tmp_path}/all.parquet", hold_out=False).notes
+    assert "'split' is not read: rows of 'test' are trained on like all others" in note
+
+
 def test_parts_under_other_names_and_what_belongs_to_none(tmp_path):
     parts = {"training": make([0, 1, 2]), "dev": make([1], first=50), "extra": make([0, 0])}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
