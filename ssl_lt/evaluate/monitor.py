@@ -27,7 +27,8 @@ class Monitor:
     Args:
         data: what is trained on.
         precision: of the training.
-        warn: takes one line, on every rank, the first time that the features look collapsed.
+        warn: takes one line, on every rank, the first time that the features look collapsed twice
+            in a row: after the first epochs those of a sound training often do.
         judged: the set that kNN's accuracy is of; None: `data`.
     """
 
@@ -41,16 +42,17 @@ class Monitor:
     ) -> None:
         self.data, self.precision, self.warn = data, precision, warn
         self.judged = data if judged is None else judged
-        self.has_warned = False
+        self.looked_collapsed, self.has_warned = False, False
         self.has_labels = self.judged.num_classes > 0 and int(self.judged.train.labels.min()) >= 0
 
     def __call__(self, backbone: nn.Module) -> Mapping[str, float]:
         """Numbers for `metrics.jsonl`: feature_std, effective_rank, knn; the same on every rank."""
         trained = self._training_features(backbone)
         spread = measure_spread(trained.features.numpy(), num_classes=self.data.num_classes)
-        if spread.warnings and not self.has_warned:
+        if spread.warnings and self.looked_collapsed and not self.has_warned:
             self.has_warned = True
             self.warn(f"warning: {' '.join(spread.warnings)}")
+        self.looked_collapsed = bool(spread.warnings)
         found = {"feature_std": spread.feature_std, "effective_rank": spread.effective_rank}
         judged = self.judged
         watched = judged.monitor_set() if self.has_labels else None

@@ -59,7 +59,7 @@ class Backbone(nn.Module):
 def test_a_collapse_is_said_once_and_logged(factor, offset, collapsed):
     said = []
     monitor = Monitor(digits(), "no", warn=said.append)
-    for _ in range(2):
+    for _ in range(3):
         found = monitor(Backbone(factor, offset))
     assert (found["feature_std"] < 0.1) == collapsed
     assert ("knn" in found) == (factor + offset > 0)
@@ -69,12 +69,21 @@ def test_a_collapse_is_said_once_and_logged(factor, offset, collapsed):
         assert "\n" not in said[0]
 
 
+def test_one_look_at_features_that_have_yet_to_spread_is_no_collapse():
+    said = []
+    monitor = Monitor(digits(), "no", warn=said.append)
+    for factor in (1e-3, 1.0, 1e-3, 1.0):
+        monitor(Backbone(factor, 1.0 if factor < 1 else 0.0))
+    assert said == []
+
+
 def test_without_labels_the_spread_is_still_watched():
     data = digits()
     labels = torch.full_like(data.train.labels, -1)
     blind = dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
     said = []
-    found = Monitor(blind, "no", warn=said.append)(Backbone(0.0, 1.0))
+    monitor = Monitor(blind, "no", warn=said.append)
+    _, found = monitor(Backbone(0.0, 1.0)), monitor(Backbone(0.0, 1.0))
     assert found.keys() == {"feature_std", "effective_rank"}
     assert len(said) == 1
 
