@@ -9,19 +9,22 @@ from ssl_lt.core.errors import DataError
 
 LOWEST, HIGHEST = 0.01, 100.0
 _MOST_STEPS = 100
+_STANDARD_ERRORS = 2.0
 
 
-def fit_temperature(logits: Tensor, labels: Tensor, *, log_shift: Tensor | None = None) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor, *, weights: Tensor | None = None) -> float:
     """The temperature T of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
 
-    `-mean_i log softmax(f_i / T + s)[y_i]` is convex in 1 / T, so Newton's steps, halving an
+    `-sum_i w_i log softmax(f_i / T)[y_i]` is convex in 1 / T, so Newton's steps, halving an
     interval where one leaves it, find the least. It lies at an end where the answers are all right
-    or say nothing.
+    or say nothing. Where it is no more than two standard errors better than no temperature, as with
+    few images of the rare classes, the images cannot tell, and T is 1.
 
     Args:
         logits: (N, C), `f`, of images that were not trained on.
         labels: (N,) int64, `y`.
-        log_shift: (C,), `s`: from the prior of plain logits to that of these images; None: 0.
+        weights: (N,) `w`, which make classes as likely as they are under the prior of the logits;
+            None: they are.
 
     Returns:
         T in [0.01, 100].
@@ -33,14 +36,27 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, log_shift: Tensor | None 
         raise DataError("temperature: needs images with finite logits, and there are none")
     f = logits.double()
     f = f - f.max(dim=1, keepdim=True).values
-    shift = f.new_zeros(f.shape[1]) if log_shift is None else log_shift.double()
+    w = f.new_ones(len(f)) if weights is None else weights.double()
+    w = w / w.sum()
+    found = _least(f, labels, w)
+    gained = _losses(f, labels, 1.0) - _losses(f, labels, 1 / found)
+    mean = (w * gained).sum()
+    error = (w * (gained - mean)).square().sum().sqrt()
+    return found if mean > _STANDARD_ERRORS * error else 1.0
+
+
+def _losses(f: Tensor, labels: Tensor, inverse: float) -> Tensor:
+    return -torch.log_softmax(inverse * f, dim=1).gather(1, labels[:, None])[:, 0]
+
+
+def _least(f: Tensor, labels: Tensor, w: Tensor) -> float:
     right = f.gather(1, labels[:, None])[:, 0]
 
     def derivatives(inverse: float) -> tuple[float, float]:
-        p = torch.softmax(inverse * f + shift, dim=1)
+        p = torch.softmax(inverse * f, dim=1)
         mean = (p * f).sum(dim=1)
         variance = (p * f.square()).sum(dim=1) - mean.square()
-        return float((mean - right).mean()), float(variance.mean())
+        return float((w * (mean - right)).sum()), float((w * variance).sum())
 
     low, high = 1 / HIGHEST, 1 / LOWEST
     if derivatives(low)[0] >= 0:

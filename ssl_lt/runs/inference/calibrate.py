@@ -46,9 +46,7 @@ def calibrate_run(
     if not bool(seen.features.isfinite().all()):
         return  # which the evaluation says
     own = logit_log_prior(config, data.split.counts_per_class)
-    value = fit_temperature(
-        seen.features, seen.labels, log_shift=prior_of(seen.labels, data.num_classes) - own
-    )
+    value = fit_temperature(seen.features, seen.labels, weights=to_prior(own, seen.labels))
     if rank() > 0:
         return
     _, step = evaluated_weights(folder.checkpoints)
@@ -92,7 +90,7 @@ def calibrate_on(
         raise DataError(f"{flag}: none of its images can be read")
     logits, known = (torch.cat(parts) for parts in zip(*seen, strict=True))
     own = torch.tensor(model.facts.log_prior, dtype=torch.float64)
-    value = fit_temperature(logits, known, log_shift=prior_of(known, len(number)) - own)
+    value = fit_temperature(logits, known, weights=to_prior(own, known))
     return Temperature(value, images.what, len(known))
 
 
@@ -104,7 +102,15 @@ def enough(table: ImageTable, num_classes: int) -> ImageTable:
     return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))
 
 
-def prior_of(labels: Tensor, num_classes: int) -> Tensor:
-    """(C,) float64 log of the share of each class among the labels; minus infinity of none."""
-    counts = torch.bincount(labels, minlength=num_classes).double()
-    return (counts / counts.sum()).log()
+def to_prior(log_prior: Tensor, labels: Tensor) -> Tensor:
+    """(N,) weights under which the classes of the labels are as likely as a prior says.
+
+    Probabilities are judged under the prior that they are for: after logit adjustment, where all
+    classes are equal, the few images of a rare class count as much as the many of another.
+
+    Args:
+        log_prior: (C,) of the plain logits.
+        labels: (N,) int64.
+    """
+    counts = torch.bincount(labels, minlength=len(log_prior)).double()
+    return (log_prior.double().exp() / counts.clamp(min=1))[labels]
