@@ -36,10 +36,8 @@ def inside(monkeypatch, capsys):
 
     def run(command, *, check):
         _, first, *words = command
-        if first == "-m":  # ssl_lt VERB
-            outcome = call(*words[1:])
-        else:
-            outcome = call(Path(first).stem, *words)
+        # -m ssl_lt VERB, or VERB.py
+        outcome = call(*words[1:]) if first == "-m" else call(Path(first).stem, *words)
         sys.stderr.write("\n".join(outcome.err))
         return SimpleNamespace(returncode=outcome.code)
 
