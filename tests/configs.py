@@ -26,12 +26,14 @@ def pretraining(
 ) -> PretrainConfig:
     """`pretrain.py --method METHOD --plugins ...`, with other flags by name."""
     chosen: Any = replace(PretrainConfig(), method=method, plugins=tuple(plugins))
-    return from_mapping(PretrainConfig, values or {}, default=spelled_out(chosen))
+    default = spelled_out(chosen)
+    return from_mapping(PretrainConfig, values, default=default) if values else default
 
 
 def finetuning(loss: str = "la", values: Mapping[str, Any] | None = None) -> AnyFinetuneConfig:
     """`finetune.py --loss LOSS`, with other flags by name."""
-    return from_mapping(kind_of(loss), values or {}, default=default_config(loss))
+    default = default_config(loss)
+    return from_mapping(kind_of(loss), values, default=default) if values else default
 
 
 def read(verb: str, words: Sequence[str]) -> Any:

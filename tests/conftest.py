@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest_plugins = ["tests.run_fixtures"]
+pytest_plugins = ["tests.parsers", "tests.run_fixtures"]
 
 GOLDEN = Path(__file__).parent / "golden"
 BESIDE = Path(__file__).parents[2] / "shared"
@@ -29,12 +29,18 @@ def pytest_addoption(parser):
     )
 
 
+# Where the longest tests are. What is long is started first, or one core would idle at the end.
+LONG = {"readme", "distributed", "soak", "faults", "gpu", "engine"}
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """What starts several processes, or looks at runs of every verb, is slow."""
+    """What starts several processes, or looks at runs of every verb, is slow; such files first."""
     for item in items:
         if item.get_closest_marker("distributed") or "finished" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, LONG.isdisjoint(item.path.parts)))
 
 
 def pytest_runtest_setup(item):

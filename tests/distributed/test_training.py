@@ -23,6 +23,7 @@ from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.simclr import SimCLR
 from ssl_lt.pretrain.temperature import TemperatureOptions
 from tests.distributed.pool import NUM_RANKS, run_on_two
+from tests.faults.ranks import Ranks
 from tests.toolbox import logged, succeed
 
 ROOT = Path(__file__).parents[2]
@@ -140,9 +141,10 @@ def test_pretraining_on_two_processes(empty):
     knn = [line["knn"] for run in (two, empty / "one") for line in logged(run) if "knn" in line]
     assert len(knn) == 2
     # The second folder exists now: both ranks refuse it, and one of them says so.
-    again = launch(empty, "pretrain", *WORDS, "--run-dir", "one")
-    assert again.returncode != 0
-    assert again.stderr.count("error: --run-dir: one exists") == 1
+    again = Ranks(empty, "pretrain", *WORDS, "--run-dir", "one")
+    assert 0 not in again.codes()
+    (error,) = again.errors()
+    assert error.startswith("error: --run-dir: one exists")
 
 
 @pytest.mark.slow
@@ -154,12 +156,12 @@ def test_finetuning_and_evaluation_on_two_processes(empty):
     succeed("finetune", *words, "--run-dir", "runs/one")
     one = empty / "runs/one"
     assert_same_training(empty / "two", one)
-    # The newest run below runs/: `--run` is a flag that torchrun takes for one of its own.
-    judged = launch(empty, "evaluate", "--probe-on", "long-tail")
-    assert judged.returncode == 0, judged.stderr
-    assert judged.stdout.count("report: ") == 1
+    judged = Ranks(empty, "evaluate", "--run", "runs/one", "--probe-on", "long-tail")
+    assert judged.codes() == [0, 0], judged.said(0)
+    assert "report: " in judged.said(0)
+    assert "report: " not in judged.said(1)
     by_two = json.loads((one / "results.json").read_text())["evaluations"]
-    succeed("evaluate", "--probe-on", "long-tail")
+    succeed("evaluate", "--probe-on", "long-tail")  # the newest run below runs/
     by_one = json.loads((one / "results.json").read_text())["evaluations"]
     assert [e["name"] for e in by_two] == [
         "classifier", "kNN", "nearest class mean", "linear probe, long-tailed",
@@ -201,8 +203,8 @@ def test_averaged_sharp_and_chosen_on_two_processes(empty):
     words = [*WORDS, "--init-from", "scratch", "--epochs", "2", "--eval-every", "1"]
     words += shlex.split("--ema 0.9 --sam 0.05 --sam-classes tail --sam-tail-below 60")
     words += shlex.split("--val-fraction 0.2 --keep best --early-stop 1 --lr 0.01")
-    found = launch(empty, "finetune", *words, "--run-dir", "two")
-    assert found.returncode == 0, found.stderr
+    found = Ranks(empty, "finetune", *words, "--run-dir", "two")
+    assert found.codes() == [0, 0], found.said(0)
     succeed("finetune", *words, "--run-dir", "one")
     assert_same_training(empty / "two", empty / "one")
     choices = [

@@ -30,7 +30,7 @@ CONFIG = 2
 def numeric_fields():
     """(configuration, flag, float or int, is a list) of every number of every command, once."""
     configs = [pretraining("sdclr", ["bcl", "gh"]), pretraining("focal")]
-    configs += [finetuning(loss, {"init-from": "scratch"}) for loss in LOSSES]
+    configs += [finetuning(loss) for loss in LOSSES]
     seen = set()
     for config in [*configs, EvaluateConfig(), RetrainConfig(), TailConfig()]:
         for flag in flags(config):

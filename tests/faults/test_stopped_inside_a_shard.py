@@ -17,7 +17,9 @@ from ssl_lt.data.sources.registry import open_source
 from ssl_lt.pretrain.two_views import TwoViewTask
 from tests.faults.process import Child
 from tests.faults.tiny_runs import assert_same_run
-from tests.toolbox import succeed
+from tests.toolbox import succeed, write_picture
+
+STEPS = 16  # an epoch: a fifth of the images is there to test on
 
 WORDS = shlex.split(
     "--data wds:packed --shard-cache cache --cache-mib 0 --shard-streams 4 --shard-window 64 "
@@ -41,10 +43,12 @@ def train(words: list[str], seen: str) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The digits in shards of 100: packed/."""
+    """Images of two classes in shards of 50: packed/."""
     folder = tmp_path_factory.mktemp("shards")
-    shards = ("--images-per-shard", "100")
-    succeed("data", "pack", "digits", folder / "packed", *shards)
+    for number in range(645):
+        write_picture(folder / "photos" / "ab"[number % 2] / f"{number:03}.png", number)
+    shards = ("--images-per-shard", "50")
+    succeed("data", "pack", f"folder:{folder}/photos", folder / "packed", *shards)
     return folder
 
 
@@ -57,7 +61,7 @@ def test_stopped_in_the_middle_of_a_shard_no_sample_is_lost_or_doubled(place, mo
     monkeypatch.chdir(place)
     alone = Child(place, train, [*WORDS, "--run-dir", "alone"], "alone.txt")
     stopped = Child(place, train, [*WORDS, "--run-dir", "stopped"], "stopped.txt")
-    for lines in (7, 55):  # of two epochs of 46 steps
+    for lines in (7, STEPS + 6):  # of two epochs
         stopped.wait_for_lines(place / "stopped.txt", lines)
         assert stopped.send(signal.SIGTERM) == 143, stopped.said
         stopped = Child(place, train, ["--resume", "stopped"], "stopped.txt")
@@ -69,9 +73,9 @@ def test_stopped_in_the_middle_of_a_shard_no_sample_is_lost_or_doubled(place, mo
     source = open_source("wds:packed", SourceOptions(shard_cache=place / "cache"))
     table = source.train
     assert len(found) == 2 * (len(table) // 32)
-    for epoch in (found[:46], found[46:]):
+    for epoch in (found[:STEPS], found[STEPS:]):
         rows = np.concatenate(epoch)
-        assert len(np.unique(rows)) == len(rows) == 46 * 32
+        assert len(np.unique(rows)) == len(rows) == 32 * STEPS
         # Each stream reads through its shards: steps after each other are near each other.
         near = [len(np.unique(table.shards[step[:8]])) for step in epoch]
         assert max(near) <= 3

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,11 @@ class Copy:
     def pytest(self, *words: str) -> None:
         """These tests must pass."""
         self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+
+    def commands(self, *lines: Sequence[str]) -> str:
+        """`ssl-lt WORDS` one after the other, in one process; what they printed."""
+        calls = "".join(f"print(succeed(*{list(words)!r}).out)\n" for words in lines)
+        return self.run("-c", f"from tests.toolbox import succeed\n{calls}")
 
 
 def changed(text: str, diff: str) -> str:

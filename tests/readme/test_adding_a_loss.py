@@ -25,25 +25,27 @@ def test_two_files_and_one_entry(copy):
 
 
 def test_it_passes_the_tests_of_all_losses(copy):
-    copy.pytest(
-        "tests/losses/test_poly.py", "tests/finetune/test_registry.py", "-k", "poly or equation"
-    )
-
-
-def test_its_kernels_are_recorded(copy):
-    copy.pytest("tests/engine/test_step_counts.py", "--update-counts", "-k", "poly or recorded")
-    copy.pytest("tests/engine/test_step_counts.py", "-k", "poly or recorded")
+    """And its kernels are recorded."""
+    words = ["tests/losses/test_poly.py", "tests/finetune/test_registry.py"]
+    counts = "tests/engine/test_step_counts.py"
+    copy.pytest(*words, counts, "-k", "poly or equation or recorded", "--update-counts")
+    copy.pytest(counts, "-k", "poly or recorded")
 
 
 def test_it_trains_with_its_flag(copy):
-    def first_loss(name, *words):
-        copy.run("-m", "ssl_lt", "finetune", *SCRATCH, *words, "--run-dir", name)
+    poly = ["finetune", "--loss", "poly"]
+    said = copy.commands(
+        [*poly, *SCRATCH, "--epsilon", "0", "--run-dir", "none"],
+        [*poly, *SCRATCH, "--epsilon", "0.5", "--run-dir", "half"],
+        [*poly, "--help-all"],
+    )
+
+    def first_loss(name):
         assert (copy.place / name / "results.json").is_file()
         return json.loads((copy.place / name / "metrics.jsonl").read_text().splitlines()[0])["loss"]
 
-    cross_entropy = first_loss("none", "--loss", "poly", "--epsilon", "0")
-    assert first_loss("half", "--loss", "poly", "--epsilon", "0.5") > cross_entropy + 0.1
-    assert "--epsilon" in copy.run("-m", "ssl_lt", "finetune", "--loss", "poly", "--help-all")
+    assert first_loss("half") > first_loss("none") + 0.1
+    assert "--epsilon" in said
 
 
 def test_a_document_that_is_out_of_date_is_found():

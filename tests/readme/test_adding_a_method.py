@@ -21,17 +21,18 @@ def test_two_files_and_one_entry(copy):
 
 
 def test_it_passes_the_tests_of_all_methods(copy):
-    copy.pytest("tests/pretrain/test_align.py")
-    copy.pytest("tests/pretrain/test_combinations.py", "-n", "0", "-k", "align")
-
-
-def test_its_kernels_are_recorded(copy):
-    copy.pytest("tests/engine/test_step_counts.py", "--update-counts", "-k", "align or recorded")
-    copy.pytest("tests/engine/test_step_counts.py", "-k", "align or recorded")
+    """Alone and with all plug-ins, and its kernels are recorded."""
+    words = ["tests/pretrain/test_align.py", "tests/pretrain/test_combinations.py"]
+    chosen = "test_align.py or align] or align+bcl+gh] or step_counts and align or recorded"
+    words += ["tests/engine/test_step_counts.py", "-n", "0", "-k", chosen]
+    copy.pytest(*words, "--update-counts")
+    copy.pytest("tests/engine/test_step_counts.py", "-n", "0", "-k", "align or recorded")
 
 
 def test_it_trains_with_its_flag(copy):
     words = ["--method", "align", "--align.weight", "0.5", "--plugins", "bcl", "--knn-every", "0"]
-    copy.run("-m", "ssl_lt", "pretrain", *TINY, *words, "--run-dir", "run")
+    said = copy.commands(
+        ["pretrain", *TINY, *words, "--run-dir", "run"], ["pretrain", "--help-all"]
+    )
     assert "align.weight: 0.5" in (copy.place / "run" / "config.yaml").read_text()
-    assert "--align.weight" in copy.run("-m", "ssl_lt", "pretrain", "--help-all")
+    assert "--align.weight" in said

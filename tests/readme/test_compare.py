@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ssl_lt.core.disk.yaml_file import write_yaml
 from ssl_lt.finetune.registry import LOSSES
-from tests.toolbox import load_yaml
+from tests.toolbox import call, load_yaml
 
 ROOT = Path(__file__).parents[2]
-TINY = {"backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64, "knn-every": 0}
+TINY = {
+    "backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64, "num-workers": 0,
+    "mixed-precision": "no",
+}  # fmt: skip
+JUDGED = {"random-init": True, "probe-on": ["long-tail"], "map-images": 0, "num-workers": 0}
 
 
 def compare(folder, *flags):
@@ -24,16 +30,39 @@ def compare(folder, *flags):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
+@pytest.fixture
+def inside(monkeypatch, capsys):
+    """`compare` in this process, and so are the commands that it runs."""
+
+    def run(command, *, check):
+        _, first, *words = command
+        # -m ssl_lt VERB, or VERB.py
+        outcome = call(*words[1:]) if first == "-m" else call(Path(first).stem, *words)
+        sys.stderr.write("\n".join(outcome.err))
+        return SimpleNamespace(returncode=outcome.code)
+
+    def compare(folder, *flags):
+        monkeypatch.chdir(folder)
+        script = str(ROOT / "scripts/compare.py")
+        monkeypatch.setattr("sys.argv", [script, "list.yaml", "--output", "out", *flags])
+        monkeypatch.setattr("subprocess.run", run)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(script, run_name="__main__")
+        return SimpleNamespace(returncode=ended.value.code, **capsys.readouterr()._asdict())
+
+    return compare
+
+
 @pytest.mark.slow
-def test_rows_are_run_once_resumed_and_tabled(tmp_path):
+def test_rows_are_run_once_resumed_and_tabled(tmp_path, inside):
     rows = [
-        {"name": "SimCLR", "flags": TINY, "evaluate": {"random-init": True}},
-        {"name": "SDCLR, pruned", "flags": {**TINY, "method": "sdclr"}},
+        {"name": "SimCLR", "flags": {**TINY, "knn-every": 0}},
+        {"name": "SDCLR, pruned", "flags": {**TINY, "knn-every": 0, "method": "sdclr"}},
     ]
-    plan = {"budget": "one epoch", "verb": "pretrain", "rows": rows}
+    plan = {"budget": "one epoch", "verb": "pretrain", "evaluate": JUDGED, "rows": rows}
     (tmp_path / "list.yaml").write_text(write_yaml(plan))
-    first = compare(tmp_path, "--only", "SimCLR")
-    assert first.returncode == 0, first.stderr
+    first = inside(tmp_path, "--only", "SimCLR")
+    assert first.returncode == 0, first.err
     table = (tmp_path / "out/table.md").read_text()
     assert "| SimCLR | random init: kNN |" in table
     assert "Not run yet: SDCLR, pruned." in table
@@ -43,18 +72,18 @@ def test_rows_are_run_once_resumed_and_tabled(tmp_path):
     before = (run / "metrics.jsonl").read_bytes()
     (run / "results.json").unlink()
     shutil.rmtree(run / "exported")
-    second = compare(tmp_path)
-    assert second.returncode == 0, second.stderr
-    assert f"--resume {run}" in second.stdout
+    second = inside(tmp_path)
+    assert second.returncode == 0, second.err
+    assert "--resume out/simclr-seed0" in second.out
     assert (run / "metrics.jsonl").read_bytes() == before
     records = json.loads((tmp_path / "out/table.json").read_text())
     assert {record["row"] for record in records} == {"SimCLR", "SDCLR, pruned"}
     assert all(0 <= record["all"]["mean"] <= 100 for record in records)
     assert "Not run yet" not in (tmp_path / "out/table.md").read_text()
 
-    third = compare(tmp_path)
+    third = inside(tmp_path)
     assert third.returncode == 0
-    assert "pretrain.py" not in third.stdout.split("Budget:")[0]
+    assert "pretrain.py" not in third.out.split("Budget:")[0]
 
 
 @pytest.mark.slow
@@ -68,9 +97,8 @@ def test_a_row_that_fails_ends_it_with_its_code(tmp_path):
 
 
 @pytest.mark.slow
-def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
-    tiny = {"backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64}
-    tiny |= {"eval-every": 0, "init-from": "scratch", "imbalance-factor": 10}
+def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path, inside):
+    tiny = {**TINY, "eval-every": 0, "init-from": "scratch", "imbalance-factor": 10}
     meta = {"stages": ["all", "classifier"], "sampler": "meta", "loss": "balanced_softmax"}
     rows = [
         {"name": "CE", "flags": {**tiny, "loss": "ce"}, "retrain": True},
@@ -78,9 +106,9 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
     ]
     plan = {"budget": "one epoch", "verb": "finetune", "evaluate": None, "rows": rows}
     (tmp_path / "list.yaml").write_text(write_yaml(plan))
-    done = compare(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "$ python evaluate.py" not in done.stdout
+    done = inside(tmp_path)
+    assert done.returncode == 0, done.err
+    assert "$ python evaluate.py" not in done.out
     records = json.loads((tmp_path / "out/table.json").read_text())
     assert {"classifier", "cRT", "LWS", "tau-norm"} <= {r["evaluation"] for r in records}
     assert [r["evaluation"] for r in records if r["row"] == "BALMS"] == ["classifier"]
@@ -91,16 +119,16 @@ def test_stages_and_classifiers_made_after_training_are_rows_too(tmp_path):
     (balms,) = (r for r in records if r["row"] == "BALMS")
     seconds = sum(line["seconds"] for line in lines)
     assert 60 * balms["minutes"]["mean"] == pytest.approx(seconds)
-    again = compare(tmp_path)
-    assert "finetune.py" not in again.stdout.split("Budget:")[0]
+    again = inside(tmp_path)
+    assert "finetune.py" not in again.out.split("Budget:")[0]
 
 
 @pytest.mark.slow
-def test_a_row_that_is_not_there_is_named(tmp_path):
+def test_a_row_that_is_not_there_is_named(tmp_path, inside):
     (tmp_path / "list.yaml").write_text(write_yaml({"verb": "finetune", "rows": []}))
-    result = compare(tmp_path, "--only", "CE")
+    result = inside(tmp_path, "--only", "CE")
     assert result.returncode == 2
-    assert "--only: no row 'CE'" in result.stderr
+    assert "--only: no row 'CE'" in result.err
 
 
 def test_the_shelf_has_every_loss():

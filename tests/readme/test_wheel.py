@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -67,14 +68,30 @@ def installed(wheel, tmp_path_factory):
     return target
 
 
-def test_the_three_verbs_run_without_the_checkout(installed, tmp_path):
-    def ssl_lt(*words):
-        return python(tmp_path, "-m", "ssl_lt", *words, path=installed)
+RUN_ALL = """
+import json, sys
+from ssl_lt.cli.main import run_command
+for verb, *words in json.loads(sys.argv[1]):
+    try:
+        run_command(verb, words)
+    except SystemExit as ended:
+        assert not ended.code
+"""
 
-    ssl_lt("pretrain", *TINY, "--knn-every", "0", "--run-dir", "runs/first")
+
+def run_all(folder, lines, *, path):
+    """`ssl-lt WORDS` one after the other, in one process."""
+    python(folder, "-c", RUN_ALL, json.dumps(lines), path=path)
+
+
+def test_the_three_verbs_run_without_the_checkout(installed, tmp_path):
     finetuning = [word for word in TINY if word not in ("--width", "4")]  # of the first run
-    ssl_lt("finetune", *finetuning, "--eval-every", "0", "--run-dir", "runs/second")
-    ssl_lt("evaluate", "--run", "runs/second", "--probe-on", "long-tail", "--map-images", "0")
+    lines = [
+        ["pretrain", *TINY, "--knn-every", "0", "--run-dir", "runs/first"],
+        ["finetune", *finetuning, "--eval-every", "0", "--run-dir", "runs/second"],
+        ["evaluate", *"--run runs/second --probe-on long-tail --map-images 0".split()],
+    ]
+    run_all(tmp_path, lines, path=installed)
     assert (tmp_path / "runs/second/report/index.html").is_file()
     words = ["-m", "ssl_lt", "finetune", "--config", "finetune/laptop/rc"]
     named = python(tmp_path, *words, path=installed, fails=True)
@@ -96,10 +113,9 @@ def test_from_a_folder_to_predictions_as_the_readme_says(installed, tmp_path):
         "evaluate": "--map-images 0 --num-workers 0",
         "predict": "--num-workers 0",
     }
-    for line in lines:
-        verb, *words = shlex.split(line)
-        words += faster.get(verb, "").split()
-        python(tmp_path, "-m", "ssl_lt", verb, *words, path=installed)
+    words = [shlex.split(line) for line in lines]
+    commands = [[*found, *faster.get(found[0], "").split()] for found in words]
+    run_all(tmp_path, commands, path=installed)
     with (tmp_path / "predictions.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert sorted(Path(row["file"]).name for row in found) == [f"{n:02}.png" for n in range(60)]

@@ -187,10 +187,11 @@ def changed(config):
     )  # fmt: skip
 
 
+ALL = list(PLUGINS)
 PRETRAININGS = [
-    (method, plugins)
+    pytest.param(method, plugins, marks=() if plugins == ALL else pytest.mark.slow)
     for method in METHODS
-    for plugins in ([], *([name] for name in PLUGINS), list(PLUGINS), list(PLUGINS)[::-1])
+    for plugins in ([], *([name] for name in ALL), ALL, ALL[::-1])
 ]
 
 

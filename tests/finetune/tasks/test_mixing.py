@@ -63,7 +63,10 @@ def test_what_compares_the_features_of_the_classified_image_is_not_mixed():
     assert set(UNMIXED) == {"elm", "paco", "gpaco", "dro_lt"}
 
 
-@pytest.mark.parametrize("kind", ["mixup", "cutmix", "both"])
+@pytest.mark.parametrize(
+    "kind",
+    ["both", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mixup", "cutmix"))],
+)
 @pytest.mark.parametrize("loss", MIXED)
 def test_every_other_loss_steps(loss, kind):
     made = begun(every_loss.task(loss, backbone=NORMS, mix=kind))

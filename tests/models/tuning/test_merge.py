@@ -32,8 +32,13 @@ from tests.models.tuning.networks import (
 
 KINDS = [kind.replace("K", "1") for kind in TUNINGS]
 FOR_TRANSFORMERS = ("adaptformer", "lora")
-CASES = [(name, kind) for name in TRANSFORMERS for kind in KINDS]
-CASES += [(n, kind) for n in CONVOLUTIONAL for kind in KINDS if kind not in FOR_TRANSFORMERS]
+QUICK = ("test_vit", "resnet20_cifar")
+CASES = [
+    pytest.param(name, kind, marks=() if name in QUICK else pytest.mark.slow)
+    for name in (*TRANSFORMERS, *CONVOLUTIONAL)
+    for kind in KINDS
+    if name in TRANSFORMERS or kind not in FOR_TRANSFORMERS
+]
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
