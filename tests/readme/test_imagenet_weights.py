@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lt.data.dataset import open_data
+from ssl_lt.data.dataset import Data, open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.evaluate.features.embed import embed_dataset
 from ssl_lt.evaluate.protocols import EvalFeatures, class_mean_evaluation
@@ -27,19 +27,19 @@ def test_real_weights_tell_classes_apart_that_they_never_saw(tmp_path, shared_da
     subprocess.run([sys.executable, SCRIPT, path], check=True)
     options = ModelOptions("tf_efficientnet_lite0")
     backbone, _ = build_backbone(options, image_size=64, seed=0)
-    chance = accuracy(backbone, shared_data)
-    report = load_backbone_weights(backbone, path)
-    assert not report.missing
-    assert accuracy(backbone, shared_data) > 0.5 > 1.5 * chance
-
-
-def accuracy(backbone: torch.nn.Module, root: Path) -> float:
-    """Of nearest class means, from 30 training images a class on 300 test images of CIFAR-10."""
     few = DataOptions(
-        data="cifar10", data_root=str(root), imbalance="none", image_size=64,
+        data="cifar10", data_root=str(shared_data), imbalance="none", image_size=64,
         mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
     )  # fmt: skip
     data = open_data(few)
+    chance = accuracy(backbone, data)
+    report = load_backbone_weights(backbone, path)
+    assert not report.missing
+    assert accuracy(backbone, data) > 0.5 > 1.5 * chance
+
+
+def accuracy(backbone: torch.nn.Module, data: Data) -> float:
+    """Of nearest class means, from 30 training images a class on 300 test images of CIFAR-10."""
     labels = data.train.labels.numpy()
     rows = np.concatenate([np.flatnonzero(labels == c)[:30] for c in range(10)])
     data = replace(data, train=data.train.take(rows))

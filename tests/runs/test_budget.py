@@ -118,8 +118,8 @@ def test_recipes_are_flags():
         for epochs in (1, 200):
             assert recipe(start, epochs=epochs, is_small=True).keys() <= known
     assert recipe("released", epochs=5, is_small=False) == {"ema": 0.998, "warmup-epochs": 0.5}
-    assert recipe("scratch", epochs=39, is_small=False)["augment"] == "weak"
-    assert recipe("scratch", epochs=40, is_small=False)["augment"] == "autoaugment"
+    assert recipe("scratch", epochs=99, is_small=False)["augment"] == "weak"
+    assert recipe("scratch", epochs=100, is_small=False)["augment"] == "autoaugment"
 
 
 @pytest.mark.slow

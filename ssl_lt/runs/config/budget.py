@@ -10,10 +10,11 @@ from ssl_lt.core.errors import ConfigError
 Start = Literal["scratch", "run", "released"]
 
 _SECONDS = {"min": 60, "h": 3600}
-# More epochs than these gained nothing, or cost the rare classes: a longer budget is not used up.
+# The papers' length from scratch; from weights, a few times what was found to be enough. What a
+# budget has left over is not used up.
 MOST_EPOCHS: dict[Start, int] = {"scratch": 200, "run": 30, "released": 20}
-# From how many epochs on strong augmentation has paid for its slower start.
-_AUTOAUGMENT_FROM = 40
+# Strong augmentation belongs to long trainings, such as the papers' 200 epochs.
+_AUTOAUGMENT_FROM = 100
 
 
 def budget_seconds(text: str) -> float:

@@ -23,13 +23,13 @@ from tests.toolbox import TINY, refuses, succeed
 pytestmark = pytest.mark.slow  # most of them train
 
 WORDS = [*TINY, "--batch-size", "32", "--image-size", "32"]
-COUNTS = {"train": (400, 300, 220, 170, 130, 110, 90, 75, 60, 45), "test": (40,) * 10}
+COUNTS = {"train": (200, 150, 110, 85, 65, 55, 45, 37, 30, 23), "test": (40,) * 10}
 SOURCES = ("folder", "csv", "list", "parquet", "arrow", "shards")
 
 
 @pytest.fixture(scope="module")
 def export(shared_data, tmp_path_factory):
-    """1,600 images of CIFAR-10, long-tailed, and 400 to test on, as files and as lists of them."""
+    """800 images of CIFAR-10, long-tailed, and 400 to test on, as files and as lists of them."""
     place = tmp_path_factory.mktemp("export")
     source = open_source("cifar10", SourceOptions(data_root=shared_data))
     names = sorted(source.class_names)
