@@ -18,7 +18,7 @@ from ssl_lt.engine.speed import seconds_per_step
 from ssl_lt.finetune.balance.tail_sharpness import tail_classes
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.defaults import MIN_STEPS, with_defaults
-from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
+from ssl_lt.runs.build.finetuning import LARGEST_SMALL, build_task, sampled_plan, worker_crop
 from ssl_lt.runs.config.budget import MOST_EPOCHS, budget_seconds, recipe
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, kind_of
 from ssl_lt.runs.config.parse import parse
@@ -26,9 +26,6 @@ from ssl_lt.runs.life.init_from import InitSource, find_source, load_weights
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.starts import ComparedStart, compared, started_from
 from ssl_lt.runs.life.training import OpenRun
-
-# Side in pixels up to which images are small.
-_LARGEST_SMALL = 96
 
 
 def within_budget(
@@ -56,7 +53,7 @@ def within_budget(
     most = max(MOST_EPOCHS[source.start], -(-MIN_STEPS * config.fit.accumulate_steps // steps))
 
     def with_recipe(epochs: int) -> AnyFinetuneConfig:
-        small = run.data.image_size <= _LARGEST_SMALL
+        small = run.data.image_size <= LARGEST_SMALL
         values = recipe(source.start, epochs=epochs, is_small=small)
         left_out = given | _unfit(config, given)
         words = as_words({name: v for name, v in values.items() if name not in left_out})

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ssl_lt.cli.config.command_line import RunFiles, Words, read_config, read_words, show_help
+from ssl_lt.cli.config.command_line import (
+    RunFiles,
+    Words,
+    read_config,
+    read_given,
+    read_words,
+    show_help,
+)
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.processes.distributed import rank
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
@@ -95,8 +102,9 @@ def read_extended(words: Words[RunFiles], asked: Parsed[Choice]) -> PretrainConf
         raise ConfigError("--init-from: --extend goes on from all of a run; leave one of them out")
     earlier = earlier_run(asked.config.extend)
     default = carried_over(earlier, Moved(asked.config.data, asked.config.data_root))
-    config = spelled_out(read_config(PretrainConfig, words, default=default), stored=earlier.config)
-    if "epochs" not in parse_known(PretrainConfig, words.all, default=default).given:
+    asked_for = read_given(PretrainConfig, words, default=default)
+    config = spelled_out(asked_for.config, stored=earlier.config)
+    if "epochs" not in asked_for.given:
         raise ConfigError("--extend: say with --epochs how many more")
     check_kept(earlier, config)
     return replace(config, extend=default.extend)

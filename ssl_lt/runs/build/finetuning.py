@@ -35,7 +35,7 @@ from ssl_lt.runs.build.mixing import check_mixing, rectifying, with_partners
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
 # Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
-_LARGEST_SMALL_PICTURE = 96
+LARGEST_SMALL = 96
 
 
 def build_task(
@@ -212,7 +212,7 @@ def classified_view(
     if config.augment == "weak":
         return weak_view(data)
     side = data.source.image_size or data.image_size
-    small = side <= _LARGEST_SMALL_PICTURE
+    small = side <= LARGEST_SMALL
     return ClassifierView(
         data.spec,
         policy="cifar10" if small else "imagenet",
