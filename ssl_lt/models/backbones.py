@@ -19,8 +19,9 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
-from ssl_lt.models.cifar_experts import CifarExperts, SharedGradient
-from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
+from ssl_lt.models.cifar.convnet import CifarConvNet
+from ssl_lt.models.cifar.experts import CifarExperts, SharedGradient
+from ssl_lt.models.cifar.resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import State
 
@@ -43,7 +44,10 @@ _LAYOUTS = {
     "resnet32_cifar": CifarLayout((5, 5, 5), PaddedShortcut, "fan_in"),
 }
 _WIDTHS = {"resnet18_cifar": 64, "resnet20_cifar": 16, "resnet32_cifar": 16}
-OUR_BACKBONES = tuple(_LAYOUTS)
+OUR_RESNETS = tuple(_LAYOUTS)
+# The last of convnet7's poolings leaves one pixel of it.
+_SMALLEST_POOLED = 9
+OUR_BACKBONES = ("convnet7_cifar", *OUR_RESNETS)
 
 default_cfgs = generate_default_cfgs(
     {name: dict(_CFG) for name in (*OUR_BACKBONES, "cifar_experts")}
@@ -79,13 +83,23 @@ def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # n
     return _build("resnet32_cifar", kwargs, pretrained=pretrained)
 
 
+def convnet7_cifar(pretrained: bool = False, **kwargs: Any) -> CifarConvNet:  # noqa: FBT001, FBT002
+    """`CifarConvNet`, for few epochs: 1.09 M parameters and 256 features at `width=32`."""
+    kwargs = {"width": 32, **kwargs}
+    taps = {"out_indices": (1, 2, 3)}
+    built = build_model_with_cfg(
+        CifarConvNet, "convnet7_cifar", pretrained, feature_cfg=taps, **kwargs
+    )
+    return cast(CifarConvNet, built)
+
+
 def cifar_experts(
     pretrained: bool = False,  # noqa: FBT001, FBT002
     *,
     of: str = "resnet32_cifar",
     **kwargs: Any,
 ) -> CifarExperts:
-    """`CifarExperts` of one of our backbones, three of 3/4 width unless `kwargs` say otherwise."""
+    """`CifarExperts` of one of our ResNets, three of 3/4 width unless `kwargs` say otherwise."""
     usual = {"num_experts": 3, "expert_width": 0.75, "shared_gradient": "all"}
     built = build_model_with_cfg(
         partial(CifarExperts, _LAYOUTS[of]),
@@ -97,7 +111,7 @@ def cifar_experts(
 
 
 # Called and not used as a decorator: timm is untyped, and would take the signatures with it.
-for _entry in (resnet18_cifar, resnet20_cifar, resnet32_cifar, cifar_experts):
+for _entry in (convnet7_cifar, resnet18_cifar, resnet20_cifar, resnet32_cifar, cifar_experts):
     register_model(_entry)
 
 
@@ -136,6 +150,11 @@ def create_backbone(
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
+    if name == "convnet7_cifar" and image_size < _SMALLEST_POOLED:
+        raise ConfigError(
+            f"--backbone: {name} needs images of at least {_SMALLEST_POOLED} pixels, "
+            f"not {image_size}"
+        )
     if weights is not None:
         # A number of classes that is not the network's: timm then leaves out the file's classifier.
         own = {"state_dict": dict(weights), "custom_load": False, "num_classes": -1}
@@ -160,11 +179,11 @@ def create_experts(
     """`CifarExperts` of the network that `create_backbone` gives by this name and width.
 
     Raises:
-        ConfigError: a name that is none of `OUR_BACKBONES`, or a width below 1.
+        ConfigError: a name that is none of `OUR_RESNETS`, or a width below 1.
     """
-    if name not in OUR_BACKBONES:
+    if name not in OUR_RESNETS:
         raise ConfigError(
-            f"--backbone: {name} cannot be split into experts; {', '.join(OUR_BACKBONES)} can"
+            f"--backbone: {name} cannot be split into experts; {', '.join(OUR_RESNETS)} can"
         )
     if width is not None and width < 1:
         raise ConfigError(f"--width: {width}, must be at least 1")

@@ -15,7 +15,8 @@ class ModelOptions:
     """The network that is learned."""
 
     backbone: str = "resnet20_cifar"
-    """resnet18_cifar, resnet20_cifar or resnet32_cifar for small images, or any model of timm.
+    """convnet7_cifar, resnet18_cifar, resnet20_cifar or resnet32_cifar for small images, or any
+    model of timm.
     Default: that of --init-from, otherwise resnet20_cifar."""
     width: int | None = option(None, page="all")
     """Channels of the first stage of a *_cifar backbone. Default: the published width."""

@@ -5,10 +5,11 @@ import timm.optim
 import torch
 from timm.models import save_for_hf
 from torch import nn
+from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.models.backbones import OUR_BACKBONES, create_backbone, feature_dim
-from ssl_lt.models.cifar_resnet import PaddedShortcut
+from ssl_lt.models.cifar.resnet import PaddedShortcut
 
 
 def test_golden_resnet18(golden):
@@ -31,19 +32,20 @@ def test_golden_resnet18(golden):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "features"),
+    ("name", "parameters", "features", "smallest"),
     [
-        ("resnet18_cifar", 11_168_832, 512),
-        ("resnet20_cifar", 269_072, 64),
-        ("resnet32_cifar", 463_504, 64),
+        ("convnet7_cifar", 1_089_600, 256, 9),
+        ("resnet18_cifar", 11_168_832, 512, 8),
+        ("resnet20_cifar", 269_072, 64, 8),
+        ("resnet32_cifar", 463_504, 64, 8),
     ],
 )
-def test_sizes(name, parameters, features):
+def test_sizes(name, parameters, features, smallest):
     net = create_backbone(name, image_size=32).eval()
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert net.num_features == feature_dim(net) == features
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, features)
-    assert net(torch.zeros(2, 3, 8, 8)).shape == (2, features)
+    assert net(torch.zeros(2, 3, smallest, smallest)).shape == (2, features)
 
 
 def test_the_other_weights_of_resnet18_fit_torchvision_and_timm():
@@ -76,10 +78,35 @@ def test_the_rest_of_timms_interface(name):
     assert net(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
     net.reset_classifier(0)
     assert isinstance(net.get_classifier(), nn.Identity)
-    maps = timm.create_model(name, features_only=True, width=4)(torch.zeros(1, 3, 16, 16))
-    assert [m.shape[-1] for m in maps] == [16, 8, 4, 2][: len(maps)]
+    maps = timm.create_model(name, features_only=True, width=4)(torch.zeros(2, 3, 16, 16))
+    sides = [7, 3, 1] if name == "convnet7_cifar" else [16, 8, 4, 2]
+    assert [m.shape[-1] for m in maps] == sides[: len(maps)]
     optimizer = timm.optim.create_optimizer_v2(net, opt="momentum", lr=0.1, layer_decay=0.5)
     assert len({group["lr_scale"] for group in optimizer.param_groups}) > 3
+
+
+def test_convnet7_is_stem_and_two_convolutions_a_stage():
+    net = create_backbone("convnet7_cifar", width=4, image_size=9)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(5, 3, 9, 9)
+
+    def normed(x, name):
+        norm = net.get_submodule(name)
+        x = x - x.mean((0, 2, 3), keepdim=True)
+        x = x / (x.square().mean((0, 2, 3), keepdim=True) + norm.eps).sqrt()
+        return torch.relu(x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1))
+
+    y = normed(F.conv2d(x, net.conv1.weight), "bn1")
+    for stage in ("layer1", "layer2", "layer3"):
+        y = F.conv2d(y, net.get_parameter(f"{stage}.0.0.weight"), padding=1)
+        y = normed(F.max_pool2d(y, 2), f"{stage}.0.2")
+        y = F.conv2d(y, net.get_parameter(f"{stage}.1.0.weight"), padding=1)
+        y = normed(y, f"{stage}.1.1")
+    assert [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)] == [
+        4, 4, 4, 16, 16, 32, 32,
+    ]  # fmt: skip
+    torch.testing.assert_close(net(x), y.mean((2, 3)), rtol=1e-4, atol=1e-4)
 
 
 def test_padded_shortcut_keeps_the_pixels():
@@ -118,3 +145,8 @@ def test_any_model_of_timm():
 def test_bad_names_and_widths(name, width, message):
     with pytest.raises(ConfigError, match=message):
         create_backbone(name, width=width, image_size=32)
+
+
+def test_an_image_too_small_for_the_poolings_is_refused():
+    with pytest.raises(ConfigError, match=r"^--backbone: convnet7_cifar needs images of .* 9"):
+        create_backbone("convnet7_cifar", image_size=8)

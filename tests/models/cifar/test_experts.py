@@ -8,7 +8,7 @@ from torch import nn
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.models.backbones import (
-    OUR_BACKBONES,
+    OUR_RESNETS,
     create_backbone,
     create_experts,
     feature_dim,
@@ -52,7 +52,7 @@ def test_what_is_shared(name, shared, features):
     assert feature_dim(net) == 3 * features
 
 
-@pytest.mark.parametrize("name", OUR_BACKBONES)
+@pytest.mark.parametrize("name", OUR_RESNETS)
 def test_forward_is_that_of_the_experts_one_by_one(name):
     net = create_experts(name, width=4, **RIDE).double().eval()
     # An expert of full width, put into the plain network, is the plain network.
@@ -112,7 +112,7 @@ def test_plain_weights_fit_the_shared_part():
     assert torch.equal(net.conv1.weight, plain.conv1.weight)
 
 
-@pytest.mark.parametrize("name", OUR_BACKBONES)
+@pytest.mark.parametrize("name", OUR_RESNETS)
 def test_timm_loads_what_is_exported(name, tmp_path):
     options = {"num_experts": 2, "expert_width": 0.5, "shared_gradient": "first"}
     net = create_experts(name, width=4, **options).eval()

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.models.cifar_resnet import CifarLayout, CifarResNet, stage, start_convolutions
+from ssl_lt.models.cifar.network import start_convolutions
+from ssl_lt.models.cifar.resnet import CifarLayout, CifarResNet, stage
 
 # The last two stages are the experts' own, as in arXiv:2010.01809: the shared part is the stem and
 # stage 1 where there are three stages, and stage 2 besides where there are four.
