@@ -19,7 +19,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
-from ssl_lt.models.cifar.convnet import CifarConvNet
+from ssl_lt.models.cifar.convnet import SMALLEST_IMAGE, CifarConvNet
 from ssl_lt.models.cifar.experts import CifarExperts, SharedGradient
 from ssl_lt.models.cifar.resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
 from ssl_lt.models.options import ModelOptions
@@ -45,8 +45,6 @@ _LAYOUTS = {
 }
 _WIDTHS = {"resnet18_cifar": 64, "resnet20_cifar": 16, "resnet32_cifar": 16}
 OUR_RESNETS = tuple(_LAYOUTS)
-# The last of convnet7's poolings leaves one pixel of it.
-_SMALLEST_POOLED = 9
 OUR_BACKBONES = ("convnet7_cifar", *OUR_RESNETS)
 
 default_cfgs = generate_default_cfgs(
@@ -150,10 +148,9 @@ def create_backbone(
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
-    if name == "convnet7_cifar" and image_size < _SMALLEST_POOLED:
+    if name == "convnet7_cifar" and image_size < SMALLEST_IMAGE:
         raise ConfigError(
-            f"--backbone: {name} needs images of at least {_SMALLEST_POOLED} pixels, "
-            f"not {image_size}"
+            f"--backbone: {name} needs images of at least {SMALLEST_IMAGE} pixels, not {image_size}"
         )
     if weights is not None:
         # A number of classes that is not the network's: timm then leaves out the file's classifier.

@@ -16,6 +16,7 @@ from ssl_lt.engine.grad_checkpointing import checkpoint_activations
 from ssl_lt.engine.plan import FitSettings
 from ssl_lt.engine.speed import seconds_per_step
 from ssl_lt.finetune.balance.tail_sharpness import tail_classes
+from ssl_lt.models.cifar.convnet import SMALLEST_IMAGE
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.defaults import MIN_STEPS, with_defaults
 from ssl_lt.runs.build.finetuning import LARGEST_SMALL, build_task, sampled_plan, worker_crop
@@ -53,9 +54,9 @@ def within_budget(
     most = max(MOST_EPOCHS[source.start], -(-MIN_STEPS * config.fit.accumulate_steps // steps))
 
     def with_recipe(epochs: int) -> AnyFinetuneConfig:
-        small = run.data.image_size <= LARGEST_SMALL
+        small = SMALLEST_IMAGE <= run.data.image_size <= LARGEST_SMALL
         values = recipe(source.start, epochs=epochs, is_small=small)
-        left_out = given | _unfit(config, given)
+        left_out = given | _unfit(config)
         words = as_words({name: v for name, v in values.items() if name not in left_out})
         found: AnyFinetuneConfig = parse(kind_of(config.loss), words, default=config)
         return replace(found, fit=replace(found.fit, epochs=epochs))
@@ -105,11 +106,10 @@ def series_within_budget(
     return compared([start.name for start in starts], found)
 
 
-def _unfit(config: AnyFinetuneConfig, given: frozenset[str]) -> set[str]:
+def _unfit(config: AnyFinetuneConfig) -> set[str]:
     """Flags of a recipe that do not go with what was asked for."""
-    unfit = {"width"} if "backbone" in given else set()
     has_nesterov = config.optim.optimizer == "sgd" and config.optim.momentum > 0
-    return unfit if has_nesterov else unfit | {"nesterov"}
+    return set() if has_nesterov else {"nesterov"}
 
 
 def _timed(run: OpenRun, config: AnyFinetuneConfig, source: InitSource) -> tuple[float, int]:

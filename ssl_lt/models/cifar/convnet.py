@@ -8,6 +8,8 @@ from ssl_lt.models.cifar.network import CifarNetwork, start_convolutions
 
 # Channels of the stages, in those of the stem.
 _STAGES = (1, 4, 8)
+# Pixels a side, of which the poolings leave one.
+SMALLEST_IMAGE = 9
 
 
 class CifarConvNet(CifarNetwork):

@@ -45,7 +45,7 @@ def recipe(start: Start, *, epochs: int, is_small: bool) -> dict[str, Any]:
         found["augment"] = "autoaugment" if epochs >= _AUTOAUGMENT_FROM else "weak"
         found["nesterov"] = True
         if is_small:
-            found |= {"backbone": "resnet18_cifar", "width": 16}
+            found["backbone"] = "convnet7_cifar"
     if start == "released":
         found["warmup-epochs"] = 0.5
     return found
