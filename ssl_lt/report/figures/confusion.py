@@ -119,7 +119,8 @@ def _matrix(
         if num_classes <= _MOST_NUMBERED:
             for i, j in np.argwhere(np.abs(shares) >= 0.005):
                 text = number(float(numbers[i, j]))
-                axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8)
+                cell = axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8)
+                cell.set_in_layout(False)  # within the axes: nothing makes room for it
         for name, start, stop in group_spans(groups, order):
             if name and stop > start:
                 middle, end = (start + stop) / 2, 1.02 * num_classes
