@@ -18,8 +18,8 @@ from ssl_lt.verbs import words_of
 from tests.toolbox import call, load_yaml, newest_weights, succeed
 
 TINY = {
-    "width": 4, "batch_size": 64, "epochs": 1, "warmup_epochs": 0, "num_workers": 0,
-    "mixed_precision": "no",
+    "width": 4, "image_size": 16, "batch_size": 64, "epochs": 1, "warmup_epochs": 0,
+    "num_workers": 0, "mixed_precision": "no",
 }  # fmt: skip
 # Of the run that fine-tuning starts from.
 TUNING = {key: value for key, value in TINY.items() if key != "width"}

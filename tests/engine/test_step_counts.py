@@ -74,11 +74,11 @@ def data(num_classes):
     """Noise, more of the first classes than of the last."""
     counts = torch.arange(num_classes, 0, -1) + 4
     labels = torch.arange(num_classes).repeat_interleave(counts)
-    pixels = torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8)
+    pixels = torch.randint(256, (len(labels), 3, 16, 16), dtype=torch.uint8)
     names = tuple(str(number) for number in range(num_classes))
     grey, table = (0.5, 0.5, 0.5), PixelTable(pixels, labels)
     return Data(
-        source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=32, train=table),
+        source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=16, train=table),
         split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
         train=table,
         options=DataOptions(num_workers=0),

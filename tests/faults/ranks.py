@@ -92,12 +92,6 @@ class Ranks:
                 process.kill()
                 process.join()
 
-    def send(self, rank: int, signal_number: int) -> None:
-        """Sends a signal to one process."""
-        pid = self._processes[rank].pid
-        assert pid is not None
-        os.kill(pid, signal_number)
-
     def said(self, rank: int) -> str:
         """What one process wrote, to stdout and stderr."""
         return self.logs[rank].read_text() if self.logs[rank].is_file() else ""

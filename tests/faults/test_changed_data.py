@@ -22,7 +22,7 @@ from tests.faults.hostile import bomb_png
 from tests.toolbox import TINY, call, refuses, snapshot, succeed, write_picture
 
 DATA, CHECKPOINT = 3, 4
-WORDS = [*TINY, "--batch-size", "4", "--image-size", "32", "--data", "folder:photos"]
+WORDS = [*TINY, "--batch-size", "4", "--data", "folder:photos"]
 
 
 @pytest.fixture(scope="module")

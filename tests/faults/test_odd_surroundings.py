@@ -48,7 +48,7 @@ def place(tmp_path):
 
 def commands(photos, runs):
     """Every command that most people give, one after the other."""
-    quick = [*TINY, "--batch-size", "4", "--image-size", "32"]
+    quick = [*TINY, "--batch-size", "4"]
     tuned = ["--init-from", f"{runs}/pre", "--epochs", "1", "--batch-size", "4"]
     tuned += ["--num-workers", "0", "--mixed-precision", "no", "--head-init", "random"]
     return [

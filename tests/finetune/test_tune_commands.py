@@ -18,9 +18,12 @@ from tests.toolbox import TINY, call, logged, newest_weights, refuses, stop_afte
 
 pytestmark = pytest.mark.slow  # most of them train
 
-COMMON = [word for word in TINY if word not in ("--width", "4")]
+COMMON = [word for word in TINY if word not in ("--width", "4", "--image-size", "16")]
 COMMON += shlex.split("--init-from scratch --imbalance-factor 100 --eval-every 0 --lr 0.01")
-NETWORKS = {"vit": ["--backbone", "test_vit"], "resnet": ["--width", "4"]}
+NETWORKS = {
+    "vit": ["--backbone", "test_vit", "--image-size", "32"],
+    "resnet": ["--width", "4", "--image-size", "16"],
+}
 KINDS = [kind.replace("K", "1") for kind in TUNINGS]
 CASES = [("vit", kind) for kind in KINDS]
 CASES += [("resnet", kind) for kind in KINDS if kind not in ("adaptformer", "lora")]
@@ -54,7 +57,7 @@ def test_it_goes_on_bit_for_bit(empty, network, kind):
 def test_a_tuned_run_is_judged_exported_and_started_from(empty, network, kind):
     finetune("run", network, kind)
     first = read_results(empty / "run" / "results.json").evaluations[0].accuracy
-    succeed("evaluate", "--run", "run", "--probe-on", "long-tail")
+    succeed("evaluate", "--run", "run", "--probe-on", "long-tail", "--map-images", "0")
     again = read_results(empty / "run" / "results.json").evaluations
     assert next(e for e in again if e.name == "classifier").accuracy == first
     saved = newest_weights(empty / "run")
@@ -62,7 +65,8 @@ def test_a_tuned_run_is_judged_exported_and_started_from(empty, network, kind):
 
     said = succeed("export", "run", "--output", "model", "--onnx").out
     assert said.count("checked: ") == 2
-    x = torch.rand(3, 3, 32, 32)
+    size = int(NETWORKS[network][-1])
+    x = torch.rand(3, 3, size, size)
     network_of = load_exported(empty / "model")
     card = (empty / "model" / "README.md").read_text()
     backbone = load_exported(empty / "run" / "exported")

@@ -42,6 +42,7 @@ CASES = [
 TINY = {
     "backbone": "resnet20_cifar",
     "width": 4,
+    "image-size": 16,
     "projector.output-dim": 16,
     "gh.clusters": 8,
     "batch-size": 32,
@@ -56,7 +57,7 @@ STEPS = 3
 @cache
 def digits():
     """96 of the digits, three steps an epoch."""
-    data = open_data(DataOptions())
+    data = open_data(DataOptions(image_size=16))
     rows = np.arange(0, len(data.train), len(data.train) // (32 * STEPS))[: 32 * STEPS]
     return replace(data, train=data.train.take(rows))
 
@@ -171,7 +172,7 @@ def test_interrupted_inside_an_epoch_and_resumed_is_the_same_bit_for_bit(tmp_pat
 
     # In float64: memory layouts and processors round float32 each in its own way.
     exported = timm.create_model(f"local-dir:{whole.exported}", pretrained=True).eval().double()
-    picture = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    picture = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     torch.testing.assert_close(exported(picture), task.backbone.eval().double()(picture))
 
 

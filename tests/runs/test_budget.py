@@ -22,8 +22,8 @@ from tests.toolbox import call, load_yaml, newest_weights, refuses, stop_after, 
 
 # A narrow network on the few digits that are left.
 SMALL = (
-    "--width 4 --batch-size 64 --num-workers 0 --mixed-precision no --imbalance-factor 20 "
-    "--eval-every 0"
+    "--width 4 --image-size 16 --batch-size 64 --num-workers 0 --mixed-precision no "
+    "--imbalance-factor 20 --eval-every 0"
 ).split()
 SCRATCH = [*SMALL, "--init-from", "scratch"]
 RECIPE = ["augment", "backbone", "ema", "epochs", "nesterov", "warmup-epochs", "width"]

@@ -43,8 +43,8 @@ from tests.soak.tally import Tally, table
 # on different steps, so that some checkpoints hold sums of a line that is not written yet.
 WORDS = shlex.split(
     "--method sdclr --plugins bcl gh --gh.clusters 10 --gh.warmup-epochs 1 --width 4 "
-    "--batch-size 64 --warmup-epochs 1 --num-workers 0 --mixed-precision no --log-every 2 "
-    "--knn-every 2 --checkpoint-every 3"
+    "--image-size 16 --batch-size 64 --warmup-epochs 1 --num-workers 0 --mixed-precision no "
+    "--log-every 2 --knn-every 2 --checkpoint-every 3"
 )
 PRELOADED = ("ssl_lt.cli.commands.pretrain", "ssl_lt.models.backbones", "sklearn.datasets", "faiss")
 STEPS_PER_EPOCH = 9

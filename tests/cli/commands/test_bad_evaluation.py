@@ -16,7 +16,7 @@ from tests.toolbox import TINY, call, refuses, succeed
 pytestmark = pytest.mark.slow  # most of them train
 
 DATA, CHECKPOINT = 3, 4
-WORDS = [*TINY, "--batch-size", "4", "--image-size", "24", "--knn-every", "0"]
+WORDS = [*TINY, "--batch-size", "4", "--knn-every", "0"]
 QUICK = ["--num-workers", "0", "--probe-on", "long-tail", "--map-images", "0"]
 
 

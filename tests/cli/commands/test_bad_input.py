@@ -112,7 +112,7 @@ def test_weights_that_are_none(empty):
 
 
 def on_photos(root, *words):
-    return [*TINY, "--batch-size", "4", "--image-size", "32", "--data", f"folder:{root}", *words]
+    return [*TINY, "--batch-size", "4", "--data", f"folder:{root}", *words]
 
 
 def damage(root, how):

@@ -43,7 +43,7 @@ def test_a_fine_tuned_run_is_exported_with_its_classifier(runs):
     config = json.loads((folder / "config.json").read_text())
     assert config["label_names"] == [str(digit) for digit in range(10)]
     network = load_exported(folder)
-    x = torch.randn(3, 3, 32, 32)
+    x = torch.randn(3, 3, 16, 16)
     (checkpoint,) = sorted((runs / "finetuned" / "checkpoints").iterdir())[-1:]
     saved = load_file(checkpoint / "model.safetensors")
     torch.testing.assert_close(network.fc.weight, saved["classifier.weight"])
@@ -81,7 +81,7 @@ def test_a_pretrained_run_gives_features(runs):
     said = succeed("export", "pretrained").out
     assert "note: this run is not finished" in said
     folder = runs / "pretrained" / "exported-model"
-    assert load_exported(folder)(torch.randn(2, 3, 32, 32)).shape == (2, 16)
+    assert load_exported(folder)(torch.randn(2, 3, 16, 16)).shape == (2, 16)
     card = (folder / "README.md").read_text()
     assert "Its training was not finished" in card
     assert "Not evaluated yet" in card
@@ -104,7 +104,7 @@ def test_plain_timm_loads_a_network_of_its_own(empty):
     words += ["--init-from", "scratch", "--backbone", "test_resnet", "--run-dir", "run"]
     succeed("finetune", *words)
     succeed("export", "run", "--output", "model")
-    x = torch.randn(3, 3, 32, 32)
+    x = torch.randn(3, 3, 16, 16)
     np.save("x.npy", x.numpy())
     subprocess.run([sys.executable, "-c", PLAIN], check=True)
     found = torch.from_numpy(np.load("found.npy"))
@@ -131,7 +131,7 @@ def test_a_cosine_classifier_goes_into_a_file_of_its_own(empty):
     folder = empty / "run" / "exported-model"
     weight = load_file(folder / "classifier.safetensors")["weight"]
     assert weight.shape == (10, 16)
-    assert load_exported(folder)(torch.randn(2, 3, 32, 32)).shape == (2, 16)
+    assert load_exported(folder)(torch.randn(2, 3, 16, 16)).shape == (2, 16)
     card = (folder / "README.md").read_text()
     assert "logits are 30 times the cosine" in card
 
@@ -153,7 +153,7 @@ def test_onnx_says_the_same_for_any_number_of_images(runs):
     )
     network = load_exported(folder)
     for size in (1, 5):
-        x = torch.randn(size, 3, 32, 32)
+        x = torch.randn(size, 3, 16, 16)
         (found,) = session.run(["logits"], {"images": x.numpy()})
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(found), network(x), rtol=1e-3, atol=1e-4)

@@ -11,7 +11,7 @@ from PIL import Image
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.toolbox import TINY, refuses, succeed
 
-WORDS = [*TINY, "--batch-size", "8", "--image-size", "32"]
+WORDS = [*TINY, "--batch-size", "8"]
 
 
 @pytest.fixture(scope="module")

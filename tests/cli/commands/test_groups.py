@@ -34,7 +34,7 @@ def table(empty):
 
 
 def test_a_run_and_its_report(table):
-    words = [*TINY, "--batch-size", "16", "--image-size", "24", "--init-from", "scratch"]
+    words = [*TINY, "--batch-size", "16", "--init-from", "scratch"]
     out = succeed(
         *("finetune", "--data", "csv:all.csv", *COLUMN, *words, "--val-fraction", "0.2"),
         *("--keep", "best", "--run-dir", "run"),
@@ -65,7 +65,7 @@ def test_a_run_and_its_report(table):
 
 
 def test_probes_hold_whole_patients_out(table):
-    words = [*TINY, "--batch-size", "16", "--image-size", "24"]
+    words = [*TINY, "--batch-size", "16"]
     succeed("pretrain", "--data", "csv:all.csv", *COLUMN, *words, "--run-dir", "run")
     succeed("evaluate", "--run", "run", "--knn-k", "1", "3")
     notes = [e.note for e in read_results(RunFolder(table / "run").results).evaluations]

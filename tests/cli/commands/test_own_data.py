@@ -22,14 +22,14 @@ from tests.toolbox import TINY, refuses, succeed
 
 pytestmark = pytest.mark.slow  # most of them train
 
-WORDS = [*TINY, "--batch-size", "32", "--image-size", "32"]
-COUNTS = {"train": (200, 150, 110, 85, 65, 55, 45, 37, 30, 23), "test": (40,) * 10}
+WORDS = [*TINY, "--batch-size", "32"]
+COUNTS = {"train": (50, 38, 28, 22, 17, 14, 12, 10, 8, 6), "test": (10,) * 10}
 SOURCES = ("folder", "csv", "list", "parquet", "arrow", "shards")
 
 
 @pytest.fixture(scope="module")
 def export(shared_data, tmp_path_factory):
-    """800 images of CIFAR-10, long-tailed, and 400 to test on, as files and as lists of them."""
+    """205 images of CIFAR-10, long-tailed, and 100 to test on, as files and as lists of them."""
     place = tmp_path_factory.mktemp("export")
     source = open_source("cifar10", SourceOptions(data_root=shared_data))
     names = sorted(source.class_names)
@@ -98,7 +98,8 @@ def trained(export, tmp_path_factory):
         if not run.is_finished:
             words = [*WORDS, *words_of(export[0], source), "--run-dir", run.path]
             succeed("pretrain", *words, "--knn-every", "0")
-            succeed("evaluate", "--run", run.path, "--num-workers", "0", "--map-images", "0")
+            quick = ["--num-workers", "0", "--map-images", "0", "--probe-on", "long-tail"]
+            succeed("evaluate", "--run", run.path, *quick)
         return run
 
     return train
@@ -111,7 +112,7 @@ def test_every_source_gives_the_same_weights_and_report(trained, source, request
         request.getfixturevalue("hub_export")
     if source == "shards":
         place = request.getfixturevalue("export")[0]
-        shards = ("--images-per-shard", "50")
+        shards = ("--images-per-shard", "20")
         succeed("data", "pack", f"folder:{place}/pictures", place / "shards", *shards)
     first, second = trained("folder"), trained(source)
     weights = [(run.exported / "model.safetensors").read_bytes() for run in (first, second)]
@@ -135,7 +136,7 @@ def test_images_without_labels_are_pretrained_on_and_not_fine_tuned(empty, expor
     (empty / "own.csv").write_text("image\n" + paths)
     words = [*WORDS, "--data", "csv:own.csv", "--data-root", "/"]
     said = succeed("pretrain", *words).out
-    assert "data: csv:own.csv, 400 images, without labels" in said
+    assert "data: csv:own.csv, 100 images, without labels" in said
     refuses(
         *("finetune", empty, f"--init-from scratch {' '.join(map(str, words))}", 2),
         "--data: csv:own.csv has no labels, and fine-tuning needs them: its columns are image: say "

@@ -11,7 +11,7 @@ from tests.toolbox import TINY, succeed, write_picture
 
 pytestmark = pytest.mark.slow
 
-WORDS = [*TINY, "--batch-size", "4", "--image-size", "24", "--data", "folder:photos"]
+WORDS = [*TINY, "--batch-size", "4", "--data", "folder:photos"]
 
 
 @pytest.mark.parametrize("num_images", [1, 2])

@@ -114,7 +114,7 @@ def test_a_budget_is_drawn_and_compared_with_chance(run):
 def test_files_without_labels_are_listed_by_name(empty):
     for number in range(20):
         write_picture(empty / "photos" / f"{number:02},ä.png", number)
-    words = [*TINY, "--batch-size", "10", "--image-size", "24", "--plugins", "bcl"]
+    words = [*TINY, "--batch-size", "10", "--plugins", "bcl"]
     succeed("pretrain", *words, "--data", "folder:photos", "--run-dir", "run")
     said = succeed("tail", "run", "--top", "4", "--budget", "6").out
     rows = listed(empty / "run" / "tail" / "tail.csv")

@@ -22,7 +22,7 @@ from tests.toolbox import TINY, call, logged, refuses, succeed
 
 pytestmark = pytest.mark.slow  # most of them train
 
-WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--init-from", "scratch"]
+WORDS = [*TINY, "--batch-size", "8", "--init-from", "scratch"]
 COMPRESSED = ["--loss", "rcl", "--compression", "0.5", "--compression-start", "0"]
 COMPRESSED += ["--hidden-dim", "16", "--output-dim", "8"]
 COUNTS = {"train": (20, 12, 8), "test": (4, 4, 4)}

@@ -11,7 +11,7 @@ import pytest
 from ssl_lt.evaluate.monitor import Monitor
 from tests.toolbox import TINY, call, logged, refuses, succeed, write_picture
 
-WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--data", "folder:loose"]
+WORDS = [*TINY, "--batch-size", "8", "--data", "folder:loose"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.toolbox import succeed
 TRAIN, TEST = {"ash": 12, "birch": 8, "cedar": 4}, 4
 TINY = (
     "--width 4 --batch-size 8 --epochs 2 --warmup-epochs 0 --num-workers 0 --mixed-precision no "
-    "--init-from scratch --image-size 32 --eval-every 0"
+    "--init-from scratch --image-size 16 --eval-every 0"
 ).split()
 
 

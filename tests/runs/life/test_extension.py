@@ -13,7 +13,7 @@ from ssl_lt.engine.checkpoints.checkpoint import load_checkpoint
 from tests.toolbox import TINY, call, load_yaml, logged, refuses, succeed, write_picture
 
 # One epoch more than TINY has, since the first leaves the boosted weights as they are drawn.
-WORDS = [*TINY, "--batch-size", "4", "--image-size", "32", "--data", "folder:photos"]
+WORDS = [*TINY, "--batch-size", "4", "--data", "folder:photos"]
 WORDS += ["--epochs", "2", "--warmup-epochs", "1", "--log-every", "2", "--knn-every", "1"]
 METHOD = "--method sdclr --plugins bcl gh --gh.clusters 5 --gh.prior-period 1 --ema 0.5".split()
 
@@ -167,7 +167,7 @@ def test_other_data(place):
     assert "images were trained on before: the memory of samples begins anew" in said
     config = load_yaml(place / "new" / "config.yaml")
     # Seen as the network has seen its images so far.
-    assert (config["data"], config["image-size"]) == ("digits", 32)
+    assert (config["data"], config["image-size"]) == ("digits", 16)
     assert config["mean"] == pytest.approx([0.485, 0.456, 0.406])
 
 

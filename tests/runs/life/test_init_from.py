@@ -28,7 +28,7 @@ def test_an_exported_folder_brings_its_network_and_its_images(finished):
     source = find_source(str(finished.pretrained / "exported"))
     assert source.values["backbone"] == "resnet20_cifar"
     assert source.values["width"] == 4
-    assert source.values["image-size"] == 32
+    assert source.values["image-size"] == 16
     assert source.values["mean"] == pytest.approx([0.31267474] * 3)
     assert source.start == "run"
     assert find_source(str(finished.pretrained)).start == "run"
@@ -39,7 +39,7 @@ def test_an_exported_folder_brings_its_network_and_its_images(finished):
 def test_weights_are_judged_without_a_run(finished, empty):
     exported = finished.pretrained / "exported"
     said = succeed("evaluate", "--init-from", exported, "--data", "digits", "--run-dir", "judged")
-    assert "resnet20_cifar sees 32 pixels (bicubic), mean 0.313 0.313 0.313" in said.out
+    assert "resnet20_cifar sees 16 pixels (bicubic), mean 0.313 0.313 0.313" in said.out
     run = empty / "judged"
     assert results(run)["verb"] == "evaluate"
     for name in ("kNN", "nearest class mean", "linear probe"):
@@ -78,7 +78,7 @@ def test_pretraining_goes_on_from_weights(finished, empty):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [24, 48])
+@pytest.mark.parametrize("size", [12, 24])
 def test_small_images_at_another_size(finished, empty, size):
     words = ["--init-from", finished.pretrained, "--image-size", str(size), "--run-dir", "run"]
     succeed("finetune", *ONCE, *words)

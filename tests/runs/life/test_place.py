@@ -16,7 +16,7 @@ from ssl_lt.runs.life.place import Moved, located
 from tests.configs import pretraining
 from tests.toolbox import TINY, call, load_yaml, newest_weights, succeed, write_picture
 
-WORDS = [*TINY, "--batch-size", "8", "--image-size", "32", "--knn-every", "0"]
+WORDS = [*TINY, "--batch-size", "8", "--knn-every", "0"]
 
 
 # --- paths
@@ -203,7 +203,7 @@ def test_every_verb_where_the_data_has_moved(place, tmp_path, how):
     succeed("pretrain", "--extend", run, *moved, *start, "more")
     start += ["tuned", "--num-workers", "0", "--batch-size", "8"]
     succeed("finetune", "--init-from", run, *moved, *start)
-    assert load_yaml(tmp_path / "elsewhere/tuned/config.yaml")["image-size"] == 32
+    assert load_yaml(tmp_path / "elsewhere/tuned/config.yaml")["image-size"] == 16
 
 
 @pytest.mark.slow
