@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_COMMANDS = "--- what the commands print"
 # A file that is named, and the block of code that says what is in it.
 _BLOCK = re.compile(r"`((?:ssl_lt|tests)/[\w/]+\.py)`[^`]*```(python|diff)\n(.*?)```", re.DOTALL)
 
@@ -55,14 +56,16 @@ class Copy:
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return done.stdout
 
-    def pytest(self, *words: str) -> None:
-        """These tests must pass."""
-        self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+    def pass_and_succeed(self, tests: Sequence[Sequence[str]], *lines: Sequence[str]) -> str:
+        """`pytest WORDS` and then `ssl-lt WORDS`, one after the other in one process.
 
-    def commands(self, *lines: Sequence[str]) -> str:
-        """`ssl-lt WORDS` one after the other, in one process; what they printed."""
-        calls = "".join(f"print(succeed(*{list(words)!r}).out)\n" for words in lines)
-        return self.run("-c", f"from tests.toolbox import succeed\n{calls}")
+        Importing torch takes longer than most of them. Returns what the commands printed.
+        """
+        quiet = ["-q", "-n", "0", "-p", "no:cacheprovider"]
+        calls = "".join(f"assert pytest.main({[*quiet, *words]!r}) == 0\n" for words in tests)
+        calls += f"print({_COMMANDS!r})\nfrom tests.toolbox import succeed\n"
+        calls += "".join(f"print(succeed(*{list(words)!r}).out)\n" for words in lines)
+        return self.run("-c", f"import pytest\n{calls}").split(f"{_COMMANDS}\n")[1]
 
 
 def changed(text: str, diff: str) -> str:

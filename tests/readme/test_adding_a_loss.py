@@ -24,17 +24,14 @@ def test_two_files_and_one_entry(copy):
     assert len((copy.place / copy.written[0]).read_text().splitlines()) <= 60
 
 
-def test_it_passes_the_tests_of_all_losses(copy):
+def test_it_passes_the_tests_of_all_losses_and_trains_with_its_flag(copy):
     """And its kernels are recorded."""
-    words = ["tests/losses/test_poly.py", "tests/finetune/test_registry.py"]
     counts = "tests/engine/test_step_counts.py"
-    copy.pytest(*words, counts, "-k", "poly or equation or recorded", "--update-counts")
-    copy.pytest(counts, "-k", "poly or recorded")
-
-
-def test_it_trains_with_its_flag(copy):
+    files = ["tests/losses/test_poly.py", "tests/finetune/test_registry.py", counts]
+    chosen = "poly or equation or recorded"
     poly = ["finetune", "--loss", "poly"]
-    said = copy.commands(
+    said = copy.pass_and_succeed(
+        [[*files, "-k", chosen, "--update-counts"], [counts, "-k", "poly or recorded"]],
         [*poly, *SCRATCH, "--epsilon", "0", "--run-dir", "none"],
         [*poly, *SCRATCH, "--epsilon", "0.5", "--run-dir", "half"],
         [*poly, "--help-all"],

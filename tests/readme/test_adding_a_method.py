@@ -20,19 +20,16 @@ def test_two_files_and_one_entry(copy):
     assert copy.changed == ["ssl_lt/pretrain/registry.py"]
 
 
-def test_it_passes_the_tests_of_all_methods(copy):
+def test_it_passes_the_tests_of_all_methods_and_trains_with_its_flag(copy):
     """Alone and with all plug-ins, and its kernels are recorded."""
-    words = ["tests/pretrain/test_align.py", "tests/pretrain/test_combinations.py"]
+    counts = "tests/engine/test_step_counts.py"
+    files = ["tests/pretrain/test_align.py", "tests/pretrain/test_combinations.py", counts]
     chosen = "test_align.py or align] or align+bcl+gh] or step_counts and align or recorded"
-    words += ["tests/engine/test_step_counts.py", "-n", "0", "-k", chosen]
-    copy.pytest(*words, "--update-counts")
-    copy.pytest("tests/engine/test_step_counts.py", "-n", "0", "-k", "align or recorded")
-
-
-def test_it_trains_with_its_flag(copy):
     words = ["--method", "align", "--align.weight", "0.5", "--plugins", "bcl", "--knn-every", "0"]
-    said = copy.commands(
-        ["pretrain", *TINY, *words, "--run-dir", "run"], ["pretrain", "--help-all"]
+    said = copy.pass_and_succeed(
+        [[*files, "-k", chosen, "--update-counts"], [counts, "-k", "align or recorded"]],
+        ["pretrain", *TINY, *words, "--run-dir", "run"],
+        ["pretrain", "--help-all"],
     )
     assert "align.weight: 0.5" in (copy.place / "run" / "config.yaml").read_text()
     assert "--align.weight" in said

@@ -18,8 +18,8 @@ from tests.toolbox import call, load_yaml
 
 ROOT = Path(__file__).parents[2]
 TINY = {
-    "backbone": "resnet20_cifar", "width": 4, "epochs": 1, "batch-size": 64, "num-workers": 0,
-    "mixed-precision": "no",
+    "backbone": "resnet20_cifar", "width": 4, "image-size": 16, "epochs": 1, "batch-size": 64,
+    "num-workers": 0, "mixed-precision": "no",
 }  # fmt: skip
 JUDGED = {"random-init": True, "probe-on": ["long-tail"], "map-images": 0, "num-workers": 0}
 

@@ -14,7 +14,9 @@ import pytest
 from ssl_lt.engine.checkpoints.checkpoint import newest_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from tests.faults.tiny_runs import train
+from tests.soak import soak
 from tests.soak.compare import differences
+from tests.soak.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,16 +75,11 @@ def test_any_difference_is_found(run, tmp_path, damage):
 
 @pytest.mark.slow
 def test_a_short_soak_ends_as_an_undisturbed_run(tmp_path):
-    command = [sys.executable, "-m", "tests.soak.soak", "--epochs", "2", "--output", str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def soak(kills):
-        return subprocess.run(
-            [*command, "--kills", str(kills)], cwd=ROOT,
-            env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    done = soak(5)
+    words = ["--epochs", "2", "--kills", "5", "--output", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak.soak", *words], cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     log = tmp_path / "soak.log"
     assert done.returncode == 0, done.stderr + (log.read_text() if log.is_file() else "")
     assert "none lost, none twice" in done.stdout
@@ -92,11 +89,12 @@ def test_a_short_soak_ends_as_an_undisturbed_run(tmp_path):
     # 9 steps an epoch, a line every second and at the end of each; one kNN.
     assert tally["lines"] == tally["compared"] * (5 + 5 + 1)
 
-    # A weight of the run it compares with is another one: it must say so, and fail.
-    weights = tmp_path / "undisturbed" / "exported" / "model.safetensors"
+    # A weight of the next run is another one: it must say so, and fail.
+    read = Tally.read(tmp_path / "soak.json")
+    run = shutil.copytree(tmp_path / "undisturbed", tmp_path / f"run-{read.compared + 1:03d}")
+    weights = run / "exported" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    failed = soak(6)
-    assert failed.returncode == 1
-    assert "exported/model.safetensors: other content" in failed.stderr
+    with pytest.raises(SystemExit, match=r"exported/model\.safetensors: other content"):
+        soak.soak(tmp_path, read, kills=5, seconds=60, epochs=2, seed=0)
