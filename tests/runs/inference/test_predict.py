@@ -7,9 +7,7 @@ import io
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -24,6 +22,7 @@ from ssl_lt.evaluate.view_ensemble import ViewEnsemble
 from ssl_lt.runs.inference import output as output_module
 from ssl_lt.runs.life.place import Moved
 from ssl_lt.runs.life.saved_run import load_network, open_run_data, run_config_of
+from tests.faults.process import Command
 from tests.runs.inference.conftest import write_photo
 from tests.toolbox import call, refuses, succeed
 
@@ -223,15 +222,9 @@ def test_it_survives_being_killed(here, place):
     for seed in range(60):
         write_photo(here / "many" / f"{seed:02d}.png", seed, 0)
     words = ["predict", str(place / "run"), "many", "--num-workers", "0", "--batch-size", "1"]
-    command = [sys.executable, "-m", "ssl_lt", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    table, end = here / "predictions.csv", time.monotonic() + 240
-    while not (table.is_file() and table.read_bytes().count(b"\n") > 4):
-        assert time.monotonic() < end
-        assert process.poll() is None
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process, table = Command(here, *words), here / "predictions.csv"
+    process.wait_for_lines(table, 5)
+    assert process.send(signal.SIGKILL) == -signal.SIGKILL
     assert table.read_bytes().count(b"\n") < 61
     assert "going on after" in succeed(*words).out
     assert [row["file"] for row in read(table)] == [f"{seed:02d}.png" for seed in range(60)]
@@ -255,10 +248,10 @@ def test_memory_does_not_grow_with_the_images(here, place, monkeypatch):
         return batch
 
     monkeypatch.setattr(reading, "ReadImages", counted)
-    for seed in range(40):
+    for seed in range(16):
         write_photo(here / "many" / f"{seed}.png", seed, 0)
     succeed("predict", place / "run", "many", "--num-workers", "0", "--batch-size", "2")
-    assert len(most) == 20
+    assert len(most) == 8
     assert max(most) <= 3
 
 
@@ -311,7 +304,7 @@ def test_temperature_is_said_and_fitted_on_what_is_asked_for(here, place):
 def pretrained(place, here):
     """A run without a classifier."""
     words = "--width 4 --batch-size 8 --epochs 1 --warmup-epochs 0 --num-workers 0 --knn-every 0"
-    words += " --mixed-precision no --image-size 32 --run-dir pre"
+    words += " --mixed-precision no --image-size 16 --run-dir pre"
     succeed("pretrain", *words.split(), "--data", "folder:photos")
     return here / "pre"
 
@@ -319,7 +312,7 @@ def pretrained(place, here):
 def test_a_run_without_a_classifier_is_refused_and_gives_features(pretrained, here):
     refuses("predict", here, "pre photos/test", CONFIG, "--run: pre has no classifier")
     model = ssl_lt.load("pre")
-    x = torch.zeros(2, 3, 32, 32)
+    x = torch.zeros(2, 3, 16, 16)
     assert model.features(x).shape == (2, 16)
     with pytest.raises(ssl_lt.UserError, match="pre has no classifier"):
         model(x)
