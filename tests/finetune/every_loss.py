@@ -22,7 +22,6 @@ NAMES = list(LOSSES)
 BATCH_SIZE = 24
 _VALUES = {
     "init-from": "scratch",
-    "image-size": 16,
     "batch-size": BATCH_SIZE,
     "epochs": 2,
     "mixed-precision": "no",
@@ -33,7 +32,7 @@ _VALUES = {
 @cache
 def digits():
     """101 of the digits, of every class: no number of processes divides it."""
-    data = open_data(DataOptions(image_size=16))
+    data = open_data(DataOptions())
     labels = data.train.labels.numpy()
     rows = np.concatenate([np.flatnonzero(labels == c)[: 15 - c] for c in range(10)])[:101]
     counts = tuple(np.bincount(labels[rows], minlength=10).tolist())
