@@ -19,10 +19,13 @@ ROOT = Path(__file__).parents[2]
 # Neither ASCII nor code page 1252 has all of these.
 CLASSES = ("Löwe", "猫 🐈")
 SURROUNDINGS = {
-    "the C locale": {"LC_ALL": "C", "LANG": "C"},
     # As where files are opened in the system's encoding, and that is none of Unicode's.
     "ASCII alone": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "a log in code page 1252": {"PYTHONIOENCODING": "cp1252"},
+    "the C locale and a log in code page 1252": {
+        "LC_ALL": "C",
+        "LANG": "C",
+        "PYTHONIOENCODING": "cp1252",
+    },
 }
 PROGRAM = """
 import json, sys
