@@ -234,17 +234,17 @@ def test_it_survives_being_killed(here, place):
 
 def test_memory_does_not_grow_with_the_images(here, place, monkeypatch):
     """Whole batches are dropped as they are written: what is held at a time stays."""
-    import gc
+    import weakref
 
     from ssl_lt.runs.inference import reading
 
-    most = []
+    made, most = [], []
     make = reading.ReadImages
 
     def counted(*args, **kwargs):
         batch = make(*args, **kwargs)
-        gc.collect()
-        most.append(sum(isinstance(one, make) for one in gc.get_objects()))
+        made.append(weakref.ref(batch))
+        most.append(sum(one() is not None for one in made))
         return batch
 
     monkeypatch.setattr(reading, "ReadImages", counted)
