@@ -38,7 +38,7 @@ def test_the_meta_sampler_waits_for_the_stage_that_is_frozen_and_is_judged(empty
     assert rates.sum().item() == pytest.approx(1)
     assert tables["meta_sampler.steps"] > 0
     assert not torch.allclose(rates.log().diff(), torch.zeros(9))
-    succeed("evaluate", "--run", str(second), "--probe-on", "long-tail")
+    succeed("evaluate", "--run", str(second), "--probe-on", "long-tail", "--map-images", "0")
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_run_of_before_these_flags_is_still_read(empty):
     old = {k: v for k, v in values.items() if k.replace(".", "-").split("-")[0] not in new}
     assert len(values) - len(old) == 7
     path.write_text(write_yaml(old))
-    succeed("evaluate", "--run", "run", "--probe-on", "long-tail")
+    succeed("evaluate", "--run", "run", "--probe-on", "long-tail", "--map-images", "0")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_run_trains_and_tests_on_the_files_and_keeps_them(photos):
     assert Path("run/split.json").read_bytes() == Path("s/train.json").read_bytes()
     assert Path("run/test_split.json").read_bytes() == Path("s/test.json").read_bytes()
     shutil.rmtree("s")
-    assert "on 9 test images" in succeed("evaluate", "--run", "run").out
+    assert "on 9 test images" in succeed("evaluate", "--run", "run", "--map-images", "0").out
     # Where both are lost, nothing else is tested on instead.
     Path("run/test_split.json").unlink()
     refuses("evaluate", photos, "--run run", DATA, "s/test.json: cannot be read as a split")

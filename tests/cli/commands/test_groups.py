@@ -40,7 +40,7 @@ def test_a_run_and_its_report(table):
         *("--keep", "best", "--run-dir", "run"),
     ).out
     assert "of 3 to 3 images, column 'patient'" in out
-    more = "--shots 2 --draws 2 --knn-k 1 3 --probe lbfgs sdclr".split()
+    more = "--map-images 0 --shots 2 --draws 2 --knn-k 1 3 --probe lbfgs sdclr".split()
     succeed("evaluate", "--run", "run", *more)
     succeed("retrain", "--run", "run", "--classifier", "tau")
     result = read_results(RunFolder(table / "run").results)
@@ -67,7 +67,7 @@ def test_a_run_and_its_report(table):
 def test_probes_hold_whole_patients_out(table):
     words = [*TINY, "--batch-size", "16"]
     succeed("pretrain", "--data", "csv:all.csv", *COLUMN, *words, "--run-dir", "run")
-    succeed("evaluate", "--run", "run", "--knn-k", "1", "3")
+    succeed("evaluate", "--run", "run", "--knn-k", "1", "3", "--map-images", "0")
     notes = [e.note for e in read_results(RunFolder(table / "run").results).evaluations]
     assert sum("held-out groups of training images" in note for note in notes) >= 2
 
