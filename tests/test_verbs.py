@@ -205,8 +205,9 @@ def test_a_type_checker_knows_the_keywords(tmp_path):
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if "error" in line]
     places = [line.split(":")[:2] for line in errors]
-    wrong = str(tmp_path / "wrong.py")
-    assert places == [[wrong, str(line)] for line in (2, 3, 4, 5)], done.stdout
+    # Their folder may be another test's, which mypy remembers where the files were the same.
+    found = [(Path(file).name, int(line)) for file, line in places]
+    assert found == [("wrong.py", line) for line in (2, 3, 4, 5)], done.stdout
 
 
 def test_config_error_is_a_value_error():
