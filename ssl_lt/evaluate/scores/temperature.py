@@ -9,7 +9,7 @@ from ssl_lt.core.errors import DataError
 
 LOWEST, HIGHEST = 0.01, 100.0
 _MOST_STEPS = 100
-_STANDARD_ERRORS = 2.0
+_STANDARD_ERRORS = 1.0
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, *, weights: Tensor | None = None) -> float:
@@ -17,7 +17,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, weights: Tensor | None = 
 
     `-sum_i w_i log softmax(f_i / T)[y_i]` is convex in 1 / T, so Newton's steps, halving an
     interval where one leaves it, find the least. It lies at an end where the answers are all right
-    or say nothing. Where it is no more than two standard errors better than no temperature, as with
+    or say nothing. Where it is no more than one standard error better than no temperature, as with
     few images of the rare classes, the images cannot tell, and T is 1.
 
     Args:
