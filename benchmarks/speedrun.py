@@ -32,6 +32,7 @@ from torchvision import transforms
 import ssl_lt
 from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions
+from ssl_lt.losses.logit_adjustment import class_log_prior
 from ssl_lt.models.backbones import create_backbone
 
 PUBLISHED_EPOCHS = 200
@@ -87,8 +88,7 @@ def plain_loop(options: DataOptions, threads: int, steps: int) -> dict[str, floa
     network = nn.Sequential(
         create_backbone("resnet32_cifar", image_size=32), nn.Linear(64, data.num_classes)
     )
-    counts = torch.tensor(data.split.counts_per_class)
-    log_prior = torch.log(counts / counts.sum())
+    log_prior = class_log_prior(torch.tensor(data.split.counts_per_class))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     loader = DataLoader(
         PillowImages(table.pixels, torch.as_tensor(table.labels)), 256, shuffle=True,

@@ -43,9 +43,9 @@ _LAYOUTS = {
     "resnet20_cifar": CifarLayout((3, 3, 3), PaddedShortcut, "fan_in"),
     "resnet32_cifar": CifarLayout((5, 5, 5), PaddedShortcut, "fan_in"),
 }
-_WIDTHS = {"resnet18_cifar": 64, "resnet20_cifar": 16, "resnet32_cifar": 16}
+_WIDTHS = {"convnet7_cifar": 32, "resnet18_cifar": 64, "resnet20_cifar": 16, "resnet32_cifar": 16}
 OUR_RESNETS = tuple(_LAYOUTS)
-OUR_BACKBONES = ("convnet7_cifar", *OUR_RESNETS)
+OUR_BACKBONES = tuple(_WIDTHS)
 
 default_cfgs = generate_default_cfgs(
     {name: dict(_CFG) for name in (*OUR_BACKBONES, "cifar_experts")}
@@ -83,7 +83,7 @@ def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # n
 
 def convnet7_cifar(pretrained: bool = False, **kwargs: Any) -> CifarConvNet:  # noqa: FBT001, FBT002
     """`CifarConvNet`, for few epochs: 1.09 M parameters and 256 features at `width=32`."""
-    kwargs = {"width": 32, **kwargs}
+    kwargs = {"width": _WIDTHS["convnet7_cifar"], **kwargs}
     taps = {"out_indices": (1, 2, 3)}
     built = build_model_with_cfg(
         CifarConvNet, "convnet7_cifar", pretrained, feature_cfg=taps, **kwargs

@@ -109,7 +109,7 @@ def test_names_of_users_are_text(make_run, tmp_path):
     a = replace(make_run(NASTY, names=names), method=NASTY, command=NASTY)
     a = replace(a, configuration={NASTY: NASTY})
     b = make_run("b", names=names, boost=0.2)
-    for runs in ([a], [b, a]):
+    for runs in ([a], [a, b], [b, a]):
         write_page(runs, tmp_path / "index.html")
         page = read(tmp_path / "index.html")
         assert "script" not in page.tags
