@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import count
+from pathlib import Path
 from time import perf_counter
 
 import pytest
@@ -26,7 +27,7 @@ SMALL = (
     "--imbalance-factor 20 --eval-every 0"
 ).split()
 SCRATCH = [*SMALL, "--init-from", "scratch"]
-RECIPE = ["augment", "backbone", "ema", "epochs", "nesterov", "warmup-epochs", "width"]
+RECIPE = ["augment", "backbone", "decay", "ema", "epochs", "nesterov", "width"]
 
 
 def timing(patch, seconds):
@@ -119,6 +120,8 @@ def test_recipes_are_flags():
             assert recipe(start, epochs=epochs, is_small=True).keys() <= known
     assert recipe("released", epochs=5, is_small=False) == {"ema": 0.998, "warmup-epochs": 0.5}
     assert recipe("scratch", epochs=99, is_small=False)["augment"] == "weak"
+    fast = load_yaml(Path(ssl_lt.__file__).parent / "recipes" / "finetune" / "fast.yaml")
+    assert recipe("scratch", epochs=99, is_small=True).items() <= fast.items()
     assert recipe("scratch", epochs=100, is_small=False)["augment"] == "autoaugment"
 
 
@@ -132,15 +135,15 @@ def test_the_weights_are_those_of_the_flags_it_stands_for(empty, monkeypatch):
     steps = load_yaml(empty / "a" / "config.yaml")
     assert steps["budget"] == "1min"
     assert found == {
-        "augment": "weak", "backbone": "convnet7_cifar", "ema": 0.998, "epochs": found["epochs"],
-        "nesterov": True, "warmup-epochs": 1.0, "width": 4,
+        "augment": "weak", "backbone": "convnet7_cifar", "decay": "weights", "ema": 0.0,
+        "epochs": found["epochs"], "nesterov": True, "width": 4,
     }  # fmt: skip
     assert 1 <= found["epochs"] < 10
     number = f"{found['epochs']} epoch{'s' * (found['epochs'] > 1)}"  # a slow machine has one
     line = f"budget 1min: {number} from scratch at 4 s a step, weak augmentation, "
     assert f"{line}convnet7_cifar of width 4" in said
 
-    typed = "--backbone convnet7_cifar --ema 0.998 --nesterov --augment weak".split()
+    typed = "--backbone convnet7_cifar --decay weights --nesterov --augment weak".split()
     epochs = ["--epochs", str(found["epochs"])]
     succeed("finetune", *SCRATCH, *epochs, *typed, "--run-dir", "b")
     assert same_weights(empty / "a", empty / "b")
@@ -161,8 +164,8 @@ def test_what_is_given_stays(empty, monkeypatch):
     assert "budget 1min: 1 epoch (the most) from scratch at 0.0001 s a step" in said
     assert len(timed) == 1
     assert values(empty / "a") == {
-        "augment": "weak", "backbone": "resnet20_cifar", "ema": 0.5, "epochs": 1,
-        "nesterov": False, "warmup-epochs": 1.0, "width": 4,
+        "augment": "weak", "backbone": "resnet20_cifar", "decay": "weights", "ema": 0.5,
+        "epochs": 1, "nesterov": False, "width": 4,
     }  # fmt: skip
 
 
@@ -190,7 +193,7 @@ def test_seeds_are_measured_once(empty, monkeypatch):
     assert len(timed) == 2
     found = [values(empty / "s" / name) for name in ("", "seed3", "seed4")]
     assert found[0] == found[1] == found[2]
-    assert found[0]["ema"] == 0.998
+    assert found[0]["decay"] == "weights"
 
 
 def test_stages_share_it(empty, monkeypatch):
@@ -234,4 +237,5 @@ def test_each_start_is_measured(empty, monkeypatch):
     first, second = values(series / "1-scratch-seed0"), values(series / "2-p-seed0")
     assert first["backbone"] == second["backbone"] == "resnet20_cifar"
     assert (first["nesterov"], second["nesterov"]) == (True, False)
-    assert first["ema"] == second["ema"] == 0.998
+    assert (first["ema"], second["ema"]) == (0, 0.998)
+    assert (first["decay"], second["decay"]) == ("weights", "all")

@@ -40,12 +40,13 @@ def recipe(start: Start, *, epochs: int, is_small: bool) -> dict[str, Any]:
         epochs: that the budget is enough for.
         is_small: the images are of the size of CIFAR's.
     """
-    found: dict[str, Any] = {"ema": 0.998}
-    if start == "scratch":
-        found["augment"] = "autoaugment" if epochs >= _AUTOAUGMENT_FROM else "weak"
-        found["nesterov"] = True
-        if is_small:
-            found["backbone"] = "convnet7_cifar"
+    if start == "run":
+        return {"ema": 0.998}
     if start == "released":
-        found["warmup-epochs"] = 0.5
-    return found
+        return {"ema": 0.998, "warmup-epochs": 0.5}
+    augment = "autoaugment" if epochs >= _AUTOAUGMENT_FROM else "weak"
+    found: dict[str, Any] = {"augment": augment, "nesterov": True}
+    if not is_small:
+        return found | {"ema": 0.998}
+    # As in recipes/finetune/fast.yaml.
+    return found | {"backbone": "convnet7_cifar", "decay": "weights"}

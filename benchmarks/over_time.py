@@ -1,0 +1,106 @@
+"""kNN and linear probes along one long pretraining.
+
+    python benchmarks/over_time.py --data-root DATA --method gh --seed 0 --output runs/over_time
+
+CIFAR-10-LT with 500 images in the largest class and 5 in the smallest, 1,242 in all; ResNet-18 of
+width 16, 1,000 epochs, batch 256, learning rate 0.3 with a cosine. What the papers do in days fits
+into an hour or two of one core. The network is judged on the 10,000 test images at the epochs of
+EPOCHS: the run keeps all checkpoints, and each that is asked for is evaluated as a run of its own.
+The same command goes on after a kill; METHOD-seedN.json has a row for each epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _process import in_new_process, report
+
+import ssl_lt
+from ssl_lt.data.options import DataOptions
+from ssl_lt.data.sources.registry import open_source
+
+METHODS = {
+    "simclr": {"method": "simclr"},
+    "sdclr": {"method": "sdclr"},
+    "bcl": {"plugins": ["bcl"]},
+    "gh": {"plugins": ["gh"]},
+}
+EPOCHS = (10, 20, 50, 100, 200, 500, 1000)
+LARGEST, SMALLEST = 500, 5
+
+
+def write_rows(path: Path, data_root: Path) -> None:
+    """The rows of the training set, a text file for `--split`."""
+    source = open_source("cifar10", DataOptions(data="cifar10", data_root=data_root))
+    labels = source.train.labels.numpy()
+    sizes = LARGEST * (SMALLEST / LARGEST) ** np.linspace(0, 1, 10)
+    order = np.random.default_rng(0).permutation(len(labels))
+    rows = [order[labels[order] == k][: round(size)] for k, size in enumerate(sizes)]
+    path.write_text("\n".join(map(str, np.sort(np.concatenate(rows)))) + "\n")
+
+
+def train(run: Path, flags: dict[str, Any]) -> None:
+    """Trains, or goes on."""
+    ssl_lt.pretrain(**({"resume": run} if (run / "config.yaml").is_file() else flags))
+
+
+def judge(run: Path, step: int, place: Path) -> dict[str, float]:
+    """Accuracies of one checkpoint, which is evaluated in a copy of the run that has no other."""
+    shutil.rmtree(place, ignore_errors=True)
+    left_out = shutil.ignore_patterns("checkpoints", "exported", "report", "results.json", "lock")
+    shutil.copytree(run, place, ignore=left_out)
+    name = f"step-{step:06d}"
+    shutil.copytree(run / "checkpoints" / name, place / "checkpoints" / name)
+    judged = ssl_lt.evaluate(run=place, probe_on=["all", "long-tail"], map_images=0)
+    row = {}
+    for evaluation in judged.evaluations:
+        by_thirds = evaluation.accuracy.groups[-1]
+        row[evaluation.name] = 100 * evaluation.accuracy.balanced
+        row[f"{evaluation.name}, few"] = 100 * by_thirds.few
+        row[f"{evaluation.name}, std"] = 100 * by_thirds.std
+    return row
+
+
+def main() -> None:
+    """Prints a table and writes it as JSON."""
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument("--data-root", type=Path, required=True, help="folder with CIFAR-10")
+    flags.add_argument("--method", choices=METHODS, required=True)
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--output", type=Path, default=Path("runs/over_time"))
+    flags.add_argument("--quick", action="store_true", help="two epochs, to see that it works")
+    asked = flags.parse_args()
+    epochs = (1, 2) if asked.quick else EPOCHS
+    asked.output.mkdir(parents=True, exist_ok=True)
+    rows = asked.output / "rows.txt"
+    if not rows.is_file():
+        write_rows(rows, asked.data_root)
+    run = asked.output / f"{asked.method}-seed{asked.seed}"
+    table = asked.output / f"{run.name}.json"
+    found = json.loads(table.read_text()) if table.is_file() else {}
+    common = {
+        "data": "cifar10", "data_root": asked.data_root, "split": rows, "run_dir": run,
+        "seed": asked.seed, "backbone": "resnet18_cifar", "width": 16, "epochs": max(epochs),
+        "batch_size": 256, "lr": 0.3, "warmup_epochs": min(10, max(epochs) / 2), "knn_every": 0,
+        "keep_checkpoints": max(epochs) + 1,
+    }  # fmt: skip
+    if str(max(epochs)) not in found:
+        in_new_process(train, run, common | METHODS[asked.method])
+    steps = 1242 // 256
+    for epoch in epochs:
+        if str(epoch) not in found:
+            place = asked.output / f"{run.name}-epoch{epoch}"
+            found[str(epoch)] = in_new_process(judge, run, steps * epoch, place)
+            table.write_text(json.dumps(found, indent=2) + "\n")
+    report({f"epoch {epoch}": row for epoch, row in found.items()}, json_path=None)
+
+
+if __name__ == "__main__":
+    main()
