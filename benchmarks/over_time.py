@@ -2,11 +2,11 @@
 
     python benchmarks/over_time.py --data-root DATA --method gh --seed 0 --output runs/over_time
 
-CIFAR-10-LT with 500 images in the largest class and 5 in the smallest, 1,242 in all; ResNet-18 of
+CIFAR-10-LT with 500 images in the largest class and 5 in the smallest, 1,236 in all; ResNet-18 of
 width 16, 1,000 epochs, batch 256, learning rate 0.3 with a cosine. What the papers do in days fits
 into an hour or two of one core. The network is judged on the 10,000 test images at the epochs of
 EPOCHS: the run keeps all checkpoints, and each that is asked for is evaluated as a run of its own.
-The same command goes on after a kill; METHOD-seedN.json has a row for each epoch.
+The same command goes on after a kill; METHOD-seedN-of-1000.json has a row for each epoch.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from _process import in_new_process, report
 
 import ssl_lt
+from ssl_lt.data.long_tail import exponential_counts, subsample
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import open_source
 
@@ -31,17 +31,15 @@ METHODS = {
     "gh": {"plugins": ["gh"]},
 }
 EPOCHS = (10, 20, 50, 100, 200, 500, 1000)
-LARGEST, SMALLEST = 500, 5
+COUNTS = exponential_counts(10, largest=500, imbalance_factor=100)
+BATCH_SIZE = 256
 
 
 def write_rows(path: Path, data_root: Path) -> None:
     """The rows of the training set, a text file for `--split`."""
     source = open_source("cifar10", DataOptions(data="cifar10", data_root=data_root))
     labels = source.train.labels.numpy()
-    sizes = LARGEST * (SMALLEST / LARGEST) ** np.linspace(0, 1, 10)
-    order = np.random.default_rng(0).permutation(len(labels))
-    rows = [order[labels[order] == k][: round(size)] for k, size in enumerate(sizes)]
-    path.write_text("\n".join(map(str, np.sort(np.concatenate(rows)))) + "\n")
+    path.write_text("\n".join(map(str, subsample(labels, COUNTS, seed=0))) + "\n")
 
 
 def train(run: Path, flags: dict[str, Any]) -> None:
@@ -52,7 +50,9 @@ def train(run: Path, flags: dict[str, Any]) -> None:
 def judge(run: Path, step: int, place: Path) -> dict[str, float]:
     """Accuracies of one checkpoint, which is evaluated in a copy of the run that has no other."""
     shutil.rmtree(place, ignore_errors=True)
-    left_out = shutil.ignore_patterns("checkpoints", "exported", "report", "results.json", "lock")
+    left_out = shutil.ignore_patterns(
+        "checkpoints", "scores", "exported", "report", "results.json", "lock"
+    )
     shutil.copytree(run, place, ignore=left_out)
     name = f"step-{step:06d}"
     shutil.copytree(run / "checkpoints" / name, place / "checkpoints" / name)
@@ -82,18 +82,18 @@ def main() -> None:
     rows = asked.output / "rows.txt"
     if not rows.is_file():
         write_rows(rows, asked.data_root)
-    run = asked.output / f"{asked.method}-seed{asked.seed}"
+    run = asked.output / f"{asked.method}-seed{asked.seed}-of-{max(epochs)}"
     table = asked.output / f"{run.name}.json"
     found = json.loads(table.read_text()) if table.is_file() else {}
     common = {
         "data": "cifar10", "data_root": asked.data_root, "split": rows, "run_dir": run,
         "seed": asked.seed, "backbone": "resnet18_cifar", "width": 16, "epochs": max(epochs),
-        "batch_size": 256, "lr": 0.3, "warmup_epochs": min(10, max(epochs) / 2), "knn_every": 0,
-        "keep_checkpoints": max(epochs) + 1,
+        "batch_size": BATCH_SIZE, "lr": 0.3, "warmup_epochs": min(10, max(epochs) / 2),
+        "knn_every": 0, "keep_checkpoints": max(epochs) + 1,
     }  # fmt: skip
     if str(max(epochs)) not in found:
         in_new_process(train, run, common | METHODS[asked.method])
-    steps = 1242 // 256
+    steps = sum(COUNTS) // BATCH_SIZE
     for epoch in epochs:
         if str(epoch) not in found:
             place = asked.output / f"{run.name}-epoch{epoch}"
