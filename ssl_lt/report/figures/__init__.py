@@ -1,4 +1,4 @@
-"""Figures for the pages.
+"""Figures for the pages, and as files beside them.
 
-Others import `confusion`, `figure`, `gallery`, `plots`, `starts`.
+Others import `colours`, `confusion`, `figure`, `files`, `gallery`, `plots`, `starts`.
 """

@@ -16,6 +16,7 @@ from ssl_lt.core.errors import ConfigError
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
 from ssl_lt.report.figures.figure import NUM_COLOURS, Figure
+from ssl_lt.report.figures.files import write_figures
 from ssl_lt.report.figures.gallery import make_gallery, other_confusions
 from ssl_lt.report.figures.plots import (
     Series,
@@ -63,7 +64,7 @@ def write_page(
     pictures: Sequence[Pictures] = (),
     lead: tuple[Table, Figure] | None = None,
 ) -> None:
-    """Writes the page, the same as `.md` and `.json` beside it, and its tables as LaTeX and CSV.
+    """Writes the page, the same as `.md` and `.json` beside it, its tables and its figures.
 
     Args:
         results: one run, or several to compare: the first is what the others are compared with.
@@ -91,17 +92,24 @@ def write_page(
         "facts": _facts,
         "configuration": _configuration,
     }
+    figures = _figures(results) if lead is None else lead[1:]
     html = render(
         "page.html",
         **values,
         tiles=_tiles(results[0]) if len(results) == 1 else (),
-        figures=_figures(results) if lead is None else lead[1:],
+        figures=figures,
         other_confusions=other_confusions,
         marks=(RIGHT, WRONG),
         group_names=group_names,
     )
     write_text_atomically(path, html)
-    # The tables and facts; figures need the page.
+    compared = [
+        (f"comparison {i}", figure)
+        for i, section in enumerate(comparisons, start=1)
+        for figure in section.figures
+    ]
+    write_figures([*(("", figure) for figure in figures), *compared], path)
+    # The tables and facts alone.
     markdown = render("page.md", **values, neighbours_table=neighbours_table)
     write_text_atomically(path.with_suffix(".md"), markdown.rstrip("\n") + "\n")
     parts = [(section.title, section.tables) for section in (*comparisons, *details)]

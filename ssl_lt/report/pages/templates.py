@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_lt.evaluate.picture_records import png_base64
+from ssl_lt.report.figures.colours import DARK, LIGHT
 from ssl_lt.report.figures.figure import NUM_COLOURS
 from ssl_lt.report.tables.export import markdown_text, to_csv, to_markdown
 from ssl_lt.report.tables.table import Table
@@ -58,12 +59,22 @@ def _templates() -> Environment:
     )
     templates.globals |= {
         "csv_data": _csv_data,
-        "style": Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        "style": Markup(_style_sheet()),
         "num_colours": NUM_COLOURS,
         "encoded": lambda tile: png_base64(Image.fromarray(tile.pixels)),
     }
     templates.filters |= {"md": markdown_text, "md_table": to_markdown}
     return templates
+
+
+def _style_sheet() -> str:
+    """`page.css` below the colours it names."""
+    light, dark = (
+        ":root { " + " ".join(f"--{name}: {colour};" for name, colour in colours.items()) + " }"
+        for colours in (LIGHT, DARK)
+    )
+    rules = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{rules}"
 
 
 def _csv_data(table: Table) -> str:

@@ -53,9 +53,14 @@ def read(path):
 def test_one_run_in_three_forms(make_run, tmp_path):
     write_page([make_run("my run")], tmp_path / "index.html")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        *("index.html", "index.json", "index.md"),
+        *("figures", "index.html", "index.json", "index.md"),
         *("tables.csv", "tables.tex"),
     ]
+    # Confusion matrices stay on the page.
+    figures = ("accuracy-by-class-frequency", "learning-rate", "online-knn", "training-loss")
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == sorted(
+        f"{name}{paper}.svg" for name in figures for paper in ("", "-dark")
+    )
     page = read(tmp_path / "index.html")
     words = " ".join(page.words)
     for expected in (
