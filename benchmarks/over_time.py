@@ -1,12 +1,15 @@
 """kNN and linear probes along one long pretraining.
 
     python benchmarks/over_time.py --data-root DATA --method gh --seed 0 --output runs/over_time
+    python benchmarks/over_time.py --draw --output runs/over_time
 
 CIFAR-10-LT with 500 images in the largest class and 5 in the smallest, 1,236 in all; ResNet-18 of
 width 16, 1,000 epochs, batch 256, learning rate 0.3 with a cosine. What the papers do in days fits
 into an hour or two of one core. The network is judged on the 10,000 test images at the epochs of
 EPOCHS: the run keeps all checkpoints, and each that is asked for is evaluated as a run of its own.
-The same command goes on after a kill; METHOD-seedN-of-1000.json has a row for each epoch.
+The same command goes on after a kill; METHOD-seedN-of-1000.json has a row for each epoch. With
+--draw the rows that are there become figures/over-time.svg: means over the seeds, bands from the
+lowest to the highest.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from _process import in_new_process, report
@@ -23,6 +27,8 @@ import ssl_lt
 from ssl_lt.data.long_tail import exponential_counts, subsample
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.sources.registry import open_source
+from ssl_lt.report.figures.figure import MARKERS, SERIES, Figure, drawing, style, to_svg
+from ssl_lt.report.figures.files import write_figures
 
 METHODS = {
     "simclr": {"method": "simclr"},
@@ -31,6 +37,7 @@ METHODS = {
     "gh": {"plugins": ["gh"]},
 }
 EPOCHS = (10, 20, 50, 100, 200, 500, 1000)
+SHOWN = ("kNN", "linear probe", "linear probe, few", "linear probe, std")
 COUNTS = exponential_counts(10, largest=500, imbalance_factor=100)
 BATCH_SIZE = 256
 
@@ -66,17 +73,48 @@ def judge(run: Path, step: int, place: Path) -> dict[str, float]:
     return row
 
 
+def draw(output: Path) -> None:
+    """One panel a measure, one line a method, of all runs of 1,000 epochs."""
+    found: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for method in METHODS:
+        tables = sorted(output.glob(f"{method}-seed*-of-{max(EPOCHS)}.json"))
+        if tables:
+            found[method] = [json.loads(table.read_text()) for table in tables]
+    with style():
+        fig = drawing(7.2, 5.2)
+        panels = fig.subplots(2, 2, sharex=True)
+        for axes, measure in zip(panels.flat, SHOWN, strict=True):
+            for i, seeds in enumerate(found.values()):
+                epochs = [e for e in EPOCHS if all(str(e) in seed for seed in seeds)]
+                values = [[seed[str(e)][measure] for seed in seeds] for e in epochs]
+                look = {"color": SERIES[i], "linewidth": 1.5, "marker": MARKERS[i], "markersize": 4}
+                axes.plot(epochs, [mean(v) for v in values], **look)
+                low, high = ([side(v) for v in values] for side in (min, max))
+                axes.fill_between(epochs, low, high, color=SERIES[i], alpha=0.2, linewidth=0)
+            axes.set(xscale="log", title=measure, ylabel="%")
+        for axes in panels[1]:
+            axes.set(xlabel="epoch", xticks=EPOCHS, xticklabels=EPOCHS)
+            axes.minorticks_off()
+        svg = to_svg(fig, "Accuracy against epochs, by method")
+    figure = Figure("Over time", "", svg, tuple(found))
+    write_figures([("", figure)], output / "index.html")
+
+
 def main() -> None:
     """Prints a table and writes it as JSON."""
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    flags.add_argument("--data-root", type=Path, required=True, help="folder with CIFAR-10")
-    flags.add_argument("--method", choices=METHODS, required=True)
+    flags.add_argument("--data-root", type=Path, default=Path("data"), help="folder with CIFAR-10")
+    flags.add_argument("--method", choices=METHODS, default="simclr")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--output", type=Path, default=Path("runs/over_time"))
     flags.add_argument("--quick", action="store_true", help="two epochs, to see that it works")
+    flags.add_argument("--draw", action="store_true", help="train nothing, draw what is there")
     asked = flags.parse_args()
+    if asked.draw:
+        draw(asked.output)
+        return
     epochs = (1, 2) if asked.quick else EPOCHS
     asked.output.mkdir(parents=True, exist_ok=True)
     rows = asked.output / "rows.txt"
