@@ -77,7 +77,7 @@ def test_mistakes_end_in_one_line(empty, words, says):
 
 
 def laptop(name):
-    return recipe("finetune", "laptop/cifar100_lt", f"laptop/{name}")
+    return recipe("finetune", "laptop/shelf", f"laptop/{name}")
 
 
 def test_recipes_say_what_their_papers_say():
