@@ -77,7 +77,8 @@ def test_concutmix_is_bcl_with_mixed_images(more, rectified_from):
 
 def test_rows_of_the_laptop_comparison_take_as_long_and_share_their_recipe():
     plan = load_yaml(CONFIGS / "compare" / "finetune_cifar100_lt_laptop.yaml")
-    shared, losses = read("fast"), set()
+    assert plan["verb"] == "finetune"
+    shared, losses, kinds = read("fast"), set(), set()
     for row in plan["rows"]:
         files = [word for name in row["config"] for word in ("--config", f"{plan['verb']}/{name}")]
         flags = [word for name, value in row["flags"].items() for word in (f"--{name}", str(value))]
@@ -89,5 +90,9 @@ def test_rows_of_the_laptop_comparison_take_as_long_and_share_their_recipe():
         for part in ("model", "augment", "classifier"):
             assert getattr(config, part) == getattr(shared, part), part
         assert replace(config.optim, sam=shared.optim.sam) == shared.optim
+        assert replace(config.fit, epochs=shared.fit.epochs) == shared.fit
+        assert config.run == shared.run
+        kinds.add(config.data)
         losses.add(config.loss)
+    assert [data.data for data in kinds] == ["cifar100"]
     assert losses == set(LOSS_NAMES)

@@ -61,6 +61,13 @@ class Figure:
     legend: tuple[str, ...] = ()
     colours: tuple[int, ...] = ()
 
+    @property
+    def key(self) -> list[tuple[str, int]]:
+        """Name and number of the colour of each series."""
+        colours = self.colours or [i % NUM_COLOURS + 1 for i in range(len(self.legend))]
+        # What needs no legend may have colours.
+        return list(zip(self.legend, colours, strict=False))
+
 
 def style() -> Any:
     """A context in which axes are made in our style."""

@@ -10,7 +10,8 @@ from markupsafe import escape
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.report.figures.colours import DARK, LIGHT
-from ssl_lt.report.figures.figure import NUM_COLOURS, Figure
+from ssl_lt.report.figures.figure import Figure
+from ssl_lt.report.tables.export import beside
 
 _LINE = 14.0  # points from one name of a legend to the next
 _MARGIN = 6.0
@@ -28,9 +29,9 @@ def write_figures(figures: Sequence[tuple[str, Figure]], page: Path) -> None:
     Raises:
         DiskError: a file cannot be written.
     """
-    folder = page.with_name("figures" if page.stem == "index" else f"{page.stem}-figures")
+    folder = beside(page, "figures")
     for name, figure in figures:
-        stem = _file_name(f"{name} {figure.title}")
+        stem = "-".join(re.findall(r"\w+", f"{name} {figure.title}".lower()))
         write_text_atomically(folder / f"{stem}.svg", to_file(figure, LIGHT))
         write_text_atomically(folder / f"{stem}-dark.svg", to_file(figure, DARK))
 
@@ -46,8 +47,7 @@ def to_file(figure: Figure, colours: Mapping[str, str]) -> str:
     assert found is not None, "matplotlib's drawing without a viewBox"
     width, height = map(float, found.groups())
     legend = []
-    for i, name in enumerate(figure.legend):
-        colour = figure.colours[i] if figure.colours else i % NUM_COLOURS + 1
+    for i, (name, colour) in enumerate(figure.key):
         y = (i + 0.5) * _LINE
         legend += [
             f'<circle cx="4" cy="{y:g}" r="3.5" fill="var(--series-{colour})"/>',
@@ -65,7 +65,3 @@ def to_file(figure: Figure, colours: Mapping[str, str]) -> str:
     drawn = str(figure.svg).replace("<svg", place, 1)
     text = "\n".join([start, paper, *legend, drawn.rstrip("\n"), "</svg>", ""])
     return re.sub(r"var\(--([\w-]+)\)", lambda match: colours[match[1]], text)
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.]+", "-", text.lower()).strip("-.")

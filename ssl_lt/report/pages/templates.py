@@ -16,7 +16,6 @@ from PIL import Image
 
 from ssl_lt.evaluate.picture_records import png_base64
 from ssl_lt.report.figures.colours import DARK, LIGHT
-from ssl_lt.report.figures.figure import NUM_COLOURS
 from ssl_lt.report.tables.export import markdown_text, to_csv, to_markdown
 from ssl_lt.report.tables.table import Table
 
@@ -60,7 +59,6 @@ def _templates() -> Environment:
     templates.globals |= {
         "csv_data": _csv_data,
         "style": Markup(_style_sheet()),
-        "num_colours": NUM_COLOURS,
         "encoded": lambda tile: png_base64(Image.fromarray(tile.pixels)),
     }
     templates.filters |= {"md": markdown_text, "md_table": to_markdown}

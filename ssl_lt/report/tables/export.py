@@ -50,12 +50,16 @@ def write_tables(sections: Sections, page: Path) -> None:
     Raises:
         DiskError: a file cannot be written.
     """
-    stem = "tables" if page.stem == "index" else f"{page.stem}-tables"
     titled = [(f"{name}: {t.title}" if name else t.title, t) for name, ts in sections for t in ts]
     latex = _PREAMBLE + "\n".join(to_latex(table, title=title) for title, table in titled)
-    write_text_atomically(page.with_name(f"{stem}.tex"), latex)
+    write_text_atomically(beside(page, "tables.tex"), latex)
     text = "\n".join(to_csv(table, title=title) for title, table in titled)
-    write_text_atomically(page.with_name(f"{stem}.csv"), text)
+    write_text_atomically(beside(page, "tables.csv"), text)
+
+
+def beside(page: Path, name: str) -> Path:
+    """Where a file or folder of this name is that belongs to a page; see `write_tables`."""
+    return page.with_name(name if page.stem == "index" else f"{page.stem}-{name}")
 
 
 def to_markdown(table: Table) -> str:
