@@ -47,6 +47,7 @@ from ssl_lt.engine.allocator import keep_freed_memory
 from ssl_lt.engine.optim import OptimOptions, build_optimizer
 from ssl_lt.runs.build import finetuning, pretraining
 from ssl_lt.runs.build.batches import batch_plan
+from ssl_lt.runs.build.views import worker_crop
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, default_config, kind_of
 from ssl_lt.runs.config.parse import parse
 from ssl_lt.runs.config.pretrain import PretrainConfig
@@ -173,7 +174,7 @@ def finetune(common: list[str], rounds: int) -> Rows:
     for loss in LOSSES:
         words = [*common, "--loss", loss, "--augment", "autoaugment"]
         config = parse(kind_of(loss), words, default=default_config(loss))
-        crop = finetuning.worker_crop(config)
+        crop = worker_crop(config)
         steps = both_steppers(config, lambda data, c=config: finetuning.build_task(c, data), crop)
         candidates |= {(loss, kind): step for kind, step in steps.items()}
     return _steps(candidates, rounds, first="la")

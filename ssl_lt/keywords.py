@@ -107,6 +107,7 @@ class TrainKeywords(SharedKeywords, total=False):
     # view
     view_min_scale: float
     view_interpolation: Literal["bilinear", "bicubic"]
+    view_flip_probability: float | None
     view_jitter_probability: float
     view_brightness: float
     view_contrast: float

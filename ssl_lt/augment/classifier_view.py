@@ -52,12 +52,15 @@ class ClassifierView(PlainView):
         images: size and normalisation that the network expects.
         policy: table of AutoAugment.
         cutout: side of Cutout's square in pixels of the images; 0: none.
+        flip_probability: share of views that are mirrored.
     """
 
-    def __init__(self, images: ImageSpec, *, policy: PolicyName, cutout: int) -> None:
+    def __init__(
+        self, images: ImageSpec, *, policy: PolicyName, cutout: int, flip_probability: float = 0.5
+    ) -> None:
         super().__init__(images)
         self.autoaugment = AutoAugment(policy)
-        self.cutout = cutout
+        self.cutout, self.flip_probability = cutout, flip_probability
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """(B, 3, size, size) normalised views of uint8 images; strength is not used."""
@@ -76,5 +79,6 @@ class ClassifierView(PlainView):
 
     def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """The same view of square uint8 images that have been cropped."""
-        x = self.autoaugment(horizontal_flip(crops, random_flips(keys)), keys)
+        flips = random_flips(keys, self.flip_probability)
+        x = self.autoaugment(horizontal_flip(crops, flips), keys)
         return self.to_network(cut_black_square(x, keys, side=self.cutout))

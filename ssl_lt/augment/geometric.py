@@ -65,9 +65,9 @@ def crop_boxes(
     return torch.cat((place, box), dim=1).to(torch.int64)
 
 
-def random_flips(keys: Tensor) -> Tensor:
-    """(B,) bool: which samples are mirrored, each with probability 1/2."""
-    return uniform(keys, _FLIP)[:, 0] < 0.5
+def random_flips(keys: Tensor, probability: float = 0.5) -> Tensor:
+    """(B,) bool: which samples are mirrored, each with this probability."""
+    return uniform(keys, _FLIP)[:, 0] < probability
 
 
 def horizontal_flip(images: Tensor, flips: Tensor) -> Tensor:

@@ -52,6 +52,9 @@ class ViewOptions:
     """Smallest share of the image's area that a crop keeps; the largest is 1."""
     interpolation: Interpolation = option("bicubic", page="all")
     """How a crop is resized."""
+    flip_probability: float | None = None
+    """Share of training views that are mirrored left to right, that of the classified image too; 0
+    where sides matter, as in text or scans. Default: 0 for digits, otherwise 0.5."""
     jitter_probability: float = option(0.8, page="all")
     """Share of views whose colours are jittered."""
     brightness: float = option(0.4, page="all")
@@ -74,6 +77,7 @@ class ViewOptions:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("min_scale", 1e-6, 1),
+            ("flip_probability", 0, 1),
             ("jitter_probability", 0, 1),
             ("brightness", 0, float("inf")),
             ("contrast", 0, float("inf")),
@@ -85,13 +89,18 @@ class ViewOptions:
             ("min_sigma", 1e-6, self.max_sigma),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 flag = f"--view.{name.replace('_', '-')}"
                 raise ConfigError(f"{flag}: {value} is not between {low} and {high}")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ConfigError(
                 f"--view.interpolation: {self.interpolation!r} is not bilinear or bicubic"
             )
+
+    @property
+    def flips(self) -> float:
+        """Share of views that are mirrored."""
+        return 0.5 if self.flip_probability is None else self.flip_probability
 
 
 SMALL_IMAGE_VIEW = ViewOptions()
@@ -133,7 +142,15 @@ class WeakView(PlainView):
     """A crop from the image padded with 4 black pixels, and a flip: usual when fine-tuning.
 
     Both are made at the images' own size; what the network sees is resized afterwards.
+
+    Args:
+        images: size, resizing and normalisation that the network expects.
+        flip_probability: share of views that are mirrored.
     """
+
+    def __init__(self, images: ImageSpec, *, flip_probability: float = 0.5) -> None:
+        super().__init__(images)
+        self.flip_probability = flip_probability
 
     def forward(self, images: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """(B, 3, size, size) normalised; strength is not used."""
@@ -141,7 +158,8 @@ class WeakView(PlainView):
 
     def after_crop(self, crops: Tensor, keys: Tensor, strength: Tensor | None = None) -> Tensor:
         """The flip alone, of images (B, 3, H, W) that have been cropped."""
-        return self.to_network(horizontal_flip(crops, random_flips(keys)))
+        flips = random_flips(keys, self.flip_probability)
+        return self.to_network(horizontal_flip(crops, flips))
 
 
 class ContrastiveView(PlainView):
@@ -166,7 +184,7 @@ class ContrastiveView(PlainView):
         """
         options = self.options
         boxes = crop_boxes(keys, *images.shape[-2:], scale=(options.min_scale, 1.0))
-        flips = random_flips(keys)
+        flips = random_flips(keys, options.flips)
 
         def crop(chunk: slice) -> Tensor:
             return resized_crop(
@@ -187,7 +205,7 @@ class ContrastiveView(PlainView):
             keys: (B,) int64, those of the view that the crops were made for.
             strength: not used.
         """
-        flips = random_flips(keys)
+        flips = random_flips(keys, self.options.flips)
 
         def flip(chunk: slice) -> Tensor:
             return to_unit(horizontal_flip(crops[chunk], flips[chunk]))

@@ -19,7 +19,8 @@ from ssl_lt.finetune.balance.tail_sharpness import tail_classes
 from ssl_lt.models.cifar.convnet import SMALLEST_IMAGE
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.defaults import MIN_STEPS, with_defaults
-from ssl_lt.runs.build.finetuning import LARGEST_SMALL, build_task, sampled_plan, worker_crop
+from ssl_lt.runs.build.finetuning import build_task, sampled_plan
+from ssl_lt.runs.build.views import LARGEST_SMALL, worker_crop
 from ssl_lt.runs.config.budget import MOST_EPOCHS, budget_seconds, recipe
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, kind_of
 from ssl_lt.runs.config.parse import parse

@@ -31,9 +31,10 @@ from ssl_lt.runs.budget import within_budget
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.defaults import as_stored, with_defaults
 from ssl_lt.runs.build.experts import evaluate_routed
-from ssl_lt.runs.build.finetuning import build_task, sampled_plan, worker_crop
+from ssl_lt.runs.build.finetuning import build_task, sampled_plan
 from ssl_lt.runs.build.heads import head_init, start_head
 from ssl_lt.runs.build.selection import check_selection
+from ssl_lt.runs.build.views import worker_crop
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.stored import stored_finetuning
 from ssl_lt.runs.inference.calibrate import calibrate_run

@@ -39,6 +39,19 @@ def test_order_crop_flip_autoaugment_cutout_normalise():
     torch.testing.assert_close(view()(images, k), want, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_share_of_mirrored_views(share):
+    images, k = noise(64), keys(64)
+    made = ClassifierView(
+        ImageSpec(32, MEAN, STD), policy="cifar10", cutout=16, flip_probability=share
+    )(images, k)
+    x = random_crop_with_padding(images, k)
+    x = AutoAugment("cifar10")(x.flip(-1) if share else x, k)
+    x = cut_black_square(x, k, side=16).float() / 255
+    want = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    torch.testing.assert_close(made, want, rtol=1e-6, atol=1e-6)
+
+
 def test_after_crop_is_the_view_without_the_crop():
     images, k = noise(16), keys(16)
     crops = random_crop_with_padding(images, k)

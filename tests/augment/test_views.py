@@ -166,6 +166,29 @@ def test_without_colors_a_view_is_the_crop_normalised():
     torch.testing.assert_close(out, (crops - mean) / std, rtol=0, atol=1e-5)
 
 
+def test_share_of_mirrored_views():
+    """Everything else in a view commutes with the mirror, so 1 is the mirror image of 0."""
+    images, keys = noise(60), keys_of(torch.arange(60))
+    spec = ImageSpec(32, MEAN, STD)
+    for make in (
+        lambda p: ContrastiveView(replace(BLURRED, flip_probability=p), spec),
+        lambda p: WeakView(spec, flip_probability=p),
+    ):
+        never, always, usual, third = (make(p) for p in (0.0, 1.0, 0.5, 1 / 3))
+        for views in (lambda view: view(images, keys), lambda view: view.after_crop(images, keys)):
+            own = views(never)
+            mirrored = own.flip(-1)
+            torch.testing.assert_close(views(always), mirrored, rtol=0, atol=1e-4)
+            for view, least, most in ((usual, 20, 40), (third, 10, 30)):
+                made = views(view)
+                gaps = [(made - of).abs().amax((1, 2, 3)) for of in (own, mirrored)]
+                assert torch.minimum(*gaps).max() < 1e-4
+                assert least <= (gaps[1] < gaps[0]).sum() <= most
+    default = ContrastiveView(BLURRED, spec)(images, keys)
+    half = ContrastiveView(replace(BLURRED, flip_probability=0.5), spec)(images, keys)
+    assert torch.equal(default, half)
+
+
 def test_boxes_that_a_worker_draws_do_not_depend_on_the_images_beside():
     worker, sizes = WorkerCrop(BLURRED, seed=9, num_views=2), [(20 + i, 90 - i) for i in range(60)]
     together = worker.boxes(4, range(60), sizes)
@@ -281,6 +304,7 @@ def test_mixed_precision_does_not_reach_the_view():
         ("min_scale", 0.0),
         ("min_scale", 1.5),
         ("hue", 0.6),
+        ("flip_probability", 1.1),
         ("gray_probability", -0.1),
         ("min_sigma", 3.0),
         ("brightness", float("nan")),

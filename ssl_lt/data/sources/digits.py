@@ -38,5 +38,6 @@ def open_digits() -> Source:
         mean=(0.31267474, 0.31267474, 0.31267474),
         std=(0.35646091, 0.35646091, 0.35646091),
         image_size=_SIDE,
+        flip_probability=0.0,  # a mirrored digit is none, or another one
         imbalance_factor=10.0,
     )

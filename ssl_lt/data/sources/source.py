@@ -38,6 +38,7 @@ class Source:
         mean: of each channel, in 0 ... 1.
         std: of each channel, in 0 ... 1.
         image_size: side of the images in pixels; None: files of any size, the user chooses.
+        flip_probability: default of `--view.flip-probability`.
         imbalance_factor: default of `--imbalance-factor`; None: the training set is used as it is.
         labels_from: what the labels are read from, for people; without labels, what would help.
         places: part -> where its images are from, for people.
@@ -55,6 +56,7 @@ class Source:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     image_size: int | None = None
+    flip_probability: float = 0.5
     imbalance_factor: float | None = None
     labels_from: str = ""
     places: Mapping[str, str] = field(default_factory=dict)

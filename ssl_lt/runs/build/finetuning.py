@@ -9,9 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.augment.classifier_view import ClassifierView
 from ssl_lt.augment.mixing import Mixer
-from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, WeakView, WorkerCrop
+from ssl_lt.augment.views import ContrastiveView
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import Epoch
 from ssl_lt.data.dataset import Data
@@ -32,10 +31,8 @@ from ssl_lt.models.expert_classifiers import ExpertClassifiers
 from ssl_lt.models.tuning.apply import apply_tuning
 from ssl_lt.runs.build.experts import build_experts, check_experts
 from ssl_lt.runs.build.mixing import check_mixing, rectifying, with_partners
+from ssl_lt.runs.build.views import classified_view, view_options
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
-
-# Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
-LARGEST_SMALL = 96
 
 
 def build_task(
@@ -167,7 +164,7 @@ def build_parts(config: AnyFinetuneConfig, data: Data) -> FinetuneModules:
         view=classified_view(config, data),
         contrastive_view=None
         if config.entry.views == 1
-        else ContrastiveView(config.view, data.spec),
+        else ContrastiveView(view_options(config.view, data), data.spec),
         counts_per_class=counts_per_class,
         tune=config.tune,
         keeps_statistics=config.batch_norm == "keep",
@@ -203,32 +200,3 @@ def _rates(
         for number in range(config.fit.num_epochs)
     ]
     return [class_rates(counts, config.sampling, epoch) for epoch in epochs].__getitem__
-
-
-def classified_view(
-    config: AnyFinetuneConfig, data: Data
-) -> ClassifierView | WeakView | ContrastiveView:
-    """The view that `--augment` names."""
-    if config.augment == "weak":
-        return weak_view(data)
-    side = data.source.image_size or data.image_size
-    small = side <= LARGEST_SMALL
-    return ClassifierView(
-        data.spec,
-        policy="cifar10" if small else "imagenet",
-        cutout=min(side, data.image_size) // 2 if small and config.cutout else 0,
-    )
-
-
-def worker_crop(config: AnyFinetuneConfig) -> WorkerCrop:
-    """What loader workers cut where pictures do not fit into memory: one view, or all three."""
-    if config.entry.views == 1:
-        return WorkerCrop(CROP_AND_FLIP, seed=config.run.seed, num_views=1)
-    return WorkerCrop(config.view, seed=config.run.seed, num_views=3)
-
-
-def weak_view(data: Data) -> WeakView | ContrastiveView:
-    """Padded crop and flip for images of one small size, else random resized crop and flip."""
-    if data.source.image_size is not None:
-        return WeakView(data.spec)
-    return ContrastiveView(CROP_AND_FLIP, data.spec)

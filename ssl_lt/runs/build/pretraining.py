@@ -14,6 +14,7 @@ from ssl_lt.models.pruned_twin import is_transformer
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.registry import METHODS, PLUGINS, PluginSite
 from ssl_lt.pretrain.two_views import TwoViewTask
+from ssl_lt.runs.build.views import view_options
 from ssl_lt.runs.config.pretrain import PretrainConfig
 
 
@@ -74,7 +75,8 @@ def _freeze_patch_embed(backbone: nn.Module, config: PretrainConfig) -> None:
 
 def build_view(config: PretrainConfig, data: Data) -> View:
     """SimCLR's view, or that of the plug-in that sets its strength."""
+    options = view_options(config.view, data)
     for name in config.plugins:
         if (boosted := PLUGINS[name].view) is not None:
-            return boosted(config.options, config.view, data.spec)
-    return ContrastiveView(config.view, data.spec)
+            return boosted(config.options, options, data.spec)
+    return ContrastiveView(options, data.spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, TypeVar
 
 from ssl_lt.augment.mixing import MixOptions
@@ -130,7 +130,10 @@ class FinetuneConfig(Generic[LossOptions]):
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         found = self.optim.without_effect() | self.sharpness.without_effect(sam=self.optim.sam)
         if self.entry.views == 1:
-            found["view."] = "a loss with contrastive views, such as --loss rcl"
+            contrast = "a loss with contrastive views, such as --loss rcl"
+            names = [option.name for option in fields(ViewOptions)]
+            names.remove("flip_probability")  # of the classified view as well
+            found |= {f"view.{name.replace('_', '-')}": contrast for name in names}
         if self.classifier != "cosine":
             found["cosine-scale"] = "--classifier cosine"
         if self.augment == "weak":
