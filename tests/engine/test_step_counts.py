@@ -17,6 +17,7 @@ from torch import nn
 from ssl_lt.core.types import Batch, Epoch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.options import DataOptions
+from ssl_lt.data.sources.source import Source
 from ssl_lt.data.tables.table import PixelTable
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
@@ -78,7 +79,7 @@ def data(num_classes):
     names = tuple(str(number) for number in range(num_classes))
     grey, table = (0.5, 0.5, 0.5), PixelTable(pixels, labels)
     return Data(
-        source=SimpleNamespace(class_names=names, mean=grey, std=grey, image_size=16, train=table),
+        source=Source("noise", names, table, mean=grey, std=grey, image_size=16),
         split=SimpleNamespace(counts_per_class=tuple(counts.tolist())),
         train=table,
         options=DataOptions(num_workers=0),
