@@ -131,7 +131,7 @@ class FinetuneConfig(Generic[LossOptions]):
         found = self.optim.without_effect() | self.sharpness.without_effect(sam=self.optim.sam)
         if self.entry.views == 1:
             contrast = "a loss with contrastive views, such as --loss rcl"
-            names = [option.name for option in fields(ViewOptions)]
+            names = [declared.name for declared in fields(ViewOptions)]
             names.remove("flip_probability")  # of the classified view as well
             found |= {f"view.{name.replace('_', '-')}": contrast for name in names}
         if self.classifier != "cosine":
