@@ -140,7 +140,7 @@ def our_view(name: str, options: ViewOptions, size: int) -> nn.Module:
     if name == "boosted":
         return BoostedView(options, images, num_ops=2, rule="released")
     if name == "autoaugment":
-        return ClassifierView(images, policy="cifar10", cutout=CUTOUT)
+        return ClassifierView(images, policy="cifar10", cutout=CUTOUT, flip_probability=0.5)
     return ContrastiveView(options, images)
 
 

@@ -56,7 +56,7 @@ class ClassifierView(PlainView):
     """
 
     def __init__(
-        self, images: ImageSpec, *, policy: PolicyName, cutout: int, flip_probability: float = 0.5
+        self, images: ImageSpec, *, policy: PolicyName, cutout: int, flip_probability: float
     ) -> None:
         super().__init__(images)
         self.autoaugment = AutoAugment(policy)

@@ -65,7 +65,7 @@ def crop_boxes(
     return torch.cat((place, box), dim=1).to(torch.int64)
 
 
-def random_flips(keys: Tensor, probability: float = 0.5) -> Tensor:
+def random_flips(keys: Tensor, probability: float) -> Tensor:
     """(B,) bool: which samples are mirrored, each with this probability."""
     return uniform(keys, _FLIP)[:, 0] < probability
 

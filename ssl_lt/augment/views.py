@@ -148,7 +148,7 @@ class WeakView(PlainView):
         flip_probability: share of views that are mirrored.
     """
 
-    def __init__(self, images: ImageSpec, *, flip_probability: float = 0.5) -> None:
+    def __init__(self, images: ImageSpec, *, flip_probability: float) -> None:
         super().__init__(images)
         self.flip_probability = flip_probability
 

@@ -27,12 +27,14 @@ def noise(count, height=32, width=32):
 
 
 def view(size=32, cutout=16):
-    return ClassifierView(ImageSpec(size, MEAN, STD), policy="cifar10", cutout=cutout)
+    return ClassifierView(
+        ImageSpec(size, MEAN, STD), policy="cifar10", cutout=cutout, flip_probability=0.5
+    )
 
 
 def test_order_crop_flip_autoaugment_cutout_normalise():
     images, k = noise(64), keys(64)
-    x = horizontal_flip(random_crop_with_padding(images, k), random_flips(k))
+    x = horizontal_flip(random_crop_with_padding(images, k), random_flips(k, 0.5))
     x = AutoAugment("cifar10")(x, k)
     x = cut_black_square(x, k, side=16).float() / 255
     want = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

@@ -124,7 +124,7 @@ def test_resized_crop_is_torchvisions_with_antialiasing(mode, height, width, siz
     x = 0.3 + 0.4 * x
     keys = keys_of(count)
     boxes = crop_boxes(keys, height, width, scale=(0.02, 1.0))
-    flips = random_flips(keys)
+    flips = random_flips(keys, 0.5)
     out = resized_crop(x, boxes, size=size, flips=flips, interpolation=mode)
     for i in range(count):
         expected = tv.resized_crop(x[i], *boxes[i].tolist(), [size, size], MODES[mode], True)
@@ -153,7 +153,7 @@ def test_resized_crop_is_pillows_within_one_grey_level(mode, height, width):
 def test_uint8_and_float_images_give_the_same():
     images, keys = smooth_images(8, 30, 30), keys_of(8)
     boxes = crop_boxes(keys, 30, 30, scale=(0.2, 1.0))
-    options = {"size": 16, "flips": random_flips(keys), "interpolation": "bicubic"}
+    options = {"size": 16, "flips": random_flips(keys, 0.5), "interpolation": "bicubic"}
     a, b = resized_crop(images, boxes, **options), resized_crop(images / 255, boxes, **options)
     torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
@@ -194,7 +194,7 @@ def test_padded_crop_reaches_every_offset_alike():
 
 
 def test_half_of_the_samples_are_flipped():
-    flips = random_flips(keys_of(10_000))
+    flips = random_flips(keys_of(10_000), 0.5)
     assert abs(flips.double().mean().item() - 0.5) < 0.02
     x = torch.rand(2, 3, 4, 5)
     out = horizontal_flip(x, torch.tensor([True, False]))

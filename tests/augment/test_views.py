@@ -160,7 +160,9 @@ def test_the_large_preset_works_on_images_of_another_shape():
 def test_without_colors_a_view_is_the_crop_normalised():
     images, keys = noise(60), keys_of(torch.arange(60))
     boxes = crop_boxes(keys, 32, 32, scale=(0.1, 1.0))
-    crops = resized_crop(images, boxes, size=32, flips=random_flips(keys), interpolation="bicubic")
+    crops = resized_crop(
+        images, boxes, size=32, flips=random_flips(keys, 0.5), interpolation="bicubic"
+    )
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     out = ContrastiveView(NO_COLOR, ImageSpec(32, MEAN, STD))(images, keys)
     torch.testing.assert_close(out, (crops - mean) / std, rtol=0, atol=1e-5)
@@ -223,11 +225,11 @@ def test_plain_and_weak_views():
     mean, std = np.reshape(MEAN, (3, 1, 1)), np.reshape(STD, (3, 1, 1))
     plain = PlainView(ImageSpec(32, MEAN, STD))(images, keys)
     np.testing.assert_allclose(plain.numpy(), (images.numpy() / 255 - mean) / std, atol=1e-5)
-    weak = WeakView(ImageSpec(32, MEAN, STD))(images, keys)
+    weak = WeakView(ImageSpec(32, MEAN, STD), flip_probability=0.5)(images, keys)
     assert weak.shape == plain.shape
     black = torch.from_numpy(-mean / std).float()
     padded = torch.nn.functional.pad(plain - black, [4] * 4) + black
-    flips = random_flips(keys)
+    flips = random_flips(keys, 0.5)
     for i in range(50):
         candidates = padded[i].unfold(1, 32, 1).unfold(2, 32, 1)
         expected = weak[i].flip(-1) if flips[i] else weak[i]
@@ -242,7 +244,7 @@ def test_views_compile_without_a_break(options):
     images, keys = noise(6), keys_of(torch.arange(6))
     for view in (
         ContrastiveView(options, ImageSpec(32, MEAN, STD)),
-        WeakView(ImageSpec(32, MEAN, STD)),
+        WeakView(ImageSpec(32, MEAN, STD), flip_probability=0.5),
         PlainView(ImageSpec(32, MEAN, STD)),
     ):
         compiled = torch.compile(view, fullgraph=True, backend="eager")
@@ -275,7 +277,7 @@ def test_nothing_is_read_back_to_the_host(monkeypatch):
     with NoHostReads():
         ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))(images, keys)
         ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD)).after_crop(images, keys)
-        WeakView(ImageSpec(32, MEAN, STD))(images, keys)
+        WeakView(ImageSpec(32, MEAN, STD), flip_probability=0.5)(images, keys)
     with NoHostReads(), pytest.raises(AssertionError, match="host sync"):
         keys.sum().item()
 

@@ -36,7 +36,7 @@ def task(name, kind):
     parts = toy.modules(
         backbone=backbone,
         classifier=nn.Linear(feature_dim(backbone), 4),
-        view=DoubleView(ImageSpec(32, mean=[0.5] * 3, std=[0.25] * 3)),
+        view=DoubleView(ImageSpec(32, mean=[0.5] * 3, std=[0.25] * 3), flip_probability=0.5),
         tune=kind,
     )
     loss = CrossEntropy(torch.ones(4), CrossEntropyOptions())

@@ -28,7 +28,7 @@ def task(tune="all", view=None):
     apply_tuning(backbone, tune, num_classes=4)
     loss = CrossEntropy(torch.ones(4), CrossEntropyOptions())
     classifier = nn.Linear(feature_dim(backbone), 4)
-    view = view or WeakView(ImageSpec(8, **STATISTICS))
+    view = view or WeakView(ImageSpec(8, **STATISTICS), flip_probability=0.5)
     parts = toy.modules(backbone=backbone, classifier=classifier, view=view, tune=tune, seed=5)
     return ClassifierTask(parts, loss)
 
