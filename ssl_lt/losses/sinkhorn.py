@@ -40,6 +40,8 @@ _LOW, _HIGH = 1e-15, 1e15
 # Newton's steps at most where nothing looks at the error, and where it is looked at.
 _BLIND_STEPS, _STEPS = 8, 40
 _DAMPING, _LEAST_DAMPING = 0.1, 1e-8
+# Of all the mass: what a cluster's damping is at least, far above float64's rounding of an edge.
+_LEAST_DAMPING_MASS = 1e-12
 _MOST_RELAXED = 1.96
 
 
@@ -193,9 +195,11 @@ def _newton_step(plan: Tensor, mass: Tensor, missing: Tensor) -> Tensor:
     # From the edges alone, because what a cluster shares with itself would swallow them.
     diagonal.zero_()
     wrong = missing.double()
-    part = wrong.abs().sum(2) * (_DAMPING / mass.sum()) + _LEAST_DAMPING
-    # A cluster that may have nothing has no edge and must not move.
-    damping = torch.where(mass > 0, mass, 1.0) * part
+    total = mass.sum()
+    part = wrong.abs().sum(2) * (_DAMPING / total) + _LEAST_DAMPING
+    # At least so much, or clusters of hardly any share whose edges only join one another would make
+    # a singular block. A cluster that may have nothing has no edge, lacks nothing and stays.
+    damping = torch.maximum(mass * part, (_LEAST_DAMPING_MASS * total).to(part))
     diagonal.copy_(damping - laplacian.sum(2))
     factor, _ = torch.linalg.cholesky_ex(laplacian)
     d = torch.cholesky_solve(wrong.mT, factor).mT
