@@ -54,7 +54,8 @@ class ViewOptions:
     """How a crop is resized."""
     flip_probability: float | None = None
     """Share of training views that are mirrored left to right, that of the classified image too; 0
-    where sides matter, as in text or scans. Default: 0 for digits, otherwise 0.5."""
+    where sides matter, as in text or scans. Default: that of the run one starts from, if it has
+    one; else 0 for digits, otherwise 0.5."""
     jitter_probability: float = option(0.8, page="all")
     """Share of views whose colours are jittered."""
     brightness: float = option(0.4, page="all")

@@ -9,6 +9,7 @@ from ssl_lt.cli.config.command_line import Files, Words, read_config
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.runs.config.evaluate import EvaluateConfig, unused_without_weights
 from ssl_lt.runs.config.parse import parse_known
+from ssl_lt.runs.config.schema import flags
 from ssl_lt.runs.config.tail import TailConfig
 from ssl_lt.runs.life.find import find_run
 from ssl_lt.runs.life.init_from import InitSource, find_source
@@ -51,7 +52,9 @@ def read_judged(words: Words[Files], default: C) -> tuple[C, InitSource | None]:
         return read_config(type(default), words, default=default), None
     moved = Moved(choice.data, choice.data_root)
     source = find_source(start, backbone=choice.backbone, moved=moved)
-    words = words.over(source.name, source.values)
+    known = {flag.name for flag in flags(default)}
+    values = {name: value for name, value in source.values.items() if name in known}
+    words = words.over(source.name, values)
     config = read_config(type(default), words, default=replace(default, init_from=source.name))
     return replace(config, run="auto"), source
 

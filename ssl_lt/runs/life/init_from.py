@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ from ssl_lt.runs.config.stored import read_config
 from ssl_lt.runs.life.find import RUNS, folders, newest_run
 from ssl_lt.runs.life.place import Moved, moved_options
 
+# A property of the images, which whoever trains on them takes over.
+FLIPS = "view.flip-probability"
+
 
 @dataclass(frozen=True)
 class InitSource:
@@ -45,8 +48,9 @@ class InitSource:
         name: what is written into the configuration: a path, the name of released weights, or
             "scratch".
         weights: file with the backbone, None from scratch.
-        values: flags that are taken over: the data and network of a run, the network and the images
-            that released weights expect.
+        values: flags that are taken over: the data and network of a run, and how often its views
+            were mirrored if that was asked for; the network and the images that released weights
+            expect.
         note: a line for the user.
         start: which kind of weights they are.
         license: tag of released weights; "" where none is known.
@@ -220,7 +224,11 @@ def _of_run(run: RunFolder, moved: Moved) -> InitSource:
     stored = read_config(run.config)
     values = {name: value for name, value in stored.values.items() if name in taken}
     if stored.verb != "evaluate":
-        values |= to_mapping(moved_options(run, moved))
+        images = moved_options(run, moved)
+        values |= to_mapping(images)
+        flips = stored.values.get(FLIPS)
+        if flips is not None and images == moved_options(run, replace(moved, data=None)):
+            values[FLIPS] = flips
     return InitSource(str(run.path), weights, values, f"from {run.path}, step {step}", "run")
 
 

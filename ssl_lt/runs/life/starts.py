@@ -17,12 +17,13 @@ from ssl_lt.runs.config.parse import parse
 from ssl_lt.runs.config.schema import flags, to_mapping
 from ssl_lt.runs.config.series import SeriesOptions
 from ssl_lt.runs.config.stored import read_config
-from ssl_lt.runs.life.init_from import InitSource, find_source
+from ssl_lt.runs.life.init_from import FLIPS, InitSource, find_source
 from ssl_lt.runs.life.place import Moved
 
-# Of the options of the data: what weights expect of images. The others say which images.
+# Of the options of the data: what weights expect of images. The others go with the images, and so
+# does how often these are mirrored.
 _SEEN = {"image-size", "mean", "std", "interpolation", "crop-pct"}
-_WHICH = {flag.name for flag in flags(DataOptions())} - _SEEN
+_WHICH = {flag.name for flag in flags(DataOptions())} - _SEEN | {FLIPS}
 _KEY = "start-"
 
 

@@ -2,14 +2,20 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ssl_lt.cli.commands.finetune import read_new
+from ssl_lt.cli.config.command_line import Files, RunFiles, read_words
+from ssl_lt.cli.config.judged import read_judged
 from ssl_lt.runs.build.defaults import MIN_STEPS, USUAL, with_defaults
+from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import default_config
 from ssl_lt.runs.life.init_from import find_source
+from tests.configs import read
 from tests.toolbox import TINY, call, load_yaml, newest_weights, refuses, succeed
 
 ONCE = [word for word in TINY if word not in ("--width", "4")]
@@ -33,6 +39,25 @@ def test_an_exported_folder_brings_its_network_and_its_images(finished):
     assert source.start == "run"
     assert find_source(str(finished.pretrained)).start == "run"
     assert find_source("scratch").start == "scratch"
+
+
+def test_how_often_images_are_mirrored_goes_with_the_images(finished, empty):
+    run = empty / "mirrored"
+    shutil.copytree(finished.pretrained, run)
+    flips = "view.flip-probability: null"
+    text = (run / "config.yaml").read_text()
+    assert flips in text
+    (run / "config.yaml").write_text(text.replace(flips, "view.flip-probability: 0.25"))
+    start = ["--init-from", str(run)]
+    for verb in ("pretrain", "finetune"):
+        assert read(verb, start).view.flip_probability == 0.25
+    assert read("finetune", [*start, "--view.flip-probability", "0"]).view.flip_probability == 0
+    assert read("finetune", [*start, "--data", "cifar10"]).view.flip_probability is None
+    compare = read_words(["--compare", "scratch", str(run)], RunFiles())
+    assert read_new(compare).config.view.flip_probability == 0.25
+    assert "--view.flip-probability" not in [w for s in read_new(compare).starts for w in s.words]
+    config, _ = read_judged(read_words(start, Files()), EvaluateConfig())
+    assert config.data.data == "digits"
 
 
 @pytest.mark.slow
