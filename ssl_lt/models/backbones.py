@@ -19,9 +19,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
-from ssl_lt.models.cifar.convnet import SMALLEST_IMAGE, CifarConvNet
+from ssl_lt.models.cifar.convnet import SMALLEST_IMAGE, ConvNet
 from ssl_lt.models.cifar.experts import CifarExperts, SharedGradient
-from ssl_lt.models.cifar.resnet import CifarLayout, CifarResNet, PaddedShortcut, projected_shortcut
+from ssl_lt.models.cifar.network import CifarNetwork, Layout
+from ssl_lt.models.cifar.resnet import PaddedShortcut, ResNet, projected_shortcut
 from ssl_lt.models.options import ModelOptions
 from ssl_lt.models.weights import State
 
@@ -38,31 +39,31 @@ _CFG = {
     "first_conv": "conv1",
     "classifier": "fc",
 }
-_LAYOUTS = {
-    "resnet18_cifar": CifarLayout((2, 2, 2, 2), projected_shortcut, "fan_out"),
-    "resnet20_cifar": CifarLayout((3, 3, 3), PaddedShortcut, "fan_in"),
-    "resnet32_cifar": CifarLayout((5, 5, 5), PaddedShortcut, "fan_in"),
+_LAYOUTS: dict[str, Layout] = {
+    "convnet7_cifar": ConvNet(),
+    "resnet18_cifar": ResNet((2, 2, 2, 2), projected_shortcut, "fan_out"),
+    "resnet20_cifar": ResNet((3, 3, 3), PaddedShortcut, "fan_in"),
+    "resnet32_cifar": ResNet((5, 5, 5), PaddedShortcut, "fan_in"),
 }
 _WIDTHS = {"convnet7_cifar": 32, "resnet18_cifar": 64, "resnet20_cifar": 16, "resnet32_cifar": 16}
-OUR_RESNETS = tuple(_LAYOUTS)
-OUR_BACKBONES = tuple(_WIDTHS)
+OUR_BACKBONES = tuple(_LAYOUTS)
 
 default_cfgs = generate_default_cfgs(
     {name: dict(_CFG) for name in (*OUR_BACKBONES, "cifar_experts")}
 )
 
 
-def _build(name: str, kwargs: dict[str, Any], *, pretrained: bool) -> CifarResNet:
+def _build(name: str, kwargs: dict[str, Any], *, pretrained: bool) -> CifarNetwork:
     layout = _LAYOUTS[name]
+    taps = {"out_indices": tuple(range(1, 1 + len(layout.multiples)))}
     kwargs = {"width": _WIDTHS[name], **kwargs}
-    taps = tuple(range(1, 1 + len(layout.layers)))
     built = build_model_with_cfg(
-        partial(CifarResNet, layout), name, pretrained, feature_cfg={"out_indices": taps}, **kwargs
+        partial(CifarNetwork, layout), name, pretrained, feature_cfg=taps, **kwargs
     )
-    return cast(CifarResNet, built)
+    return cast(CifarNetwork, built)
 
 
-def resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
+def resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> CifarNetwork:  # noqa: FBT001, FBT002
     """ResNet-18 with a 3x3 stem: 11.17 M parameters and 512 features at `width=64`.
 
     Its weights load into timm's and torchvision's `resnet18` key for key; only `conv1` has
@@ -71,24 +72,19 @@ def resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # n
     return _build("resnet18_cifar", kwargs, pretrained=pretrained)
 
 
-def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
+def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarNetwork:  # noqa: FBT001, FBT002
     """ResNet-20 of arXiv:1512.03385, section 4.2: 0.27 M parameters, 64 features at `width=16`."""
     return _build("resnet20_cifar", kwargs, pretrained=pretrained)
 
 
-def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:  # noqa: FBT001, FBT002
+def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarNetwork:  # noqa: FBT001, FBT002
     """ResNet-32 of arXiv:1512.03385, section 4.2: 0.46 M parameters, 64 features at `width=16`."""
     return _build("resnet32_cifar", kwargs, pretrained=pretrained)
 
 
-def convnet7_cifar(pretrained: bool = False, **kwargs: Any) -> CifarConvNet:  # noqa: FBT001, FBT002
-    """`CifarConvNet`, for few epochs: 1.09 M parameters and 256 features at `width=32`."""
-    kwargs = {"width": _WIDTHS["convnet7_cifar"], **kwargs}
-    taps = {"out_indices": (1, 2, 3)}
-    built = build_model_with_cfg(
-        CifarConvNet, "convnet7_cifar", pretrained, feature_cfg=taps, **kwargs
-    )
-    return cast(CifarConvNet, built)
+def convnet7_cifar(pretrained: bool = False, **kwargs: Any) -> CifarNetwork:  # noqa: FBT001, FBT002
+    """`ConvNet`, for few epochs: 1.09 M parameters and 256 features at `width=32`."""
+    return _build("convnet7_cifar", kwargs, pretrained=pretrained)
 
 
 def cifar_experts(
@@ -97,7 +93,7 @@ def cifar_experts(
     of: str = "resnet32_cifar",
     **kwargs: Any,
 ) -> CifarExperts:
-    """`CifarExperts` of one of our ResNets, three of 3/4 width unless `kwargs` say otherwise."""
+    """`CifarExperts` of one of our networks, three of 3/4 width unless `kwargs` say otherwise."""
     usual = {"num_experts": 3, "expert_width": 0.75, "shared_gradient": "all"}
     built = build_model_with_cfg(
         partial(CifarExperts, _LAYOUTS[of]),
@@ -148,10 +144,7 @@ def create_backbone(
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
-    if name == "convnet7_cifar" and image_size < SMALLEST_IMAGE:
-        raise ConfigError(
-            f"--backbone: {name} needs images of at least {SMALLEST_IMAGE} pixels, not {image_size}"
-        )
+    _check_size(name, image_size)
     if weights is not None:
         # A number of classes that is not the network's: timm then leaves out the file's classifier.
         own = {"state_dict": dict(weights), "custom_load": False, "num_classes": -1}
@@ -169,6 +162,7 @@ def create_experts(
     name: str,
     *,
     width: int | None = None,
+    image_size: int,
     num_experts: int,
     expert_width: float,
     shared_gradient: SharedGradient,
@@ -176,14 +170,16 @@ def create_experts(
     """`CifarExperts` of the network that `create_backbone` gives by this name and width.
 
     Raises:
-        ConfigError: a name that is none of `OUR_RESNETS`, or a width below 1.
+        ConfigError: a name that is none of `OUR_BACKBONES`, a width below 1, or a picture that the
+            network does not take.
     """
-    if name not in OUR_RESNETS:
+    if name not in OUR_BACKBONES:
         raise ConfigError(
-            f"--backbone: {name} cannot be split into experts; {', '.join(OUR_RESNETS)} can"
+            f"--backbone: {name} cannot be split into experts; {', '.join(OUR_BACKBONES)} can"
         )
     if width is not None and width < 1:
         raise ConfigError(f"--width: {width}, must be at least 1")
+    _check_size(name, image_size)
     kwargs: dict[str, Any] = {} if width is None else {"width": width}
     return cast(
         CifarExperts,
@@ -197,6 +193,13 @@ def create_experts(
             **kwargs,
         ),
     )
+
+
+def _check_size(name: str, image_size: int) -> None:
+    if name == "convnet7_cifar" and image_size < SMALLEST_IMAGE:
+        raise ConfigError(
+            f"--backbone: {name} needs images of at least {SMALLEST_IMAGE} pixels, not {image_size}"
+        )
 
 
 def feature_dim(backbone: nn.Module) -> int:

@@ -20,7 +20,7 @@ def build(name):
     torch.manual_seed(0)
     if name == "experts":
         shares = {"num_experts": 2, "expert_width": 0.5, "shared_gradient": "all"}
-        return create_experts("resnet20_cifar", width=4, **shares)
+        return create_experts("resnet20_cifar", width=4, image_size=32, **shares)
     width = 4 if name == "resnet20_cifar" else None
     return create_backbone(name, width=width, image_size=32)
 

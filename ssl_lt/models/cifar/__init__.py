@@ -1,4 +1,4 @@
 """Networks for images of about 32 pixels.
 
-Others import `convnet`, `experts`, `resnet`.
+Others import `convnet`, `experts`, `network`, `resnet`.
 """

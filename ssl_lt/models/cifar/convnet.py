@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from torch import nn
 
-from ssl_lt.models.cifar.network import CifarNetwork, start_convolutions
-
-# Channels of the stages, in those of the stem.
-_STAGES = (1, 4, 8)
 # Pixels a side, of which the poolings leave one.
 SMALLEST_IMAGE = 9
 
 
-class CifarConvNet(CifarNetwork):
+@dataclass(frozen=True)
+class ConvNet:
     """Seven convolutions: a stem, and two in each of three stages, without shortcuts.
 
     A stage pools after its first convolution, so most of the work is done on small maps of many
@@ -21,25 +21,28 @@ class CifarConvNet(CifarNetwork):
     `4 * width` and `8 * width` channels. Keys are `conv1`, `bn1`, `layer2.0.0` (a convolution),
     `layer2.0.2` and `layer2.1.1` (batch norms), `fc`.
 
-    Args:
-        width: channels of the stem.
-        num_classes: 0 gives features instead of logits.
-        in_chans: channels of the images.
-        global_pool: timm's name of the pooling before the classifier.
+    Attributes:
+        multiples: channels of the stages, in those of the stem.
+        fan: which side of a convolution its Kaiming-normal weights are scaled by.
     """
 
-    def __init__(
-        self, *, width: int, num_classes: int = 10, in_chans: int = 3, global_pool: str = "avg"
-    ) -> None:
-        super().__init__(nn.Conv2d(in_chans, width, 2, bias=False))
-        for k, multiple in enumerate(_STAGES):
-            out = multiple * width
-            blocks = nn.Sequential(
-                _convolution(self.num_features, out, nn.MaxPool2d(2)), _convolution(out, out)
-            )
-            self.add_stage(blocks, channels=out, reduction=2 ** (k + 1))
-        self.add_classifier(num_classes, global_pool=global_pool)
-        start_convolutions(self, "fan_in")
+    multiples: tuple[int, ...] = (1, 4, 8)
+    fan: Literal["fan_in", "fan_out"] = "fan_in"
+
+    def stem(self, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """`conv1`."""
+        return nn.Conv2d(in_channels, out_channels, 2, bias=False)
+
+    def stage(self, number: int, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Two convolutions, the first of them pooled; the same in every stage."""
+        return nn.Sequential(
+            _convolution(in_channels, out_channels, nn.MaxPool2d(2)),
+            _convolution(out_channels, out_channels),
+        )
+
+    def reduction(self, number: int) -> int:
+        """Pixels of the image to one after this stage, a side."""
+        return int(2**number)
 
 
 def _convolution(in_channels: int, out_channels: int, *pooling: nn.Module) -> nn.Sequential:

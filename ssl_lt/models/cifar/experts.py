@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ssl_lt.models.cifar.network import start_convolutions
-from ssl_lt.models.cifar.resnet import CifarLayout, CifarResNet, stage
+from ssl_lt.models.cifar.network import CifarNetwork, Layout, start_convolutions
 
 # The last two stages are the experts' own, as in arXiv:2010.01809: the shared part is the stem and
 # stage 1 where there are three stages, and stage 2 besides where there are four.
@@ -22,8 +20,8 @@ _NUM_OWN_STAGES = 2
 SharedGradient = Literal["all", "first"]
 
 
-class CifarExperts(CifarResNet):
-    """`CifarResNet` whose last two stages exist once for each of E experts.
+class CifarExperts(CifarNetwork):
+    """`CifarNetwork` whose last two stages exist once for each of E experts.
 
     The features are those of all experts, one after the other; `features.chunk(E, dim=1)` takes
     them apart. Keys of the shared part are those of the plain network; stage k of expert e is
@@ -31,7 +29,7 @@ class CifarExperts(CifarResNet):
 
     Args:
         layout: of the plain network.
-        width: channels of the first stage.
+        width: channels of the stem.
         num_experts: E.
         expert_width: channels of the experts' stages, as a share of the plain network's. RIDE has
             3/4: 24 and 48 channels instead of 32 and 64.
@@ -43,7 +41,7 @@ class CifarExperts(CifarResNet):
 
     def __init__(  # noqa: PLR0913  (timm's own arguments among them)
         self,
-        layout: CifarLayout,
+        layout: Layout,
         *,
         width: int,
         num_experts: int,
@@ -53,19 +51,23 @@ class CifarExperts(CifarResNet):
         in_chans: int = 3,
         global_pool: str = "avg",
     ) -> None:
-        num_shared = len(layout.layers) - _NUM_OWN_STAGES
-        shared = replace(layout, layers=layout.layers[:num_shared])
+        num_shared = len(layout.multiples) - _NUM_OWN_STAGES
         super().__init__(
-            shared, width=width, num_classes=0, in_chans=in_chans, global_pool=global_pool
+            layout,
+            width=width,
+            num_stages=num_shared,
+            num_classes=0,
+            in_chans=in_chans,
+            global_pool=global_pool,
         )
         self.shared_gradient = shared_gradient
         channels = [self.num_features]
         channels += [
-            max(1, round(expert_width * width * 2**k))
-            for k in range(num_shared, len(layout.layers))
+            max(1, round(expert_width * width * multiple))
+            for multiple in layout.multiples[num_shared:]
         ]
         self.experts = nn.ModuleList(
-            _own_stages(layout, channels, first=num_shared) for _ in range(num_experts)
+            _own_stages(layout, channels, first=num_shared + 1) for _ in range(num_experts)
         )
         start_convolutions(self.experts, layout.fan)
         self.num_features = self.head_hidden_size = num_experts * channels[-1]
@@ -88,10 +90,7 @@ class CifarExperts(CifarResNet):
         return {"stem": r"^conv1|bn1", "blocks": blocks if coarse else blocks + r"\.(\d+)"}
 
 
-def _own_stages(layout: CifarLayout, channels: Sequence[int], *, first: int) -> nn.Sequential:
+def _own_stages(layout: Layout, channels: Sequence[int], *, first: int) -> nn.Sequential:
     """Stages `first`, `first + 1`, ... of the layout, from `channels[0]` to `channels[1]` etc."""
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
-    for k, (num_in, num_out) in enumerate(pairwise(channels), start=first):
-        blocks = stage(layout, num_in, num_out, num_blocks=layout.layers[k], stride=2)
-        stages[f"layer{k + 1}"] = blocks
-    return nn.Sequential(stages)
+    numbered = enumerate(pairwise(channels), start=first)
+    return nn.Sequential(OrderedDict((f"layer{k}", layout.stage(k, *ends)) for k, ends in numbered))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from itertools import pairwise
+from typing import Literal, Protocol, cast
 
 from timm.layers import create_classifier
 from timm.models import checkpoint_seq
@@ -16,40 +17,72 @@ def start_convolutions(network: nn.Module, fan: Literal["fan_in", "fan_out"]) ->
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
 
 
+class Layout(Protocol):
+    """What tells the networks of this family apart."""
+
+    @property
+    def multiples(self) -> tuple[int, ...]:
+        """Channels of each stage, in those of the stem."""
+        ...
+
+    @property
+    def fan(self) -> Literal["fan_in", "fan_out"]:
+        """Which side of a convolution its Kaiming-normal weights are scaled by."""
+        ...
+
+    def stem(self, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """The first convolution, `conv1`."""
+        ...
+
+    def stage(self, number: int, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Blocks of `layer{number}`, counted from 1."""
+        ...
+
+    def reduction(self, number: int) -> int:
+        """Pixels of the image to one after this stage, a side."""
+        ...
+
+
 class CifarNetwork(nn.Module):
     """`conv1`, `bn1`, a ReLU, the stages `layer1`, `layer2`, ..., pooling, the classifier `fc`.
 
-    A subclass calls `add_stage` for each stage, and `add_classifier` last: timm takes feature maps
-    from the modules in the order in which they were added.
-
     Args:
-        stem: `conv1`.
+        layout: of the stem and the stages.
+        width: channels of the stem.
+        num_stages: the first ones of the layout; None: all of them.
+        num_classes: 0 gives features instead of logits.
+        in_chans: channels of the images.
+        global_pool: timm's name of the pooling before the classifier.
     """
 
-    def __init__(self, stem: nn.Conv2d) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        width: int,
+        num_stages: int | None = None,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+    ) -> None:
         super().__init__()
-        self.in_chans = stem.in_channels
+        self.in_chans = in_chans
         self.grad_checkpointing = False
-        self.conv1 = stem
-        self.bn1 = nn.BatchNorm2d(stem.out_channels)
+        self.conv1 = layout.stem(in_chans, width)
+        self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU(inplace=True)
-        self.feature_info = [{"num_chs": stem.out_channels, "reduction": 1, "module": "act1"}]
+        # timm takes feature maps from the modules in the order in which they were added.
+        self.feature_info = [{"num_chs": width, "reduction": 1, "module": "act1"}]
         self.stages: list[str] = []
-        self.num_features = self.head_hidden_size = stem.out_channels
-
-    def add_stage(self, blocks: nn.Sequential, *, channels: int, reduction: int) -> None:
-        """Puts blocks after those that are there.
-
-        Args:
-            blocks: `layer{k}`, k counted from 1.
-            channels: that they end with.
-            reduction: pixels of the image to one of theirs, a side.
-        """
-        name = f"layer{len(self.stages) + 1}"
-        self.add_module(name, blocks)
-        self.stages.append(name)
-        self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": name})
-        self.num_features = self.head_hidden_size = channels
+        channels = [width, *(width * multiple for multiple in layout.multiples[:num_stages])]
+        for number, (num_in, num_out) in enumerate(pairwise(channels), start=1):
+            name, reduction = f"layer{number}", layout.reduction(number)
+            self.add_module(name, layout.stage(number, num_in, num_out))
+            self.stages.append(name)
+            self.feature_info.append({"num_chs": num_out, "reduction": reduction, "module": name})
+        self.num_features = self.head_hidden_size = channels[-1]
+        self.add_classifier(num_classes, global_pool=global_pool)
+        start_convolutions(self, layout.fan)
 
     def add_classifier(self, num_classes: int, *, global_pool: str) -> None:
         """Pooling, and a classifier; no classes: none."""

@@ -1,4 +1,4 @@
-"""ResNets for pictures of about 32 pixels, with timm's interface and key names."""
+"""ResNets for pictures of about 32 pixels, with timm's key names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Literal
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from ssl_lt.models.cifar.network import CifarNetwork, start_convolutions
 
 # (channels in, channels out, stride) -> what the shortcut of a block does where shapes change.
 Shortcut = Callable[[int, int, int], nn.Module]
@@ -38,8 +36,12 @@ def projected_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.M
 
 
 @dataclass(frozen=True)
-class CifarLayout:
-    """What tells the ResNets of this family apart.
+class ResNet:
+    """Basic blocks, a 3x3 stem of stride 1 and no pooling after it.
+
+    Keys are those of torchvision and timm: `conv1`, `bn1`, `layer1.0.conv1`,
+    `layer2.0.downsample.0`, `fc`. Stage k has `width * 2^(k-1)` channels and, from the second on,
+    half the resolution of the stage before.
 
     Attributes:
         layers: blocks of each stage.
@@ -51,45 +53,24 @@ class CifarLayout:
     shortcut: Shortcut
     fan: Literal["fan_in", "fan_out"]
 
+    @property
+    def multiples(self) -> tuple[int, ...]:
+        """Channels of each stage, in those of the stem."""
+        return tuple(2**k for k in range(len(self.layers)))
 
-def stage(
-    layout: CifarLayout, in_channels: int, out_channels: int, *, num_blocks: int, stride: int
-) -> nn.Sequential:
-    """Basic blocks of one width; the first of them changes shape where `stride` is not 1."""
-    first = None if stride == 1 else layout.shortcut(in_channels, out_channels, stride)
-    blocks = [BasicBlock(in_channels, out_channels, stride, downsample=first)]
-    blocks += [BasicBlock(out_channels, out_channels) for _ in range(num_blocks - 1)]
-    return nn.Sequential(*blocks)
+    def stem(self, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """`conv1`."""
+        return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
 
+    def stage(self, number: int, in_channels: int, out_channels: int) -> nn.Sequential:
+        """Basic blocks of one width; the first of all but stage 1 has a stride of 2."""
+        stride = 1 if number == 1 else 2
+        first = None if number == 1 else self.shortcut(in_channels, out_channels, stride)
+        blocks = [BasicBlock(in_channels, out_channels, stride, downsample=first)]
+        num_more = self.layers[number - 1] - 1
+        blocks += [BasicBlock(out_channels, out_channels) for _ in range(num_more)]
+        return nn.Sequential(*blocks)
 
-class CifarResNet(CifarNetwork):
-    """ResNet of basic blocks with a 3x3 stride-1 stem and no pooling after it.
-
-    Keys are those of torchvision and timm: `conv1`, `bn1`, `layer1.0.conv1`,
-    `layer2.0.downsample.0`, `fc`. Stage k has `width * 2^(k-1)` channels and, from the second on,
-    half the resolution of the stage before.
-
-    Args:
-        layout: stages, shortcuts and initial weights.
-        width: channels of the first stage.
-        num_classes: 0 gives features instead of logits.
-        in_chans: channels of the images.
-        global_pool: timm's name of the pooling before the classifier.
-    """
-
-    def __init__(
-        self,
-        layout: CifarLayout,
-        *,
-        width: int,
-        num_classes: int = 10,
-        in_chans: int = 3,
-        global_pool: str = "avg",
-    ) -> None:
-        super().__init__(nn.Conv2d(in_chans, width, 3, padding=1, bias=False))
-        for k, num_blocks in enumerate(layout.layers):
-            out, stride = width * 2**k, 1 if k == 0 else 2
-            blocks = stage(layout, self.num_features, out, num_blocks=num_blocks, stride=stride)
-            self.add_stage(blocks, channels=out, reduction=2**k)
-        self.add_classifier(num_classes, global_pool=global_pool)
-        start_convolutions(self, layout.fan)
+    def reduction(self, number: int) -> int:
+        """Pixels of the image to one after this stage, a side."""
+        return int(2 ** (number - 1))

@@ -44,11 +44,11 @@ def check_experts(config: AnyFinetuneConfig) -> None:
         )
 
 
-def build_experts(config: AnyFinetuneConfig) -> tuple[nn.Module, int]:
+def build_experts(config: AnyFinetuneConfig, *, image_size: int) -> tuple[nn.Module, int]:
     """The network of `--experts` and the width of all experts' features; weights by the seed.
 
     Raises:
-        ConfigError: a backbone that cannot be split into experts.
+        ConfigError: a backbone that cannot be split into experts, or does not take such images.
     """
     from ssl_lt.models.backbones import create_experts, feature_dim
 
@@ -56,6 +56,7 @@ def build_experts(config: AnyFinetuneConfig) -> tuple[nn.Module, int]:
     backbone = create_experts(
         config.model.backbone,
         width=config.model.width,
+        image_size=image_size,
         num_experts=config.ensemble.num_experts,
         expert_width=config.ensemble.expert_width,
         shared_gradient="first" if config.ensemble.experts == "ace" else "all",

@@ -135,7 +135,7 @@ def build_networks(
         )
         classifier = new_classifier(num_features, num_classes)
     else:
-        backbone, num_features = build_experts(config)
+        backbone, num_features = build_experts(config, image_size=image_size)
         num_experts = config.ensemble.num_experts
         heads = [
             new_classifier(num_features // num_experts, num_classes) for _ in range(num_experts)

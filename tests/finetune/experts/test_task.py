@@ -42,6 +42,7 @@ def task(kind, *, counts=toy.COUNTS, new_head=linear_classifier, task_class=Expe
     backbone = create_experts(
         "resnet20_cifar",
         width=4,
+        image_size=8,
         num_experts=options.num_experts,
         expert_width=options.expert_width,
         shared_gradient="first" if kind == "ace" else "all",

@@ -8,14 +8,14 @@ from torch import nn
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.models.backbones import (
-    OUR_RESNETS,
+    OUR_BACKBONES,
     create_backbone,
     create_experts,
     feature_dim,
 )
 from ssl_lt.models.export import export_backbone
 
-RIDE = {"num_experts": 3, "expert_width": 0.75, "shared_gradient": "all"}
+RIDE = {"image_size": 16, "num_experts": 3, "expert_width": 0.75, "shared_gradient": "all"}
 
 
 def count(module):
@@ -41,6 +41,7 @@ def test_parameters_at_the_published_widths():
 @pytest.mark.parametrize(
     ("name", "shared", "features"),
     [
+        ("convnet7_cifar", ["conv1", "bn1", "layer1"], 192),
         ("resnet18_cifar", ["conv1", "bn1", "layer1", "layer2"], 384),
         ("resnet20_cifar", ["conv1", "bn1", "layer1"], 48),
         ("resnet32_cifar", ["conv1", "bn1", "layer1"], 48),
@@ -52,7 +53,7 @@ def test_what_is_shared(name, shared, features):
     assert feature_dim(net) == 3 * features
 
 
-@pytest.mark.parametrize("name", OUR_RESNETS)
+@pytest.mark.parametrize("name", OUR_BACKBONES)
 def test_forward_is_that_of_the_experts_one_by_one(name):
     net = create_experts(name, width=4, **RIDE).double().eval()
     # An expert of full width, put into the plain network, is the plain network.
@@ -112,9 +113,9 @@ def test_plain_weights_fit_the_shared_part():
     assert torch.equal(net.conv1.weight, plain.conv1.weight)
 
 
-@pytest.mark.parametrize("name", OUR_RESNETS)
+@pytest.mark.parametrize("name", OUR_BACKBONES)
 def test_timm_loads_what_is_exported(name, tmp_path):
-    options = {"num_experts": 2, "expert_width": 0.5, "shared_gradient": "first"}
+    options = {"image_size": 16, "num_experts": 2, "expert_width": 0.5, "shared_gradient": "first"}
     net = create_experts(name, width=4, **options).eval()
     images = ImageSpec(16, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     export_backbone(net, tmp_path / "exported", images=images)
@@ -141,10 +142,11 @@ def test_layers_of_all_experts_are_one_for_layer_wise_rates():
 @pytest.mark.parametrize(
     ("name", "width", "message"),
     [
-        ("resnet18", None, "--backbone: resnet18 cannot be split into experts; resnet18_cifar"),
+        ("resnet18", None, "--backbone: resnet18 cannot be split into experts; convnet7_cifar"),
         ("resnet32_cifar", 0, "--width: 0"),
+        ("convnet7_cifar", None, "--backbone: convnet7_cifar needs images of at least 9 pixels"),
     ],
 )
 def test_what_cannot_be_split(name, width, message):
     with pytest.raises(ConfigError, match=message):
-        create_experts(name, width=width, **RIDE)
+        create_experts(name, width=width, **{**RIDE, "image_size": 8})

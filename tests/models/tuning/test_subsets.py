@@ -61,9 +61,8 @@ def test_stages_of_a_convolutional_network(name, count, parts):
 
 
 def test_a_stage_of_experts_is_that_of_all():
-    made = create_experts(
-        "resnet20_cifar", width=4, num_experts=2, expert_width=0.75, shared_gradient="all"
-    )
+    shares = {"num_experts": 2, "expert_width": 0.75, "shared_gradient": "all"}
+    made = create_experts("resnet20_cifar", width=4, image_size=32, **shares)
     apply_tuning(made, "last-1", num_classes=10)
     assert {".".join(key.split(".")[:3]) for key in trained(made)} == {
         "experts.0.layer3", "experts.1.layer3",
