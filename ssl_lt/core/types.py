@@ -12,6 +12,9 @@ from ssl_lt.core.random import drawn_rows
 
 # Filters for resizing, as Pillow has them: triangle, and bicubic with a = -0.5; both antialias.
 Interpolation = Literal["bilinear", "bicubic"]
+# Side in pixels up to which images are small: they get the CIFAR policy and Cutout (larger ones the
+# ImageNet policy alone), and the networks named `*_cifar` are for them.
+LARGEST_SMALL = 96
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from ssl_lt.core.disk.yaml_file import as_words
 from ssl_lt.core.processes.distributed import gather_objects
+from ssl_lt.core.types import LARGEST_SMALL
 from ssl_lt.data.dataset import seen_with, train_loader
 from ssl_lt.data.validation import with_validation
 from ssl_lt.engine.grad_checkpointing import checkpoint_activations
@@ -20,7 +21,7 @@ from ssl_lt.models.cifar.convnet import SMALLEST_IMAGE
 from ssl_lt.runs.build.batches import batch_plan
 from ssl_lt.runs.build.defaults import MIN_STEPS, with_defaults
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan
-from ssl_lt.runs.build.views import LARGEST_SMALL, worker_crop
+from ssl_lt.runs.build.views import worker_crop
 from ssl_lt.runs.config.budget import MOST_EPOCHS, budget_seconds, recipe
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, kind_of
 from ssl_lt.runs.config.parse import parse

@@ -6,11 +6,9 @@ from dataclasses import replace
 
 from ssl_lt.augment.classifier_view import ClassifierView
 from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, ViewOptions, WeakView, WorkerCrop
+from ssl_lt.core.types import LARGEST_SMALL
 from ssl_lt.data.dataset import Data
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
-
-# Up to here pictures get the CIFAR policy and Cutout, above it the ImageNet policy alone.
-LARGEST_SMALL = 96
 
 
 def view_options(view: ViewOptions, data: Data) -> ViewOptions:

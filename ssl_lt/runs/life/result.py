@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from ssl_lt.core.processes.distributed import world_size
+from ssl_lt.core.types import LARGEST_SMALL
 from ssl_lt.data.curate.describe import glance
 from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.curate.summary import understood
@@ -33,8 +34,6 @@ from ssl_lt.runs.config.stored import TrainConfig, read_config
 
 # Which option says what a run of each verb is.
 _CHOICE = {"pretrain": "method", "finetune": "loss", "evaluate": "init-from"}
-# Side in pixels up to which networks for CIFAR are usual.
-_LARGEST_SMALL = 96
 _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu", "faiss-cpu")
 
 
@@ -84,7 +83,7 @@ def size_hint(stats: Sequence[ImageStats], config: TrainConfig, *, image_size: i
     fitting = -(-usual // 32) * 32
     if config.data.image_size is None and 2 * fitting <= image_size:
         return f"images of {usual} pixels are enlarged to {image_size}; see --image-size {fitting}"
-    if backbone.endswith("_cifar") and image_size > _LARGEST_SMALL:
+    if backbone.endswith("_cifar") and image_size > LARGEST_SMALL:
         return f"{backbone} is for small images and slow at {image_size} pixels; see --backbone"
     return ""
 
