@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 pytest_plugins = ["tests.parsers", "tests.run_fixtures"]
 
 GOLDEN = Path(__file__).parent / "golden"
 BESIDE = Path(__file__).parents[2] / "shared"
 SHARED = Path(os.environ.get("SSL_LT_SHARED", BESIDE))
+
+# The same examples every time: a test fails by what was changed, and not by chance. To look for new
+# ones: --hypothesis-profile default.
+settings.register_profile("reproducible", derandomize=True)
+settings.load_profile("reproducible")
 
 
 def pytest_addoption(parser):
