@@ -34,6 +34,7 @@ from ssl_lt.runs.config.evaluate import EvaluateConfig
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import AnyConfig, effective_mapping
 from ssl_lt.runs.finetune import evaluate_trained
+from ssl_lt.runs.inference.facts import ensemble_note, facts_of
 from ssl_lt.runs.life.find import new_run_path
 from ssl_lt.runs.life.init_from import InitSource, find_source
 from ssl_lt.runs.life.place import Moved
@@ -119,6 +120,8 @@ def _judge(run: SavedRun, network: SavedNetwork, config: EvaluateConfig) -> None
         state.print(f"note: without {name}: {reason}", flush=True)
 
     if network.task is not None and isinstance(run.config, FinetuneConfig):
+        if note := ensemble_note(config.ensemble, facts_of(run.config, data)):
+            state.print(note, flush=True)
         weights = weights_of(run.folder, effective_mapping(run.config))
         evaluations = [
             *evaluate_trained(

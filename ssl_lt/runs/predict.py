@@ -14,7 +14,7 @@ from ssl_lt.evaluate.scores.temperature import probabilities
 from ssl_lt.evaluate.view_ensemble import ViewEnsemble
 from ssl_lt.runs.config.inference import PredictConfig
 from ssl_lt.runs.inference.calibrate import calibrate_on
-from ssl_lt.runs.inference.facts import Facts, Temperature
+from ssl_lt.runs.inference.facts import Facts, Temperature, ensemble_note
 from ssl_lt.runs.inference.images import find_images, of_source
 from ssl_lt.runs.inference.load import load_trained
 from ssl_lt.runs.inference.model import TrainedModel, no_classifier
@@ -75,6 +75,8 @@ def predict(config: PredictConfig) -> Predictions:
     shift = prior_shift(config.prior, facts)
     images = find_images(config.images, facts.decoding)
     one_process("predict", model)
+    if note := ensemble_note(config.ensemble, facts):
+        print(note, flush=True)
     temperature = _temperature(config, model)
     request = {
         "network": model.sha256(),

@@ -49,7 +49,9 @@ def test_of_an_image_without_detail_every_view_says_the_same():
 @pytest.mark.slow
 def test_evaluate_reports_it_beside_the_plain_answer(finished, empty):
     run = shutil.copytree(finished.finetuned, empty / "run")
-    succeed("evaluate", "--run", run, "--ensemble", "flip", "--map-images", "0")
+    said = succeed("evaluate", "--run", run, "--ensemble", "flip", "--map-images", "0")
+    note = "note: --ensemble flip: training mirrored no image (--view.flip-probability 0)"
+    assert note in said.out  # of digits
     text = (run / "results.json").read_text()
     assert '"classifier, flip"' in text
     assert '"classifier"' in text

@@ -15,8 +15,10 @@ from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.images.decode import AS_STORED, Decoding
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.evaluate.view_ensemble import Ensemble
 from ssl_lt.models.expert_classifiers import ClassifierKind
 from ssl_lt.runs.build.prior import logit_log_prior
+from ssl_lt.runs.build.views import view_options
 from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.stored import TrainConfig
 
@@ -56,6 +58,7 @@ class Facts:
             without a classifier.
         classifier: of a file of its own; None: it is the network's last layer, or there is none.
         temperature: fitted on images that were not trained on; None: there were none.
+        is_mirrored: whether some images were mirrored in training.
     """
 
     images: ImageSpec
@@ -68,6 +71,7 @@ class Facts:
     log_prior: tuple[float, ...] = ()
     classifier: ClassifierKind | None = None
     temperature: Temperature | None = None
+    is_mirrored: bool = True
     schema_version: int = _SCHEMA
 
 
@@ -80,6 +84,7 @@ def facts_of(config: TrainConfig, data: Data) -> Facts:
         precision=config.fit.mixed_precision,
         class_names=data.source.class_names,
         counts_per_class=counts,
+        is_mirrored=view_options(config.view, data).flips > 0,
     )
     complete = (g for g in data.groups if all(classes for _, classes in g))
     groups = next(complete, next(iter(data.groups), None))
@@ -96,6 +101,13 @@ def facts_of(config: TrainConfig, data: Data) -> Facts:
 def has_classifier(config: TrainConfig) -> bool:
     """Whether a run trains one."""
     return isinstance(config, FinetuneConfig) and config.trains_classifier
+
+
+def ensemble_note(ensemble: Ensemble, facts: Facts) -> str:
+    """A line on what will hardly help; "" where nothing is to be said."""
+    if ensemble != "flip" or facts.is_mirrored:
+        return ""
+    return "note: --ensemble flip: training mirrored no image (--view.flip-probability 0)"
 
 
 def write_facts(run: RunFolder, facts: Facts) -> None:

@@ -50,6 +50,16 @@ def judged(place, name, monkeypatch, ensemble="none"):
     return files, logits.softmax(dim=1).numpy(), data.source.class_names
 
 
+def test_mirrored_images_are_nothing_to_a_network_that_saw_none(place, tmp_path):
+    run = RunFolder(shutil.copytree(place / "run", tmp_path / "run"))
+    text = run.inference.read_text()
+    assert '"is_mirrored": true' in text
+    run.inference.write_text(text.replace('"is_mirrored": true', '"is_mirrored": false'))
+    words = [f"folder:{place / 'photos'}", "--output", tmp_path / "p.csv", "--num-workers", "0"]
+    said = succeed("predict", run.path, *words, "--ensemble", "flip")
+    assert "note: --ensemble flip: training mirrored no image" in said.out
+
+
 @pytest.mark.parametrize("name", ["run", "cosine"])
 @pytest.mark.parametrize("ensemble", ["none", "flip"])
 def test_a_run_says_what_evaluation_says_image_by_image(
@@ -62,6 +72,7 @@ def test_a_run_says_what_evaluation_says_image_by_image(
         "predict", name, "folder:photos", "--output", out, "--ensemble", ensemble, *words
     )
     assert "predictions of 12 images (folder:photos, test images)" in said.out
+    assert "mirrored" not in said.out
     rows = read(out)
     assert [row["file"] for row in rows] == files
     # By thirds, as all classes have fewer than 20 images.
