@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,14 @@ def pytest_runtest_setup(item):
     """Here, and not by a mark, so that all of them make one line of the summary."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("no GPU that torch can use")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_precision_of_another_file():
+    """Accelerate keeps the precision of its first use for the life of a process."""
+    yield
+    if (state := sys.modules.get("accelerate.state")) is not None:
+        state.AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="session")
