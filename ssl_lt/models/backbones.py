@@ -138,13 +138,11 @@ def create_backbone(
     if width is not None:
         if name not in OUR_BACKBONES:
             raise ConfigError(f"--width: {name} has none; only {', '.join(OUR_BACKBONES)} do")
-        if width < 1:
-            raise ConfigError(f"--width: {width}, must be at least 1")
         kwargs["width"] = width
+    _check_sizes(name, width, image_size)
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
-    _check_size(name, image_size)
     if weights is not None:
         # A number of classes that is not the network's: timm then leaves out the file's classifier.
         own = {"state_dict": dict(weights), "custom_load": False, "num_classes": -1}
@@ -177,9 +175,7 @@ def create_experts(
         raise ConfigError(
             f"--backbone: {name} cannot be split into experts; {', '.join(OUR_BACKBONES)} can"
         )
-    if width is not None and width < 1:
-        raise ConfigError(f"--width: {width}, must be at least 1")
-    _check_size(name, image_size)
+    _check_sizes(name, width, image_size)
     kwargs: dict[str, Any] = {} if width is None else {"width": width}
     return cast(
         CifarExperts,
@@ -195,7 +191,9 @@ def create_experts(
     )
 
 
-def _check_size(name: str, image_size: int) -> None:
+def _check_sizes(name: str, width: int | None, image_size: int) -> None:
+    if width is not None and width < 1:
+        raise ConfigError(f"--width: {width}, must be at least 1")
     if name == "convnet7_cifar" and image_size < SMALLEST_IMAGE:
         raise ConfigError(
             f"--backbone: {name} needs images of at least {SMALLEST_IMAGE} pixels, not {image_size}"
