@@ -135,11 +135,14 @@ def on_device(task: TrainTask, epochs: int) -> TrainTask:
 
 
 def both_steppers(
-    config: PretrainConfig | AnyFinetuneConfig, build: Callable[[Data], TrainTask], crop: Crop
+    config: PretrainConfig | AnyFinetuneConfig,
+    build: Callable[[Data], TrainTask],
+    crop: Callable[[Data], Crop],
 ) -> dict[str, Callable[[], None]]:
     """A step end to end, and the same on ready views."""
     data = open_data(config.data)
-    loader = train_loader(data, batch_plan(config.run, config.fit, data), crop, device=DEVICE)
+    plan = batch_plan(config.run, config.fit, data)
+    loader = train_loader(data, plan, crop(data), device=DEVICE)
     task, ready = (on_device(build(data), config.fit.epochs) for _ in range(2))
     batch = next(loader.epoch(0))
     keys = sample_keys(batch.index, seed=0, epoch=0, view=0)
@@ -162,8 +165,11 @@ def methods(common: list[str], rounds: int) -> Rows:
     candidates = {}
     for name, words in METHODS.items():
         config = pretraining_config([*common, *words.split()])
-        crop = WorkerCrop(config.view, seed=0, num_views=2)
-        steps = both_steppers(config, lambda data, c=config: pretraining.build_task(c, data), crop)
+        steps = both_steppers(
+            config,
+            lambda data, c=config: pretraining.build_task(c, data),
+            lambda _, c=config: WorkerCrop((c.view, c.view), seed=0),
+        )
         candidates |= {(name, kind): step for kind, step in steps.items()}
     return _steps(candidates, rounds, first="SimCLR")
 
@@ -174,8 +180,11 @@ def finetune(common: list[str], rounds: int) -> Rows:
     for loss in LOSSES:
         words = [*common, "--loss", loss, "--augment", "autoaugment"]
         config = parse(kind_of(loss), words, default=default_config(loss))
-        crop = worker_crop(config)
-        steps = both_steppers(config, lambda data, c=config: finetuning.build_task(c, data), crop)
+        steps = both_steppers(
+            config,
+            lambda data, c=config: finetuning.build_task(c, data),
+            lambda data, c=config: worker_crop(c, data.spec),
+        )
         candidates |= {(loss, kind): step for kind, step in steps.items()}
     return _steps(candidates, rounds, first="la")
 
@@ -246,8 +255,11 @@ def plain_images_per_second(words: list[str]) -> float:
 def throughput(common: list[str], rounds: int) -> Rows:
     """Images/s of `pretrain.py`, of its steps on ready views, and of a plain loop."""
     config = pretraining_config(common)
-    crop = WorkerCrop(config.view, seed=0, num_views=2)
-    steps = both_steppers(config, lambda data: pretraining.build_task(config, data), crop)
+    steps = both_steppers(
+        config,
+        lambda data: pretraining.build_task(config, data),
+        lambda _: WorkerCrop((config.view, config.view), seed=0),
+    )
     seconds = in_turn({"ready views": steps["ready views"]}, rounds=2 * rounds)
     found: dict[str, list[float]] = {"end to end": [], "plain loop": []}
     for _ in range(rounds):

@@ -233,7 +233,7 @@ def torchvision_epoch(name: str, root: Path, count: int) -> None:
 def our_epoch(root: Path, count: int) -> None:
     """An epoch as `pretrain.py` makes it, without the network."""
     keep_freed_memory()
-    crop = WorkerCrop(LARGE_IMAGE_VIEW, seed=0, num_views=2)
+    crop = WorkerCrop((LARGE_IMAGE_VIEW, LARGE_IMAGE_VIEW), seed=0)
     data = open_data(
         DataOptions(data=f"folder:{root}", label_column="none", cache_mib=0, num_workers=1)
     )

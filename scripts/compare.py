@@ -2,7 +2,7 @@
 """Runs a list of recipes one after another and makes one table of their results.
 
     python scripts/compare.py --data cifar10 --imbalance-factor 100 --budget laptop
-    python scripts/compare.py configs/compare/pretrain_cifar100_lt_laptop.yaml --output runs/compare
+    python scripts/compare.py configs/compare/pretrain_cifar100_lt_laptop.yaml
 
 The first trains the whole shelf of fine-tuning methods (`configs/compare/shelf_BUDGET.yaml`), the
 second what a list says. A list is a YAML file:
@@ -17,8 +17,9 @@ second what a list says. A list is a YAML file:
         retrain: true                                # also the classifiers of `ssl-lt retrain`
 
 Each row is trained once a seed in a folder of its own and then evaluated. It can be killed at any
-point: what is finished is not done again, what was under way is resumed. The table (table.md,
-table.json) is made from the rows' results.json and is written anew after every row.
+point: what is finished is not done again, what was under way is resumed. A folder that other flags
+have trained in is refused. The table (table.md, table.json) is made from the rows' results.json and
+is written anew after every row.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main() -> int:
     parser.add_argument("--data", help="of every row; none: as its recipe says")
     parser.add_argument("--data-root", type=Path, help="where it is found")
     parser.add_argument("--imbalance-factor", type=float, help="of every row")
-    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="runs and table")
+    parser.add_argument("--output", type=Path, help="runs and table; default: runs/compare/LIST")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--flags", nargs="+", default=[], help="name=value, for every row")
     parser.add_argument("--only", nargs="+", help="names of the rows to run; all are in the table")
@@ -82,6 +83,7 @@ def main() -> int:
     if not chosen.is_file():
         parser.error(f"no list {chosen}")
     plan = YAML(typ="safe", pure=True).load(chosen.read_text())
+    output = arguments.output or Path("runs/compare") / chosen.stem
     known = {row["name"] for row in plan["rows"]}
     if unknown := sorted({*(arguments.only or ())} - known):
         parser.error(f"--only: no row {unknown[0]!r} among {', '.join(sorted(known))}")
@@ -92,7 +94,7 @@ def main() -> int:
             added[flag] = str(value)
     common = {"evaluate": plan.get("evaluate", {})}
     rows = [
-        read_row({**common, **row}, plan["verb"], seed, added, arguments.output)
+        read_row({**common, **row}, plan["verb"], seed, added, output)
         for seed in arguments.seeds
         for row in plan["rows"]
     ]
@@ -103,9 +105,9 @@ def main() -> int:
         if code:
             print(f"error: row {row.name}, seed {row.seed} ended with code {code}", file=sys.stderr)
             return code
-        write_table(plan, rows, arguments.output)
-    write_table(plan, rows, arguments.output)
-    print((arguments.output / "table.md").read_text())
+        write_table(plan, rows, output)
+    write_table(plan, rows, output)
+    print((output / "table.md").read_text())
     return 0
 
 
@@ -133,6 +135,12 @@ def slug(name: str, seed: int) -> str:
 
 def run(row: Row, verb: str) -> int:
     """Trains and evaluates one row, or what is left of that."""
+    if not is_own(row, verb):
+        print(
+            f"error: {row.folder}: trained with other flags; choose another --output",
+            file=sys.stderr,
+        )
+        return 2
     judged = run_of(row)
     is_series = judged.path != row.folder
     trained = (row.folder / "summary.json").is_file() if is_series else judged.is_finished
@@ -153,6 +161,18 @@ def run(row: Row, verb: str) -> int:
     if row.retrain and not code:
         code = call(["-m", "ssl_lt", "retrain", "--run", path])
     return code
+
+
+def is_own(row: Row, verb: str) -> bool:
+    """Whether the row's folder is new, or was begun with its flags, wherever the data was."""
+    flags = {name: row.flags[name] for name in row.flags.keys() - {"data-root", "run-dir"}}
+    asked = shlex.join([verb, *files(row.recipes), *words(dict(sorted(flags.items())))]) + "\n"
+    note = row.folder.with_name(f"{row.folder.name}.flags")
+    if row.folder.exists():
+        return note.is_file() and note.read_text() == asked
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(asked)
+    return True
 
 
 def run_of(row: Row) -> RunFolder:

@@ -73,7 +73,7 @@ class ClassifierView(PlainView):
             boxes,
             size=self.size,
             flips=torch.zeros_like(keys, dtype=torch.bool),
-            interpolation="bilinear",
+            interpolation=self.interpolation,
         )
         return self.after_crop((crops * 255).add_(0.5).to(torch.uint8), keys)
 

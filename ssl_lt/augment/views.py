@@ -51,7 +51,7 @@ class ViewOptions:
     min_scale: float = 0.1
     """Smallest share of the image's area that a crop keeps; the largest is 1."""
     interpolation: Interpolation = option("bicubic", page="all")
-    """How a crop is resized."""
+    """How their crops are resized."""
     flip_probability: float | None = None
     """Share of training views that are mirrored left to right, that of the classified image too; 0
     where sides matter, as in text or scans. Default: that of the run one starts from, if it has
@@ -264,14 +264,17 @@ class WorkerCrop:
     """Tells loader workers which boxes to cut; holds numbers only, so it can be pickled.
 
     Attributes:
-        options: of the view.
+        views: the options of each view of a sample.
         seed: of the run.
-        num_views: views a sample.
     """
 
-    options: ViewOptions
+    views: tuple[ViewOptions, ...]
     seed: int
-    num_views: int
+
+    @property
+    def filters(self) -> tuple[Interpolation, ...]:
+        """Of each view."""
+        return tuple(view.interpolation for view in self.views)
 
     def boxes(
         self, epoch: int, index: Sequence[int], sizes: Sequence[tuple[int, int]]
@@ -283,10 +286,15 @@ class WorkerCrop:
             index: (B,) of the images, or `drawn_rows`.
             sizes: (B,) heights and widths.
         """
-        views = range(self.num_views)
-        rows = torch.tensor(index)
-        keys = [sample_keys(rows, seed=self.seed, epoch=epoch, view=view) for view in views]
-        heights, widths = torch.tensor(sizes).repeat(self.num_views, 1).unbind(1)
-        boxes = crop_boxes(torch.cat(keys), heights, widths, scale=(self.options.min_scale, 1.0))
-        of_views = boxes.view(self.num_views, len(index), 4).transpose(0, 1).tolist()
-        return [[(top, left, h, w) for top, left, h, w in image] for image in of_views]
+        rows, (heights, widths) = torch.tensor(index), torch.tensor(sizes).unbind(1)
+        boxes = [
+            crop_boxes(
+                sample_keys(rows, seed=self.seed, epoch=epoch, view=number),
+                heights,
+                widths,
+                scale=(view.min_scale, 1.0),
+            )
+            for number, view in enumerate(self.views)
+        ]
+        of_images = torch.stack(boxes, dim=1).tolist()
+        return [[(top, left, h, w) for top, left, h, w in image] for image in of_images]

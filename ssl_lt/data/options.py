@@ -172,8 +172,8 @@ class DataOptions(SourceOptions):
     --mean."""
 
     interpolation: Interpolation = option("bicubic", page="all", group="data")
-    """How whole images are resized, and crops of images that do not fit in memory (--view.* has its
-    own)."""
+    """How whole images and the crops that are classified are resized (--view.interpolation has the
+    crops of contrasts and of pretraining)."""
 
     crop_pct: float = option(CENTRE_FRACTION, page="all", group="data")
     """Share of the shorter side that an evaluation keeps from the middle of your own images; digits

@@ -64,7 +64,7 @@ class LossEntry:
             `uses_prototypes`. None: there is no contrast.
         task: (parts, options) -> a task whose step is more than these two; None: `ClassifierTask`
             or `ContrastTask` trains the loss.
-        views: of an image in a step: 1, or 3 with the two that `--view.*` sets.
+        views: of an image in a step: the classified one, and those beside it that `--view.*` sets.
         mixing: whether the classified images may be mixed: not where the step also compares their
             features by class.
         sampling: "any", or "uniform" where the loss weighs classes by their images itself.
@@ -77,7 +77,7 @@ class LossEntry:
     description: str
     contrast: Build | None = None
     task: Callable[[FinetuneModules, Any], ClassifierTask] | None = None
-    views: Literal[1, 3] = 1
+    views: Literal[1, 2, 3] = 1
     mixing: Literal["any", "none"] = "any"
     sampling: Literal["any", "uniform"] = "any"
     initial_bias: Callable[[int], float] | None = None
@@ -167,7 +167,7 @@ LOSSES: dict[str, LossEntry] = {
         MomentumContrastiveOptions,
         "parametric contrastive learning (arXiv:2107.12028)",
         task=paco,
-        views=3,
+        views=2,
         mixing="none",
     ),
     "gpaco": LossEntry(

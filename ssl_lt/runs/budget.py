@@ -136,7 +136,7 @@ def _timed(run: OpenRun, config: AnyFinetuneConfig, source: InitSource) -> tuple
             tail_classes=tail_classes(counts, config.sharpness),
         )
         batches = sampled_plan(batches, task, config, data)
-        loader = train_loader(data, batches, worker_crop(config), device=device)
+        loader = train_loader(data, batches, worker_crop(config, data.spec), device=device)
         return seconds_per_step(task, loader, settings, accelerator=accelerator), steps
 
 

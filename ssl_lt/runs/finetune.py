@@ -133,7 +133,7 @@ def finetune_opened(
         data,
         task,
         batches,
-        crop=worker_crop(config),
+        crop=worker_crop(config, data.spec),
         end_of_epoch=lambda folder: _end_of_epoch(config, data),
         evaluate=evaluate,
         measure=_MEASURE,

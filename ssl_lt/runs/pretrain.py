@@ -115,7 +115,7 @@ def training_of(
         run.data,
         task,
         batches,
-        crop=WorkerCrop(config.view, seed=config.run.seed, num_views=2),
+        crop=WorkerCrop((config.view, config.view), seed=config.run.seed),
         end_of_epoch=lambda folder: _end_of_epoch(config, run, judged, folder),
         evaluate=lambda folder, weights: (),
         measure="knn",

@@ -192,7 +192,7 @@ def test_share_of_mirrored_views():
 
 
 def test_boxes_that_a_worker_draws_do_not_depend_on_the_images_beside():
-    worker, sizes = WorkerCrop(BLURRED, seed=9, num_views=2), [(20 + i, 90 - i) for i in range(60)]
+    worker, sizes = WorkerCrop((BLURRED, BLURRED), seed=9), [(20 + i, 90 - i) for i in range(60)]
     together = worker.boxes(4, range(60), sizes)
     assert together == [worker.boxes(4, [i], [size])[0] for i, size in enumerate(sizes)]
     for image, (height, width) in zip(together, sizes, strict=True):
@@ -201,10 +201,23 @@ def test_boxes_that_a_worker_draws_do_not_depend_on_the_images_beside():
             assert 0 <= left <= width - columns
 
 
+def test_a_worker_cuts_each_view_by_its_own_options():
+    whole, half = replace(BLURRED, min_scale=1.0), replace(BLURRED, interpolation="bilinear")
+    worker = WorkerCrop((whole, half), seed=9)
+    assert worker.filters == ("bicubic", "bilinear")
+    for first, second in worker.boxes(4, range(60), [(32, 32)] * 60):
+        assert first == (0, 0, 32, 32)
+        assert second[2] * second[3] <= 32 * 32
+    alone = WorkerCrop((half, half), seed=9).boxes(4, range(60), [(32, 32)] * 60)
+    assert [image[1] for image in alone] == [
+        image[1] for image in worker.boxes(4, range(60), [(32, 32)] * 60)
+    ]
+
+
 def test_a_crop_made_by_a_worker_gives_the_same_view():
     images, index = noise(60), torch.arange(60)
     view = ContrastiveView(BLURRED, ImageSpec(32, MEAN, STD))
-    worker = pickle.loads(pickle.dumps(WorkerCrop(BLURRED, seed=9, num_views=2)))
+    worker = pickle.loads(pickle.dumps(WorkerCrop((BLURRED, BLURRED), seed=9)))
     boxes = torch.tensor(worker.boxes(4, index.tolist(), [(32, 32)] * 60))
     for number in (0, 1):
         keys = keys_of(index, view=number, epoch=4)

@@ -85,6 +85,11 @@ def test_rows_are_run_once_resumed_and_tabled(tmp_path, inside):
     assert third.returncode == 0
     assert "pretrain.py" not in third.out.split("Budget:")[0]
 
+    # The same folders with other flags would be shown as what they are not.
+    other = inside(tmp_path, "--imbalance-factor", "20")
+    assert other.returncode == 2
+    assert "out/simclr-seed0: trained with other flags; choose another --output" in other.err
+
 
 @pytest.mark.slow
 def test_a_row_that_fails_ends_it_with_its_code(tmp_path):

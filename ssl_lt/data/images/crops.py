@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,10 @@ Box = tuple[int, int, int, int]  # top, left, height and width in pixels
 class Crop(Protocol):
     """Chooses rectangles; must be picklable and keep no state, since workers hold copies."""
 
+    @property
+    def filters(self) -> Sequence[Interpolation]:
+        """How the rectangle of each of V views is resized."""
+
     def boxes(
         self, epoch: int, index: Sequence[int], sizes: Sequence[Size]
     ) -> Sequence[Sequence[Box]]:
@@ -39,11 +44,15 @@ class Crop(Protocol):
 
 
 def crop_then_resize(
-    image: Image.Image, boxes: Sequence[Box], *, size: int, interpolation: Interpolation = "bicubic"
+    image: Image.Image,
+    boxes: Sequence[Box],
+    *,
+    size: int,
+    filters: Iterable[Interpolation] = repeat("bicubic"),
 ) -> Tensor:
-    """Cuts boxes out and resizes each, as torchvision's `RandomResizedCrop` does.
+    """Cuts boxes out and resizes each with its filter, as torchvision's `RandomResizedCrop` does.
 
-    The filter does not alias (bicubic: a = -1/2), and what lies outside a box weighs nothing. Torch
+    A filter does not alias (bicubic: a = -1/2), and what lies outside a box weighs nothing. Torch
     uses the processor's vector instructions, takes a third of Pillow's time, and equals Pillow to
     one grey level or two.
 
@@ -55,7 +64,10 @@ def crop_then_resize(
         pixels[..., top : top + height, left : left + width] for top, left, height, width in boxes
     )
     return torch.cat(
-        [F.interpolate(crop, (size, size), mode=interpolation, antialias=True) for crop in crops]
+        [
+            F.interpolate(crop, (size, size), mode=mode, antialias=True)
+            for crop, mode in zip(crops, filters, strict=False)
+        ]
     ).contiguous()
 
 
@@ -64,7 +76,7 @@ def crop_encoded(
     boxes: Sequence[Box],
     *,
     size: int,
-    interpolation: Interpolation = "bicubic",
+    filters: Iterable[Interpolation] = repeat("bicubic"),
 ) -> Tensor:
     """`crop_then_resize` of an image that is not decoded yet.
 
@@ -75,11 +87,11 @@ def crop_encoded(
         DataError: the image cannot be decoded.
     """
     if min(min(height, width) for _, _, height, width in boxes) < 2 * size:
-        return crop_then_resize(image.decode(), boxes, size=size, interpolation=interpolation)
+        return crop_then_resize(image.decode(), boxes, size=size, filters=filters)
     pixels = image.decode_half()
     if pixels.size != (image.width, image.height):
         boxes = [_half(box) for box in boxes]
-    return crop_then_resize(pixels, boxes, size=size, interpolation=interpolation)
+    return crop_then_resize(pixels, boxes, size=size, filters=filters)
 
 
 def centre_square(

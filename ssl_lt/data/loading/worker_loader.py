@@ -90,9 +90,7 @@ class CutFiles(DecodedFiles):
         boxes = self.crop.boxes(keys[0][0], [drawn for _, drawn in keys], sizes)
         for row, image, own in zip(rows, images, boxes, strict=True):
             with named_errors(self.table, row):
-                yield crop_encoded(
-                    image, own, size=self.spec.size, interpolation=self.spec.interpolation
-                )
+                yield crop_encoded(image, own, size=self.spec.size, filters=self.crop.filters)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ssl_lt.augment.classifier_view import ClassifierView
 from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, ViewOptions, WeakView, WorkerCrop
-from ssl_lt.core.types import LARGEST_SMALL
+from ssl_lt.core.types import LARGEST_SMALL, ImageSpec
 from ssl_lt.data.dataset import Data
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
@@ -37,11 +37,15 @@ def classified_view(
         )
     if data.source.image_size is not None:
         return WeakView(data.spec, flip_probability=flips)
-    return ContrastiveView(replace(CROP_AND_FLIP, flip_probability=flips), data.spec)
+    return ContrastiveView(replace(_cropped(data.spec), flip_probability=flips), data.spec)
 
 
-def worker_crop(config: AnyFinetuneConfig) -> WorkerCrop:
-    """What loader workers cut where pictures do not fit into memory: one view, or all three."""
-    if config.entry.views == 1:
-        return WorkerCrop(CROP_AND_FLIP, seed=config.run.seed, num_views=1)
-    return WorkerCrop(config.view, seed=config.run.seed, num_views=3)
+def worker_crop(config: AnyFinetuneConfig, spec: ImageSpec) -> WorkerCrop:
+    """What loader workers cut where pictures do not fit into memory: view 0 and those beside it."""
+    others = (config.view,) * (config.entry.views - 1)
+    return WorkerCrop((_cropped(spec), *others), seed=config.run.seed)
+
+
+def _cropped(spec: ImageSpec) -> ViewOptions:
+    """The classified view of images too large for a padded crop."""
+    return replace(CROP_AND_FLIP, interpolation=spec.interpolation)

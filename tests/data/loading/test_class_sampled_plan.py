@@ -209,7 +209,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_workers_cut_a_row_that_comes_again_elsewhere(files, num_workers):
-    crop = WorkerCrop(SMALL_IMAGE_VIEW, seed=5, num_views=1)
+    crop = WorkerCrop((SMALL_IMAGE_VIEW,), seed=5)
     halves = plan(lambda epoch: torch.tensor([0.5, 0.5]), labels=files.labels, batch_size=3)
     loader = WorkerLoader(
         files, crop, halves, spec=plain_spec(8), device=CPU, workers=Workers(num_workers)

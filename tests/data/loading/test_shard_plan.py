@@ -166,7 +166,7 @@ assert total >= 10 * limit_mib * 2**20, total
 table = open_source(f"wds:{place}", SourceOptions(shard_cache=place / "cache")).train
 plan = ShardPlan(len(table), 16, 0, shards=torch.from_numpy(table.shards).long(),
                  streams=8, window=64)
-crop = WorkerCrop(ViewOptions(), seed=0, num_views=2)
+crop = WorkerCrop((ViewOptions(),) * 2, seed=0)
 spec = ImageSpec(64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 loader = WorkerLoader(table, crop, plan, spec=spec, device=torch.device("cpu"), workers=Workers(0))
 next(iter(loader.epoch(9)))

@@ -38,6 +38,8 @@ NUM_FILES = 11
 class TwoCorners:
     """Two boxes that depend on everything a crop may depend on."""
 
+    filters: tuple[str, str] = ("bicubic", "bicubic")
+
     def boxes(self, epoch, index, sizes):
         sides = [8 + row % 4 + epoch for row in index]
         return [
@@ -191,6 +193,17 @@ def test_the_global_random_state_is_left_alone(files):
     before = torch.get_rng_state()
     list(make(files).epoch(0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_each_view_is_resized_by_its_own_filter(files):
+    crop = TwoCorners(filters=("bilinear", "bicubic"))
+    views = CutFiles(files, crop, plain_spec(8)).__getitems__([(1, 3)])[0][0]
+    image = files.read(3)
+    (boxes,) = crop.boxes(1, [3], [(image.height, image.width)])
+    for view, box, mode in zip(views, boxes, crop.filters, strict=True):
+        others = {"bilinear", "bicubic"} - {mode}
+        assert torch.equal(view[None], crop_then_resize(image, [box], size=8, filters=[mode]))
+        assert not torch.equal(view[None], crop_then_resize(image, [box], size=8, filters=others))
 
 
 def test_what_workers_get_can_be_pickled(files):

@@ -125,7 +125,7 @@ def test_pictures_that_workers_have_cut_are_not_cut_again(batch):
 
     options = ViewOptions(min_scale=0.2, jitter_probability=0, gray_probability=0)
     whole = task(view=ContrastiveView(options, ImageSpec(8, **STATISTICS))).eval()
-    crop = WorkerCrop(options, seed=5, num_views=1)
+    crop = WorkerCrop((options,), seed=5)
     smooth = F.interpolate(batch.images.float(), size=(40, 40), mode="bilinear").byte()
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in smooth]
     cuts = torch.stack(

@@ -1,4 +1,4 @@
-"""How often the views of a run are mirrored: by its data, unless somebody says otherwise."""
+"""The views of a run: how often they are mirrored, and what loader workers cut for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from ssl_lt.augment.boosted import BoostedView
-from ssl_lt.augment.views import ContrastiveView, ViewOptions
+from ssl_lt.augment.views import CROP_AND_FLIP, ContrastiveView, ViewOptions
 from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.runs.build.pretraining import build_view
-from ssl_lt.runs.build.views import classified_view, view_options
+from ssl_lt.runs.build.views import classified_view, view_options, worker_crop
 from tests.configs import finetuning, pretraining, read
 
 
@@ -49,3 +49,18 @@ def test_every_view_of_a_run_follows_the_flag(asked, flips):
 def test_fine_tuning_takes_the_flag_with_a_loss_of_one_view():
     words = ["--init-from", "scratch", "--loss", "la", "--view.flip-probability", "0"]
     assert read("finetune", words).view.flip_probability == 0
+
+
+@pytest.mark.parametrize(("loss", "views"), [("la", 1), ("paco", 2), ("rcl", 3)])
+def test_workers_cut_the_classified_view_alike_for_every_loss(loss, views):
+    spec = replace(digits().spec, interpolation="bilinear")
+    config = read(
+        "finetune",
+        ["--init-from", "scratch", "--loss", loss, "--view.min-scale", "0.5"]
+        if views > 1
+        else ["--init-from", "scratch", "--loss", loss],
+    )
+    first, *others = worker_crop(config, spec).views
+    assert first == replace(CROP_AND_FLIP, interpolation="bilinear")
+    assert others == [config.view] * (views - 1)
+    assert all(view.min_scale == 0.5 for view in others)
