@@ -80,8 +80,9 @@ class PretrainConfig:
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
-        methods = [name for name in METHODS if name != self.method]
-        plugins = [name for name in PLUGINS if name not in self.plugins]
+        method, implied = ALIASES.get(self.method, (self.method, ()))
+        methods = [name for name in METHODS if name != method]
+        plugins = [name for name in PLUGINS if name not in (*implied, *self.plugins)]
         found = self.optim.without_effect()
         found |= {f"{name}.": f"--method {name}" for name in methods}
         if not self.knn_every:

@@ -83,6 +83,16 @@ def test_an_alias_is_written_out(alias, config_file):
     assert (both.method, both.plugins, both.options.gh.clusters) == ("simclr", ("bcl", "gh"), 5)
 
 
+def test_an_alias_brings_the_options_of_its_plugin(config_file):
+    assert pretraining("--method", "gh", "--gh.clusters", "50").options.gh.clusters == 50
+    both = pretraining("--method", "bcl", "--plugins", "gh", "--bcl.num-ops", "2")
+    assert (both.options.bcl.num_ops, both.plugins) == (2, ("bcl", "gh"))
+    file = config_file("method: bcl\nbcl.beta: 0.9")
+    assert pretraining("--config", file).options.bcl.beta == 0.9
+    with pytest.raises(ConfigError, match="--gh.clusters has no effect without --plugins gh"):
+        pretraining("--method", "bcl", "--gh.clusters", "50")
+
+
 def test_a_flag_without_value(config_file):
     assert pretraining("--nesterov").optim.nesterov
     assert not pretraining(
