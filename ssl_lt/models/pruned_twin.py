@@ -19,6 +19,10 @@ from torch.func import functional_call
 from ssl_lt.models.batch_norm import batch_norms
 
 
+# Starts of the names of what a mixed network keeps whole.
+_ENDS = ("stem", "patch_embed", "head")
+
+
 def is_transformer(backbone: nn.Module) -> bool:
     """Its blocks are linear layers, without a convolution, as those of timm's ViTs."""
     blocks = getattr(backbone, "blocks", None)
@@ -31,15 +35,30 @@ def is_transformer(backbone: nn.Module) -> bool:
 def prunable_weights(backbone: nn.Module) -> dict[str, Tensor]:
     """Weights that the twin may do without, by parameter name.
 
-    Those of every Conv2d, as in the release, whose networks have no others. Of a transformer those
-    of the linear layers in its blocks, and not the patch embedding: our extension.
+    Those of every Conv2d, as in the release, whose networks have no others. Our extension: of a
+    ViT those of the linear layers in its blocks, and of other networks with more weights in linear
+    layers than in convolutions, such as Swin and ConvNeXt, both, but for stem, patch embedding
+    and head.
     """
-    kind, start = (nn.Linear, "blocks.") if is_transformer(backbone) else (nn.Conv2d, "")
+    convolutions, linear = (_weights_of(backbone, kind) for kind in (nn.Conv2d, nn.Linear))
+    if is_transformer(backbone):
+        return {name: w for name, w in linear.items() if name.startswith("blocks.")}
+    if _count(convolutions) >= _count(linear):
+        return convolutions
+    mixed = convolutions | linear
+    return {name: w for name, w in mixed.items() if not name.startswith(_ENDS)}
+
+
+def _weights_of(backbone: nn.Module, kind: type[nn.Conv2d | nn.Linear]) -> dict[str, Tensor]:
     return {
         f"{name}.weight": layer.weight
         for name, layer in backbone.named_modules()
-        if isinstance(layer, kind) and name.startswith(start)
+        if isinstance(layer, kind)
     }
+
+
+def _count(weights: dict[str, Tensor]) -> int:
+    return sum(weight.numel() for weight in weights.values())
 
 
 @torch.no_grad()
@@ -85,8 +104,8 @@ class PrunedTwin(nn.Module):
 
     SDCLR keeps two sets of batch norms, affine parameters as well as running statistics, in
     backbone and projector; everything else is shared, and gradients of both branches add up in
-    it. A pruned weight takes its gradient from the dense branch alone. Of a transformer it owns the
-    layer norms, which have no running statistics.
+    it. A pruned weight takes its gradient from the dense branch alone. Layer norms, which have no
+    running statistics, are its own as well.
 
     Args:
         backbone: dense network, whose norms are copied as they stand.
@@ -127,9 +146,8 @@ class PrunedTwin(nn.Module):
 def _own_norms(module: nn.Module) -> tuple[nn.ModuleList, list[str]]:
     """Copies of a module's norms, and the names the originals have."""
     found: list[tuple[str, nn.Module]] = [*batch_norms(module)]
-    if is_transformer(module):
-        kinds = (nn.LayerNorm, nn.RMSNorm)
-        found += [(name, m) for name, m in module.named_modules() if isinstance(m, kinds)]
+    kinds = (nn.LayerNorm, nn.RMSNorm)
+    found += [(name, m) for name, m in module.named_modules() if isinstance(m, kinds)]
     norms = nn.ModuleList([copy.deepcopy(norm) for _, norm in found])
     return norms, [name for name, _ in found]
 

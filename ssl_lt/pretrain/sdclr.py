@@ -23,8 +23,9 @@ class SDCLROptions:
     """Options of self-damaging contrastive learning."""
 
     prune_ratio: float = 0.9
-    """Share of the convolution weights that the second branch does without; of a transformer, of
-    the linear weights of its blocks (our extension)."""
+    """Share of the convolution weights that the second branch does without; of a transformer or a
+    ConvNeXt, of its linear and convolution weights but for patch embedding and stem (our
+    extension)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.prune_ratio < 1:
@@ -65,8 +66,7 @@ class SDCLR(SimCLR):
         weights = prunable_weights(parts.backbone)
         if not weights:
             raise ConfigError(
-                "--backbone: has no convolution and no block of a transformer that --method sdclr "
-                "could prune"
+                "--backbone: has no convolution and no linear layer that --method sdclr could prune"
             )
         self.prune_ratio = options.prune_ratio
         self.twin = PrunedTwin(parts.backbone, parts.projector)

@@ -127,6 +127,58 @@ def test_of_a_convolutional_network_the_convolutions_are_pruned(name):
     assert list(prunable_weights(backbone)) == [f"{n}.weight" for n in convolutions]
 
 
+def swin():
+    return timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        img_size=32,
+        window_size=2,
+        num_classes=0,
+        embed_dim=12,
+        depths=(1, 1),
+        num_heads=(2, 2),
+        drop_path_rate=0.0,
+    )
+
+
+def convnext():
+    return timm.create_model("convnext_tiny", num_classes=0, depths=(1, 1, 1, 1), dims=(4, 8, 12, 24))
+
+
+@pytest.mark.parametrize(("build", "stem"), [(swin, "patch_embed."), (convnext, "stem.")])
+def test_of_a_mixed_network_all_but_the_stem_is_pruned_and_layer_norms_are_its_own(build, stem):
+    torch.manual_seed(0)
+    backbone, projector = build(), nn.Sequential(nn.Linear(24, 8), nn.BatchNorm1d(8))
+    matrices = {
+        f"{name}.weight"
+        for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+    names = list(prunable_weights(backbone))
+    assert matrices - set(names) == {n for n in matrices if n.startswith(stem)} != set()
+    mask = magnitude_mask(list(prunable_weights(backbone).values()), prune_ratio=0.9)
+    twin = PrunedTwin(backbone, projector)
+    x = torch.randn(8, 3, 32, 32)
+    twin(x, mask, backbone=backbone, projector=projector).square().sum().backward()
+    norms = {n for n, m in backbone.named_modules() if isinstance(m, nn.LayerNorm)}
+    assert set(twin._backbone_names) == norms != set()
+    assert all(backbone.get_submodule(name).weight.grad is None for name in norms)
+    assert all(norm.weight.grad is not None for norm in twin.backbone_norms)
+    want = nn.Sequential(pruned_copy(backbone, prune_ratio=0.9), projector)(x)
+    got = twin(x, mask, backbone=backbone, projector=projector)
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["swin_tiny_patch4_window7_224", "convnext_tiny", "pvt_v2_b0", "levit_128", "caformer_s18"],
+)
+def test_of_released_networks_nearly_all_weights_can_be_pruned(name):
+    with torch.device("meta"):
+        backbone = timm.create_model(name, num_classes=0)
+    total = sum(weight.numel() for weight in backbone.parameters())
+    assert sum(w.numel() for w in prunable_weights(backbone).values()) > 0.95 * total
+
+
 def test_only_its_norms_are_its_own():
     twin = PrunedTwin(*networks())
     assert {k.rsplit(".", 1)[0] for k in twin.state_dict()} == {

@@ -199,8 +199,8 @@ def test_bad_prune_ratio(ratio):
         SDCLROptions(prune_ratio=ratio)
 
 
-def test_a_backbone_without_convolutions_is_refused():
+def test_a_backbone_with_nothing_to_prune_is_refused():
     parts = toy.parts()
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 8))
-    with pytest.raises(ConfigError, match="--backbone: has no convolution and no block"):
+    flat = nn.Sequential(nn.Flatten(), nn.LayerNorm(192))
+    with pytest.raises(ConfigError, match="--backbone: has no convolution and no linear layer"):
         build(TwoViewParts(flat, parts.projector, parts.view, (), num_samples=24))

@@ -61,16 +61,18 @@ def _freeze_patch_embed(backbone: nn.Module, config: PretrainConfig) -> None:
     """Section 4.2 of MoCo v3 (arXiv:2104.02057): a random patch embedding trains stably.
 
     Raises:
-        ConfigError: it is asked for and the network is no transformer.
+        ConfigError: it is asked for and the network has none.
     """
     asked, embedding = config.freeze_patch_embed, getattr(backbone, "patch_embed", None)
-    if is_transformer(backbone) and isinstance(embedding, nn.Module):
-        if asked == "on" or (asked == "auto" and config.init_from == "scratch"):
-            embedding.requires_grad_(requires_grad=False)
-    elif asked != "auto":
-        raise ConfigError(
-            f"--freeze-patch-embed: {config.model.backbone} is no transformer with one"
-        )
+    if not isinstance(embedding, nn.Module):
+        if asked != "auto":
+            raise ConfigError(
+                f"--freeze-patch-embed: {config.model.backbone} has no patch embedding"
+            )
+        return
+    usual = config.init_from == "scratch" and is_transformer(backbone)
+    if asked == "on" or (asked == "auto" and usual):
+        embedding.requires_grad_(requires_grad=False)
 
 
 def build_view(config: PretrainConfig, data: Data) -> View:

@@ -53,7 +53,7 @@ class PretrainConfig:
     model: Flat[ModelOptions] = section("network", ModelOptions)
     freeze_patch_embed: Literal["auto", "on", "off"] = option("auto", page="all", group="network")
     """Keep the patch embedding of a transformer as it starts, for stability (MoCo-v3). auto: on
-    where it starts from scratch."""
+    where a ViT starts from scratch."""
     projector: ProjectorOptions = section("projector", ProjectorOptions)
     view: ViewOptions = section("views", ViewOptions)
     fit: Flat[FitOptions] = section("training", lambda: FitOptions(epochs=40))

@@ -30,7 +30,20 @@ def test_the_patch_embedding_is_kept_from_scratch(method, values, frozen):
     assert all(p.requires_grad for p in backbone.blocks.parameters())
 
 
+@pytest.mark.parametrize(("asked", "frozen"), [("auto", False), ("on", True), ("off", False)])
+def test_that_of_a_swin_is_kept_where_asked(asked, frozen):
+    values = {
+        "backbone": "swin_tiny_patch4_window7_224",
+        "image-size": 32,
+        "model-kwargs": ["depths=(1,1)", "embed_dim=12", "num_heads=(2,2)", "window_size=2"],
+        "freeze-patch-embed": asked,
+    }
+    config = pretraining(values=values)
+    backbone = build_task(config, open_data(config.data)).backbone
+    assert all(p.requires_grad != frozen for p in backbone.patch_embed.parameters())
+
+
 def test_a_network_without_one_is_refused():
     config = pretraining(values={"freeze-patch-embed": "on", "width": 4})
-    with pytest.raises(ConfigError, match="resnet20_cifar is no transformer with one"):
+    with pytest.raises(ConfigError, match="resnet20_cifar has no patch embedding"):
         build_task(config, open_data(config.data))
