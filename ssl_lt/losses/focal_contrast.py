@@ -9,7 +9,12 @@ from ssl_lt.losses.nt_xent import PairKeys, nt_xent_per_anchor
 
 
 def focal_nt_xent(
-    z1: Tensor, z2: Tensor, *, temperature: float, gamma: float, keys: PairKeys | None = None
+    z1: Tensor,
+    z2: Tensor,
+    *,
+    temperature: float | Tensor,
+    gamma: float,
+    keys: PairKeys | None = None,
 ) -> Tensor:
     """Focal NT-Xent of each sample: `-(1 - p)^gamma log p`, the mean of its two anchors.
 

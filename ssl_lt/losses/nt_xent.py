@@ -34,7 +34,7 @@ def pair_keys(z1: Tensor, z2: Tensor) -> PairKeys:
 
 
 def nt_xent_per_anchor(
-    z1: Tensor, z2: Tensor, *, temperature: float, keys: PairKeys | None = None
+    z1: Tensor, z2: Tensor, *, temperature: float | Tensor, keys: PairKeys | None = None
 ) -> Tensor:
     """NT-Xent of each of the 2B anchors (Eq. 1 of arXiv:2002.05709).
 
@@ -45,7 +45,7 @@ def nt_xent_per_anchor(
     Args:
         z1: (B, D) projections of view 1, any norm.
         z2: (B, D) projections of view 2.
-        temperature: `t` > 0.
+        temperature: `t` > 0, or a tensor of no dimension.
         keys: rows to compare with; None means the batch itself.
 
     Returns:
@@ -66,13 +66,15 @@ def nt_xent_per_anchor(
     return F.cross_entropy(logits, positive_column, reduction="none")
 
 
-def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, keys: PairKeys | None = None) -> Tensor:
+def nt_xent(
+    z1: Tensor, z2: Tensor, *, temperature: float | Tensor, keys: PairKeys | None = None
+) -> Tensor:
     """NT-Xent of each sample: the mean of its two anchors; see `nt_xent_per_anchor`.
 
     Args:
         z1: (B, D) projections of view 1, any norm.
         z2: (B, D) projections of view 2.
-        temperature: `t` > 0.
+        temperature: `t` > 0, or a tensor of no dimension.
         keys: rows of all ranks, so that N processes equal one; None means the batch itself.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssl_lt.core.types import Epoch
 from ssl_lt.losses.nt_xent import nt_xent, pair_keys
 from ssl_lt.pretrain.parts import TwoViewParts
 from ssl_lt.pretrain.temperature import TemperatureOptions, temperature_at
@@ -20,16 +21,27 @@ class SimCLR(TwoViewTask):
         seed: of the run.
     """
 
+    scheduled: Tensor
+
     def __init__(self, parts: TwoViewParts, *, temperature: TemperatureOptions, seed: int) -> None:
         super().__init__(parts.view, parts.plugins, seed=seed)
         self.backbone = parts.backbone
         self.projector = parts.projector
         self.schedule = temperature
+        # On the device and not a Python number, so that a compiled step is not compiled anew.
+        first = torch.tensor(temperature_at(temperature, 0))
+        self.register_buffer("scheduled", first, persistent=False)
 
     @property
-    def temperature(self) -> float:
-        """Of the epoch under way."""
-        return temperature_at(self.schedule, self.epoch.number)
+    def temperature(self) -> float | Tensor:
+        """Of the epoch under way; with a schedule it is a scalar on the device."""
+        is_constant = self.schedule.temperature_max is None
+        return self.schedule.temperature if is_constant else self.scheduled
+
+    def on_epoch_start(self, epoch: Epoch) -> None:
+        """Sets the temperature, too."""
+        super().on_epoch_start(epoch)
+        self.scheduled.fill_(temperature_at(self.schedule, epoch.number))
 
     def embed(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
         """Projections (B, D) of the two views, each (B, 3, S, S)."""

@@ -9,7 +9,7 @@ from ssl_lt.models.batch_norm import synchronised
 from ssl_lt.pretrain.focal import Focal, FocalOptions
 from ssl_lt.pretrain.sdclr import SDCLR, SDCLROptions
 from ssl_lt.pretrain.simclr import SimCLR
-from ssl_lt.pretrain.temperature import TemperatureOptions
+from ssl_lt.pretrain.temperature import TemperatureOptions, temperature_at
 from tests.distributed.pool import run_on_two
 from tests.pretrain import toy
 
@@ -55,6 +55,40 @@ def test_the_loss_is_nt_xent_of_the_projections():
     torch.testing.assert_close(torch.cat([z1, z2]), both)
     want = nt_xent(both[:8], both[8:], temperature=0.2)
     torch.testing.assert_close(task.pair_losses(z1, z2), want)
+
+
+SCHEDULE = TemperatureOptions(temperature=0.1, temperature_max=1.0, temperature_period=8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_scheduled_temperature_is_that_of_the_epoch_to_the_last_bit(name):
+    method, own = METHODS[name]
+    z1, z2 = torch.randn(2, 8, 5)
+    scheduled = method(toy.parts(), temperature=SCHEDULE, seed=4, **own)
+    assert "scheduled" not in scheduled.state_dict()
+    for number in (3, 0, 5):
+        scheduled.on_epoch_start(toy.epoch(number))
+        now = TemperatureOptions(temperature_at(SCHEDULE, number))
+        constant = method(toy.parts(), temperature=now, seed=4, **own)
+        losses = scheduled.pair_losses(z1, z2)
+        torch.testing.assert_close(losses, constant.pair_losses(z1, z2), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("temperature", [TemperatureOptions(), SCHEDULE])
+def test_a_step_is_compiled_once_for_all_epochs(temperature):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    task = SimCLR(toy.parts(), temperature=temperature, seed=4)
+    loss, (z1, z2) = torch.compile(task.pair_losses, backend=backend), torch.randn(2, 8, 5)
+    for number in range(4):
+        task.on_epoch_start(toy.epoch(number))
+        loss(z1, z2)
+    assert len(compiled) == 1
 
 
 @pytest.mark.parametrize("name", METHODS)
