@@ -24,7 +24,12 @@ from ssl_lt.engine.checkpoints.checkpoint import (
 )
 from ssl_lt.engine.checkpoints.chosen import evaluated_stem, write_choice
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, remove_leftovers
-from ssl_lt.engine.checkpoints.state import TrainingState, check_same_step, notes_on
+from ssl_lt.engine.checkpoints.state import (
+    TrainingState,
+    check_same_step,
+    notes_on,
+    surroundings,
+)
 from ssl_lt.engine.finite import check_weights
 from ssl_lt.engine.logs.metrics import MetricsLog
 from ssl_lt.engine.out_of_memory import is_out_of_memory, out_of_memory
@@ -71,7 +76,7 @@ def fit(
         training.state.restore(checkpoint)
         training.step = training.saved_step = checkpoint.step
         training.write_choice()  # that of a later checkpoint, which is damaged, is forgotten
-        for note in notes_on(checkpoint):
+        for note in notes_on(checkpoint, training.state.surroundings):
             accelerator.print(note)
     training.run(end_of_epoch)
 
@@ -107,6 +112,7 @@ class _Training:
             self.average,
             self.selection,
             accelerator.scaler,
+            surroundings(settings.fit, accelerator),
         )
         self.step = 0
         self.saved_step = 0

@@ -18,7 +18,6 @@ from torch.func import functional_call
 
 from ssl_lt.models.batch_norm import batch_norms
 
-
 # Starts of the names of what a mixed network keeps whole.
 _ENDS = ("stem", "patch_embed", "head")
 

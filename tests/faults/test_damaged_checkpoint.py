@@ -25,10 +25,10 @@ from ssl_lt.engine.checkpoints.checkpoint import (
     signed,
 )
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
-from ssl_lt.engine.checkpoints.state import TrainingState, notes_on
+from ssl_lt.engine.checkpoints.state import TrainingState, notes_on, surroundings
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.logs.metrics import MetricsLog
-from ssl_lt.engine.plan import Identity
+from ssl_lt.engine.plan import FitOptions, Identity
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 from tests.faults.hostile import Sentinel
 
@@ -51,7 +51,8 @@ def training(folder, accelerator, *, steps=0):
         output.loss.backward()
         optimizer.step()
         log.add({"loss": output.loss.detach()})
-    return TrainingState(task, optimizer, log, 12, IDENTITY)
+    now = surroundings(FitOptions(), accelerator)
+    return TrainingState(task, optimizer, log, 12, IDENTITY, surroundings=now)
 
 
 @pytest.fixture(scope="module")
@@ -290,16 +291,26 @@ def test_an_option_that_one_of_both_does_not_know_is_not_compared(saved, tmp_pat
     )
 
 
-def test_other_processes_or_threads_are_said_and_allowed(saved, monkeypatch):
+def test_other_processes_or_threads_are_said_and_allowed(saved, accelerator, monkeypatch):
     checkpoint = load_checkpoint(saved / "step-000005")
-    assert list(notes_on(checkpoint)) == []
+    assert list(notes_on(checkpoint, surroundings(FitOptions(), accelerator))) == []
     threads = torch.get_num_threads()
     monkeypatch.setattr(state_module, "world_size", lambda: 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
-    of_processes, of_threads = notes_on(checkpoint)
+    of_processes, of_threads = notes_on(checkpoint, surroundings(FitOptions(), accelerator))
     assert of_processes.startswith("note: 1 processes wrote this checkpoint and 4 go on")
     assert of_threads.startswith(f"note: {threads} threads wrote")
     assert "equal up to rounding, not bit for bit" in of_processes
+
+
+def test_another_precision_and_a_compiled_step_are_said_and_allowed(saved, accelerator):
+    checkpoint = load_checkpoint(saved / "step-000005")
+    now = surroundings(FitOptions(compile=True), accelerator) | {"precision": "bf16"}
+    of_precision, of_compile = notes_on(checkpoint, now)
+    assert "taken in fp32, the next ones are in bf16" in of_precision
+    assert "--compile" in of_compile
+    old = {k: v for k, v in checkpoint.state.items() if k not in ("precision", "compile")}
+    assert list(notes_on(replace(checkpoint, state=old), now)) == []
 
 
 # --- paths and versions

@@ -141,7 +141,9 @@ def swin():
 
 
 def convnext():
-    return timm.create_model("convnext_tiny", num_classes=0, depths=(1, 1, 1, 1), dims=(4, 8, 12, 24))
+    return timm.create_model(
+        "convnext_tiny", num_classes=0, depths=(1, 1, 1, 1), dims=(4, 8, 12, 24)
+    )
 
 
 @pytest.mark.parametrize(("build", "stem"), [(swin, "patch_embed."), (convnext, "stem.")])

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from ssl_lt.core.errors import CheckpointError, DataError, DistributedError, shortened
@@ -20,7 +21,7 @@ from ssl_lt.engine.checkpoints.checkpoint import (
     optimizer_state,
 )
 from ssl_lt.engine.logs.metrics import MetricsLog
-from ssl_lt.engine.plan import Identity
+from ssl_lt.engine.plan import FitOptions, Identity
 from ssl_lt.engine.selection import Selection
 
 _STATE = {"optimizer", "summed_steps", "total_steps"}
@@ -39,6 +40,7 @@ class TrainingState:
     average: WeightAverage | None = None
     selection: Selection | None = None
     scaler: torch.amp.GradScaler | None = None
+    surroundings: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, step: int) -> Checkpoint:
         """The state after `step` optimiser steps, as a checkpoint."""
@@ -50,8 +52,7 @@ class TrainingState:
                 "optimizer": numbers,
                 "summed_steps": self.log.summed_steps,
                 "total_steps": self.total_steps,
-                "processes": world_size(),
-                "threads": torch.get_num_threads(),
+                **self.surroundings,
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
                 "choice": None if self.selection is None else self.selection.state(),
             },
@@ -124,15 +125,42 @@ class TrainingState:
         return slots
 
 
-def notes_on(checkpoint: Checkpoint) -> Iterator[str]:
-    """Why what follows is not the same to the last bit: other processes or threads add up."""
-    for name, now in (("processes", world_size()), ("threads", torch.get_num_threads())):
-        was = checkpoint.state.get(name, now)
-        if was != now:
+def surroundings(fit: FitOptions, accelerator: Accelerator) -> dict[str, Any]:
+    """What a number depends on to the last bit beside the configuration of a run."""
+    return {
+        "processes": world_size(),
+        "threads": torch.get_num_threads(),
+        "precision": accelerator.mixed_precision,
+        "compile": fit.compile,
+    }
+
+
+def notes_on(checkpoint: Checkpoint, now: Mapping[str, Any]) -> Iterator[str]:
+    """Why what follows is not the same to the last bit; what a checkpoint lacks is not compared.
+
+    Args:
+        checkpoint: that training goes on from.
+        now: `surroundings`.
+    """
+    was = {name: checkpoint.state.get(name, value) for name, value in now.items()}
+    changed = [name for name in now if was[name] != now[name]]
+    for name in ("processes", "threads"):
+        if name in changed:
             yield (
-                f"note: {was} {name} wrote this checkpoint and {now} go on: equal up to rounding, "
-                "not bit for bit"
+                f"note: {was[name]} {name} wrote this checkpoint and {now[name]} go on: equal up "
+                "to rounding, not bit for bit"
             )
+    if "precision" in changed:
+        before, after = ("fp32" if a["precision"] == "no" else a["precision"] for a in (was, now))
+        yield (
+            f"note: the steps so far were taken in {before}, the next ones are in {after}, which "
+            "is what --mixed-precision auto means here: similar, not equal"
+        )
+    if "compile" in changed:
+        yield (
+            "note: --compile was given or left out since this checkpoint: equal up to rounding, "
+            "not bit for bit"
+        )
 
 
 def check_same_step(step: int) -> None:

@@ -12,14 +12,13 @@ from accelerate import Accelerator
 
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.errors import CheckpointError, ConfigError, shortened
-from ssl_lt.core.processes.distributed import world_size
 from ssl_lt.core.task import TrainTask
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.splits.images import matched_rows, read_images
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.engine.checkpoints.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from ssl_lt.engine.checkpoints.run_folder import RunFolder, open_run_folder
-from ssl_lt.engine.checkpoints.state import check_tensors
+from ssl_lt.engine.checkpoints.state import check_tensors, surroundings
 from ssl_lt.engine.plan import FitSettings
 from ssl_lt.engine.schedule import lr_multiplier
 from ssl_lt.pretrain.harmonization import warmup_end
@@ -186,8 +185,7 @@ class Start:
                 "identity": asdict(settings.identity),
                 "summed_steps": 0,
                 "total_steps": total_steps,
-                "processes": world_size(),
-                "threads": torch.get_num_threads(),
+                **surroundings(settings.fit, accelerator),
                 "choice": None,
             }
             tensors = {**was.tensors, "memory": self.memories, "sums": {}}
