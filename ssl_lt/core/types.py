@@ -53,7 +53,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Where training stands: `number` of `total` epochs (counted from 0), `steps` steps each."""
+    """Where training stands: `number` of `total` epochs (counted from 0), `steps` batches each.
+
+    An optimiser step takes one batch, or several whose gradients add up.
+    """
 
     number: int
     total: int

@@ -199,7 +199,8 @@ class _Training:
         )
 
     def _epoch_of(self, number: int) -> Epoch:
-        return Epoch(number, self.settings.fit.num_epochs, self.steps_per_epoch)
+        fit = self.settings.fit
+        return Epoch(number, fit.num_epochs, self.steps_per_epoch * fit.accumulate_steps)
 
     def _epoch_ends(self) -> bool:
         return self.step % self.steps_per_epoch == 0

@@ -87,11 +87,12 @@ def _steps(update: Update, loader: Loader, settings: FitSettings) -> Iterator[No
     """Takes one step after the other; when all epochs are over, the first comes again."""
     task, decay = update.task, settings.optim.ema
     average = WeightAverage(task, decay=decay) if decay else None
-    steps_per_epoch = loader.steps_per_epoch // settings.fit.accumulate_steps
+    fit = settings.fit
+    steps_per_epoch = loader.steps_per_epoch // fit.accumulate_steps
     task.train()
     step = 0
-    for number in cycle(range(settings.fit.num_epochs)):
-        epoch = Epoch(number, settings.fit.num_epochs, steps_per_epoch)
+    for number in cycle(range(fit.num_epochs)):
+        epoch = Epoch(number, fit.num_epochs, steps_per_epoch * fit.accumulate_steps)
         task.on_epoch_start(epoch)
         batches = loader.epoch(number)
         for _ in range(steps_per_epoch):

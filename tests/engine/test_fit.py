@@ -127,6 +127,21 @@ def test_accumulation_is_the_mean_of_its_batches(tmp_path, accelerator):
     assert torch.allclose(one.out.weight, two.out.weight, atol=1e-6)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_an_epoch_knows_how_many_batches_it_has(tmp_path, accelerator, accumulate):
+    class Counting(TinyTask):
+        def on_epoch_start(self, epoch):
+            self.steps, self.batches = epoch.steps, 0
+
+        def forward(self, batch):
+            self.batches += 1
+            return super().forward(batch)
+
+    folder = create_run_folder(tmp_path / "run")
+    task = run(folder, accelerator, Counting(), accumulate_steps=accumulate)
+    assert task.steps == task.batches == {1: 4, 2: 4, 3: 3}[accumulate]
+
+
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_not_finite_stops_before_the_update(tmp_path, accelerator, poison):
     class Poisoned(TinyTask):
