@@ -28,7 +28,8 @@ class FitOptions:
     batch_size: int = 128
     """Images in a batch, over all processes together."""
     accumulate_steps: int = option(1, page="all")
-    """Number of batches whose gradients are added up for one optimiser step."""
+    """Number of batches whose gradients are added up for one optimiser step. Batches that are left
+    over at the end of an epoch are left out, others each time."""
     mixed_precision: Precision = option("auto", page="all")
     """Arithmetic of the forward pass: bf16, fp16 (CUDA alone; the loss is scaled), no (fp32), or
     auto (bf16 if the device has it in hardware)."""

@@ -16,8 +16,10 @@ from ssl_lt.data.curate.describe import glance
 from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.curate.summary import understood
 from ssl_lt.data.dataset import Data
+from ssl_lt.data.loading.plan import BatchSchedule
 from ssl_lt.engine.checkpoints.chosen import describe_weights
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
+from ssl_lt.engine.plan import FitOptions
 from ssl_lt.evaluate.geometry.representation import Representation
 from ssl_lt.evaluate.scores.correct_mask import pack_groups
 from ssl_lt.evaluate.scores.evaluation import Evaluation
@@ -38,7 +40,11 @@ _VERSIONS = ("ssl_lt", "torch", "torchvision", "timm", "accelerate", "faiss-gpu"
 
 
 def describe_start(
-    folder: RunFolder, data: Data, config: TrainConfig, accelerator: Accelerator
+    folder: RunFolder,
+    data: Data,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    batches: BatchSchedule,
 ) -> str:
     """Folder, what was understood of the data, processes and precision, before the first step."""
     batch_size = config.fit.batch_size
@@ -62,8 +68,26 @@ def describe_start(
     )
     precision = accelerator.mixed_precision.replace("no", "fp32")
     lines = [f"run: {folder.path}", *lines, f"on {device}, precision {precision}, {share}"]
-    hint = size_hint(stats, config, image_size=data.image_size)
-    return "\n".join([*lines, f"note: {hint}"] if hint else lines)
+    size = size_hint(stats, config, image_size=data.image_size)
+    hints = (size, left_over(config.fit, batches.steps_per_epoch))
+    return "\n".join([*lines, *(f"note: {hint}" for hint in hints if hint)])
+
+
+def left_over(fit: FitOptions, num_batches: int) -> str:
+    """A line on the whole batches of an epoch that make no optimiser step; "" where there are none.
+
+    Args:
+        fit: of the run.
+        num_batches: whole batches in an epoch.
+    """
+    left = num_batches % fit.accumulate_steps
+    if not left:
+        return ""
+    return (
+        f"{left} of the {num_batches} batches of an epoch ({left * fit.batch_size:,} images) are "
+        f"left out, others each time: --accumulate-steps {fit.accumulate_steps} takes "
+        f"{fit.accumulate_steps} at a time"
+    )
 
 
 def size_hint(stats: Sequence[ImageStats], config: TrainConfig, *, image_size: int) -> str:

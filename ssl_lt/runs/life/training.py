@@ -183,7 +183,8 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         if accelerator.is_main_process:
             if not folder.inference.is_file():
                 write_facts(folder, facts_of(config, data))
-            print(describe_start(folder, data, config, accelerator), flush=True)
+            told = describe_start(folder, data, config, accelerator, training.batches)
+            print(told, flush=True)
         fit(
             training.task,
             train_loader(data, training.batches, training.crop, device=accelerator.device),
