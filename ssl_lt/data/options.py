@@ -188,9 +188,10 @@ class DataOptions(SourceOptions):
     )
     """Seconds to wait for a batch from a worker process (0 = no limit)."""
 
-    cache_mib: int = option(1024, effect=Effect.RUN, page="all", group="data")
-    """Size in MiB up to which a set of image files is decoded once and kept in memory (0 =
-    never)."""
+    cache_mib: int = option(1024, page="all", group="data")
+    """Size in MiB up to which a set of image files is decoded once and kept in memory (0 = never).
+    Random crops are then cut from the middle square of each image, reduced to little more than
+    --image-size, otherwise from the whole file."""
 
     shard_window: int = option(16_384, page="all", group="data")
     """Number of images of wds: that are shuffled among each other. Shards are read one after

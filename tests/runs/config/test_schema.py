@@ -46,7 +46,7 @@ def test_what_an_option_is_for_stands_on_it():
     machine = {"data-root", "num-workers", "shard-cache", "shard-cache-mib"}
     assert names_with(config, Effect.MACHINE) == machine
     assert names_with(config, Effect.RUN) == {
-        "run-dir", "download", "cache-mib", "worker-timeout", "keep-checkpoints",
+        "run-dir", "download", "worker-timeout", "keep-checkpoints",
         "checkpoint-every", "trackers", "compile", "dist-timeout", "grad-checkpointing",
         "max-image-mpix",
     }  # fmt: skip

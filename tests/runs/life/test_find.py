@@ -79,6 +79,7 @@ def test_resume_of_a_path(empty):
         ("--method simclr", "method", "simclr", "sdclr"),
         ("--plugins gh", "plugins", "['gh']", "['bcl', 'gh']"),
         ("--mixed-precision bf16", "mixed-precision", "bf16", "no"),
+        ("--cache-mib 7", "cache-mib", "7", "1024"),
     ],
 )
 def test_a_changed_field_is_refused_with_both_values(finished, words, field, asked, was):
@@ -95,7 +96,7 @@ def test_harmless_fields_and_the_same_command_again_are_allowed(finished, tmp_pa
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("gh.clusters: 10\nplugins: [bcl, gh]\n")
     same = ["--config", recipe, *TINY, "--method", "sdclr", "--gh.warmup-epochs", "0"]
-    harmless = "--keep-checkpoints 5 --checkpoint-every 3 --cache-mib 7 --data-root elsewhere"
+    harmless = "--keep-checkpoints 5 --checkpoint-every 3 --data-root elsewhere"
     words = ["--resume", finished.pretrained, *same, *harmless.split()]
     outcome = call("pretrain", *words)
     assert (outcome.code, outcome.err) == (0, [])
