@@ -64,6 +64,6 @@ def unused_without_weights(config: Any) -> dict[str, str]:
     Args:
         config: with options `data` and `model`.
     """
-    free = names_with(config, Effect.RUN, Effect.MACHINE) | {"data"}
+    free = names_with(config, Effect.RUN, Effect.MACHINE) | {"data", "cache-mib"}
     found = [flag.name for options in (config.data, config.model) for flag in flags(options)]
     return {name: WEIGHTS for name in found if name not in free}
