@@ -15,7 +15,12 @@ from typing import Any, cast
 import timm
 import torch
 from timm.layers import DropPath
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (
+    PretrainedCfg,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+)
 from torch import nn
 
 from ssl_lt.core.errors import CheckpointError, ConfigError, first_line
@@ -127,7 +132,7 @@ def create_backbone(
         weights: tensors that timm converts and loads, as it does with its own; None: drawn.
 
     Raises:
-        ConfigError: an unknown name, a width where there is none to choose or below 1, or a
+        ConfigError: an unknown name or tag, a width where there is none to choose or below 1, or a
             picture that the network does not take.
     """
     if not timm.is_model(name):
@@ -140,7 +145,7 @@ def create_backbone(
             raise ConfigError(f"--width: {name} has none; only {', '.join(OUR_BACKBONES)} do")
         kwargs["width"] = width
     _check_sizes(name, width, image_size)
-    cfg = timm.models.get_pretrained_cfg(name)
+    cfg = released_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         kwargs["img_size"] = image_size
     if weights is not None:
@@ -154,6 +159,21 @@ def create_backbone(
         raise ConfigError(
             f"--backbone: {name} cannot be built for {image_size} pixels: {first_line(error)}"
         ) from error
+
+
+def released_cfg(name: str) -> PretrainedCfg | None:
+    """What timm says of the released weights of a network; None where it knows none.
+
+    Raises:
+        ConfigError: a tag that none of them has.
+    """
+    try:
+        return cast(PretrainedCfg | None, timm.models.get_pretrained_cfg(name))
+    except RuntimeError as error:  # no such tag
+        model, _, tag = name.partition(".")
+        near = difflib.get_close_matches(name, timm.list_pretrained(f"{model}.*"), n=1, cutoff=0)
+        hint = f"; nearest: {near[0]}" if near else ""
+        raise ConfigError(f"--backbone: {model} has no weights tagged {tag!r}{hint}") from error
 
 
 def create_experts(

@@ -102,12 +102,14 @@ def timm_names() -> list[str]:
 
 
 def usual_images(backbone: str) -> dict[str, Any]:
-    """What timm says that the released weights of a network expect; empty for our own ones."""
-    from timm.models import get_pretrained_cfg
+    """What timm says that the released weights of a network expect; empty for our own ones.
 
-    from ssl_lt.models.backbones import OUR_BACKBONES
+    Raises:
+        ConfigError: a tag that none of them has.
+    """
+    from ssl_lt.models.backbones import OUR_BACKBONES, released_cfg
 
-    config = None if backbone in OUR_BACKBONES else get_pretrained_cfg(backbone)
+    config = None if backbone in OUR_BACKBONES else released_cfg(backbone)
     return {} if config is None else images_of(config.to_dict())
 
 

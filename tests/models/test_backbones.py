@@ -48,6 +48,17 @@ def test_sizes(name, parameters, features, smallest):
     assert net(torch.zeros(2, 3, smallest, smallest)).shape == (2, features)
 
 
+def test_a_pooling_may_widen_the_features():
+    for name in OUR_BACKBONES:
+        arguments = {"global_pool": "catavgmax"}
+        net = create_backbone(name, image_size=32, width=4, arguments=arguments).eval()
+        assert net(torch.zeros(2, 3, 32, 32)).shape == (2, feature_dim(net))
+        assert feature_dim(net) == 2 * net.num_features
+        net.reset_classifier(7, global_pool="avg")
+        assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+        assert feature_dim(net) == net.num_features
+
+
 def test_the_other_weights_of_resnet18_fit_torchvision_and_timm():
     from torchvision.models import resnet18
 
@@ -138,6 +149,8 @@ def test_any_model_of_timm():
     [
         ("resnet18_cifr", None, "--backbone: unknown name 'resnet18_cifr'; .* resnet18_cifar"),
         ("qqqqqqqq", None, "--backbone: unknown name 'qqqqqqqq'$"),
+        ("resnet50.a1_in2k", None, "resnet50 has no weights tagged 'a1_in2k'; nearest: .*a1_in1k"),
+        ("resnet50.bogus", None, "--backbone: resnet50 has no weights tagged 'bogus'; nearest: "),
         ("resnet18", 8, "--width: resnet18 has none"),
         ("resnet32_cifar", 0, "--width: 0, must be at least 1"),
     ],

@@ -148,6 +148,8 @@ def test_what_released_weights_expect_of_images():
     assert find_released("timm:tf_efficientnet_lite0").license == "apache-2.0"
     assert usual_images("tf_efficientnet_lite0")["std"] == [0.5, 0.5, 0.5]
     assert usual_images("resnet20_cifar") == {}
+    with pytest.raises(ConfigError, match="resnet50 has no weights tagged 'bogus'"):
+        usual_images("resnet50.bogus")
 
 
 def test_a_folder_says_what_it_is_of(tmp_path):

@@ -70,7 +70,7 @@ class CifarExperts(CifarNetwork):
             _own_stages(layout, channels, first=num_shared + 1) for _ in range(num_experts)
         )
         start_convolutions(self.experts, layout.fan)
-        self.num_features = self.head_hidden_size = num_experts * channels[-1]
+        self.num_features = num_experts * channels[-1]
         self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -80,16 +80,17 @@ class CifarNetwork(nn.Module):
             self.add_module(name, layout.stage(number, num_in, num_out))
             self.stages.append(name)
             self.feature_info.append({"num_chs": num_out, "reduction": reduction, "module": name})
-        self.num_features = self.head_hidden_size = channels[-1]
+        self.num_features = channels[-1]
         self.add_classifier(num_classes, global_pool=global_pool)
         start_convolutions(self, layout.fan)
 
     def add_classifier(self, num_classes: int, *, global_pool: str) -> None:
-        """Pooling, and a classifier; no classes: none."""
+        """Pooling, and a classifier; no classes: none. Some poolings widen the features."""
         self.num_classes = num_classes
         self.global_pool, self.fc = create_classifier(
             self.num_features, num_classes, pool_type=global_pool
         )
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, num_features, h, w)."""
@@ -115,7 +116,7 @@ class CifarNetwork(nn.Module):
         return x if pre_logits else cast(Tensor, self.fc(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, num_classes) logits, or (B, num_features) where there are no classes."""
+        """(B, num_classes) logits, or (B, head_hidden_size) where there are no classes."""
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:

@@ -82,17 +82,19 @@ def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
     """Shows the network a black picture, before a run is made for it.
 
     Args:
-        backbone: (B, 3, S, S) -> (B, D).
+        backbone: (B, 3, S, S) -> (B, feature_dim(backbone)).
         name: of it, for the message.
         image_size: S.
 
     Raises:
-        ConfigError: it does not take pictures of this size.
+        ConfigError: it does not take pictures of this size, or gives features of another shape.
     """
+    from ssl_lt.models.backbones import feature_dim  # seconds to import, but for networks' sake
+
     device = next(backbone.parameters()).device
     try:
         with evaluation_mode(backbone), torch.no_grad():
-            backbone(torch.zeros(1, 3, image_size, image_size, device=device))
+            features = backbone(torch.zeros(1, 3, image_size, image_size, device=device))
     except Exception as error:  # whatever the code of a foreign network raises
         if is_out_of_memory(error):
             raise
@@ -100,6 +102,12 @@ def check_network(backbone: nn.Module, name: str, *, image_size: int) -> None:
             f"--backbone: {name} does not take images of {image_size} x {image_size} pixels "
             f"(--image-size): {first_line(error)}"
         ) from error
+    wanted = (1, feature_dim(backbone))
+    if tuple(features.shape) != wanted:
+        raise ConfigError(
+            f"--backbone: {name} turns an image into features of shape {tuple(features.shape)}, "
+            f"which should be {wanted}; see global_pool in --model-kwargs"
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from torch import nn
 
 from ssl_lt.core.errors import ConfigError, NumericError
 from ssl_lt.engine.signals import Stopped
+from ssl_lt.models.backbones import create_backbone
 from ssl_lt.runs.life import training
 from ssl_lt.runs.life.start import check_network
 from tests.toolbox import TINY, call
@@ -15,6 +16,8 @@ from tests.toolbox import TINY, call
 
 class Fussy(nn.Module):
     """Takes images of 8 pixels, and remembers the mode it was shown one in."""
+
+    num_features = 3
 
     def __init__(self):
         super().__init__()
@@ -35,6 +38,18 @@ def test_a_network_that_does_not_take_the_picture_is_named_in_one_line():
         check_network(network, "fussy", image_size=9)
     assert "\n" not in str(e.value)
     assert network.training
+
+
+def test_features_of_another_shape_are_refused():
+    network = Fussy()
+    network.num_features = 5
+    with pytest.raises(
+        ConfigError, match=r"fussy turns an image into .* \(1, 3\), which should be"
+    ):
+        check_network(network, "fussy", image_size=8)
+    flat = create_backbone("resnet20_cifar", image_size=32, arguments={"global_pool": ""})
+    with pytest.raises(ConfigError, match=r"shape \(1, 64, 8, 8\), .*global_pool"):
+        check_network(flat, "resnet20_cifar", image_size=32)
 
 
 def raising(error, *, line=False):
