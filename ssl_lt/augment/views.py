@@ -25,6 +25,7 @@ from ssl_lt.augment.geometric import (
     to_unit,
 )
 from ssl_lt.augment.resampling import on_host
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.core.random import draw_id, sample_keys, uniform
@@ -76,27 +77,22 @@ class ViewOptions:
     """Largest standard deviation of the blur in pixels."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("min_scale", 1e-6, 1),
-            ("flip_probability", 0, 1),
-            ("jitter_probability", 0, 1),
-            ("brightness", 0, float("inf")),
-            ("contrast", 0, float("inf")),
-            ("saturation", 0, float("inf")),
-            ("hue", 0, 0.5),
-            ("gray_probability", 0, 1),
-            ("blur_probability", 0, 1),
-            ("max_sigma", 1e-6, float("inf")),
-            ("min_sigma", 1e-6, self.max_sigma),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                flag = f"--view.{name.replace('_', '-')}"
-                raise ConfigError(f"{flag}: {value} is not between {low} and {high}")
+        names = ("flip_probability", "jitter_probability", "gray_probability", "blur_probability")
+        ranges = dict.fromkeys(names, "[0, 1]") | {"min_scale": "[1e-6, 1]", "hue": "[0, 0.5]"}
+        ranges |= dict.fromkeys(("brightness", "contrast", "saturation"), "[0, inf)")
+        ranges |= {"max_sigma": "[1e-6, inf)", "min_sigma": f"[1e-6, {self.max_sigma}]"}
+        check_range(self, ranges, prefix="view.")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ConfigError(
                 f"--view.interpolation: {self.interpolation!r} is not bilinear or bicubic"
             )
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        if self.blur_probability:
+            return {}
+        blur = "--view.blur-probability above 0"
+        return dict.fromkeys(("view.min-sigma", "view.max-sigma"), blur)
 
     @property
     def flips(self) -> float:

@@ -52,10 +52,15 @@ class OptimOptions:
             raise ConfigError(f"--betas: {' '.join(map(str, self.betas))} are not both in [0, 1)")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConfigError(f"--clip-grad-norm: {self.clip_grad_norm} is not positive")
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ConfigError("--nesterov: needs a --momentum above 0")
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
-        return {} if self.optimizer == "adamw" else {"betas": "--optimizer adamw"}
+        found = {} if self.optimizer == "sgd" else {"nesterov": "--optimizer sgd"}
+        if self.optimizer == "adamw":
+            return found | {"momentum": "--optimizer sgd or lars"}
+        return found | {"betas": "--optimizer adamw"}
 
     @property
     def peak_lr(self) -> float:

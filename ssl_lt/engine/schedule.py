@@ -33,6 +33,13 @@ class ScheduleOptions:
         if any(not 0 < m <= 1 for m in self.milestones):
             raise ConfigError(f"--milestones: {self.milestones} are not all in (0, 1]")
 
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        found = {} if self.schedule == "cosine" else {"final-lr-fraction": "--schedule cosine"}
+        if self.schedule != "step":
+            found |= dict.fromkeys(("milestones", "step-factor"), "--schedule step")
+        return found
+
 
 def lr_multiplier(
     step: int, options: ScheduleOptions, *, total_steps: int, steps_per_epoch: int

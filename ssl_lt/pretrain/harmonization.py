@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
@@ -66,37 +67,24 @@ class HarmonizationOptions:
     """A cluster without samples keeps a prior of 0 (keep), or counts as one sample (floor)."""
 
     def __post_init__(self) -> None:
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ConfigError(f"{_flag(name)}: {value}, must be at least {least}")
-        for name in ("temperature", "epsilon"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{_flag(name)}: {getattr(self, name)}, must be above 0")
-        for name in ("prior_momentum", "prior_momentum_after"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{_flag(name)}: {getattr(self, name)}, must be at least 0 and below 1"
-                )
+        leasts = {"clusters": 2, "warmup_epochs": 0, "ramp_epochs": 0}
+        leasts |= {"sinkhorn_iterations": 1, "prior_period": 1}
+        check_at_least(self, leasts, prefix="gh.")
+        ranges = {"weight": "[0, inf)", "pseudo_count": "[0, inf)"}
+        ranges |= {"temperature": "(0, inf)", "epsilon": "(0, inf)"}
+        ranges |= {"prior_momentum": "[0, 1)", "prior_momentum_after": "[0, 1)"}
+        check_range(self, ranges, prefix="gh.")
         for name, kind in (("prior", PriorKind), ("empty_clusters", EmptyClusters)):
             if getattr(self, name) not in get_args(kind):
                 known = " or ".join(get_args(kind))
-                raise ConfigError(f"{_flag(name)}: {getattr(self, name)!r}, must be {known}")
+                flag = f"--gh.{name.replace('_', '-')}"
+                raise ConfigError(f"{flag}: {getattr(self, name)!r}, must be {known}")
 
-
-_AT_LEAST = {
-    "clusters": 2,
-    "weight": 0,
-    "warmup_epochs": 0,
-    "ramp_epochs": 0,
-    "sinkhorn_iterations": 1,
-    "prior_period": 1,
-    "pseudo_count": 0,
-}
-
-
-def _flag(name: str) -> str:
-    return "--gh." + name.replace("_", "-")
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        if self.prior == "per-sample":
+            return {}
+        return {"gh.prior-momentum": "--gh.prior per-sample"}
 
 
 def warmup_end(options: HarmonizationOptions, total_epochs: int) -> int:

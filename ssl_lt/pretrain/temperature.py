@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 
@@ -31,16 +32,17 @@ class TemperatureOptions:
     """Epochs from one maximum of the schedule to the next."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"--temperature: {self.temperature}, must be above 0")
+        check_range(self, dict.fromkeys(("temperature", "temperature_period"), "(0, inf)"))
         if self.temperature_max is not None and not (
             self.temperature <= self.temperature_max < math.inf
         ):
             raise ConfigError(
                 f"--temperature-max: {self.temperature_max}, must not be below --temperature"
             )
-        if not 0 < self.temperature_period < math.inf:
-            raise ConfigError(f"--temperature-period: {self.temperature_period}, must be above 0")
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        return {"temperature-period": "--temperature-max"} if self.temperature_max is None else {}
 
 
 def temperature_at(options: TemperatureOptions, epoch: float) -> float:

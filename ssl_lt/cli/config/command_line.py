@@ -15,8 +15,8 @@ from ssl_lt.cli.config.recipes import config_file
 from ssl_lt.core.disk.yaml_file import as_words, read_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import Page, option
-from ssl_lt.runs.config.parse import Parsed, parse_known, refuse_unknown
-from ssl_lt.runs.config.schema import flags, nearest
+from ssl_lt.runs.config.parse import Parsed, named, parse_known, refuse_unknown
+from ssl_lt.runs.config.schema import flags, nearest, to_mapping
 from ssl_lt.runs.config.stored import option_values, without_effect
 
 C = TypeVar("C")
@@ -113,7 +113,7 @@ def read_given(
             if key not in known:
                 raise ConfigError(f"{path}: unknown key {key!r}{nearest(key, known)}")
     try:
-        return _understood(kind, words.all, default, elsewhere)
+        parsed = _understood(kind, words.all, default, elsewhere)
     except ConfigError as error:
         for path, values in words.values:
             try:
@@ -122,6 +122,9 @@ def read_given(
                 if str(same) == str(error):
                     raise ConfigError(f"{path}: {error}") from error
         raise
+    if idle := _idle(parsed):
+        _check_idle(kind, words, default, parsed, idle)
+    return parsed
 
 
 def show_help(arguments: Sequence[str], *, usage: str, default: Any, files: Files) -> bool:
@@ -142,11 +145,40 @@ def _understood(
         if word.startswith("--") and name in elsewhere:
             raise ConfigError(f"--{name} belongs to {elsewhere[name]}, which was not chosen")
     refuse_unknown(parsed.rest, known=[flag.name for flag in flags(default)])
-    for start, choice in without_effect(parsed.config).items():
-        for name in sorted(parsed.given):
-            if name.startswith(start):
-                raise ConfigError(f"--{name} has no effect without {choice}")
     return parsed
+
+
+def _idle(parsed: Parsed[C]) -> dict[str, str]:
+    """Flags that were given and have no effect -> what has to be chosen for them to have one."""
+    return {
+        name: choice
+        for start, choice in without_effect(parsed.config).items()
+        for name in sorted(parsed.given)
+        if name.startswith(start)
+    }
+
+
+def _check_idle(
+    kind: Any, words: Words[Any], default: C, parsed: Parsed[C], idle: Mapping[str, str]
+) -> None:
+    """Refuses flags without effect, but of files what says the default or was overruled.
+
+    Raises:
+        ConfigError: names the flag, and the file where it stands in one.
+    """
+    typed = named(words.typed)
+    for name, choice in idle.items():
+        if {name, f"no-{name}"} & typed:
+            raise ConfigError(f"--{name} has no effect without {choice}")
+    try:
+        of_files = parse_known(kind, replace(words, typed=()).all, default=default)
+    except ConfigError:  # which what was typed has mended
+        return
+    paths = {name: path for path, values in words.values for name in values}
+    usual, said = to_mapping(default), to_mapping(parsed.config)
+    for name, choice in _idle(of_files).items():
+        if name in idle and said[name] != usual[name]:
+            raise ConfigError(f"{paths[name]}: --{name} has no effect without {choice}")
 
 
 def _named(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:

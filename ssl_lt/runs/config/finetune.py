@@ -128,7 +128,8 @@ class FinetuneConfig(Generic[LossOptions]):
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
-        found = self.optim.without_effect() | self.sharpness.without_effect(sam=self.optim.sam)
+        found = self.optim.without_effect() | self.schedule.without_effect()
+        found |= self.sharpness.without_effect(sam=self.optim.sam) | self.view.without_effect()
         if self.entry.views == 1:
             contrast = "a loss with contrastive views, such as --loss rcl"
             names = [declared.name for declared in fields(ViewOptions)]

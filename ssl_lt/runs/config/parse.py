@@ -77,6 +77,11 @@ def parse_known(kind: Any, words: Sequence[str], *, default: C) -> Parsed[C]:
     return Parsed(config, frozenset(given), tuple(rest))
 
 
+def named(words: Iterable[str]) -> set[str]:
+    """Names of the flags among the words, as they are typed: `no-NAME`, too."""
+    return {_name_and_value(word)[0] for word in words if word.startswith("--")}
+
+
 def _name_and_value(word: str) -> tuple[str, str]:
     name, _, value = word.removeprefix("--").partition("=")
     return name.replace("_", "-"), value
@@ -120,5 +125,7 @@ def _one_line(box: str) -> str:
     end = next((i for i, text in enumerate(texts) if text.startswith("Argument help")), None)
     line = " ".join(texts[:end]) or "the command line could not be read"
     line = re.sub(r"^Error parsing (?:[A-Z]\w*: )?", "", line)  # the class is no word of the user's
+    # Nor is the field that checks its own flags.
+    line = re.sub(r"^[\w.]+: (?=--)", "", line)
     # Of an option that may be left out: why the value is none of its other kind.
     return re.sub(r"no type matching \{None\}\|.*<class '\w+'>: ", "", line)

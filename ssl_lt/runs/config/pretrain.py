@@ -83,7 +83,8 @@ class PretrainConfig:
         method, implied = ALIASES.get(self.method, (self.method, ()))
         methods = [name for name in METHODS if name != method]
         plugins = [name for name in PLUGINS if name not in (*implied, *self.plugins)]
-        found = self.optim.without_effect()
+        parts = (self.optim, self.schedule, self.methods.shared, self.view, self.options.gh)
+        found = {start: choice for part in parts for start, choice in part.without_effect().items()}
         found |= {f"{name}.": f"--method {name}" for name in methods}
         if not self.knn_every:
             found["knn-data"] = "--knn-every above 0"
