@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.augment.boosted import StrengthRule
-from ssl_lt.core.checks import check_at_least
+from ssl_lt.core.checks import check_at_least, check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.options import option
@@ -46,13 +46,10 @@ class MemoryBoostOptions:
     about 1 - exp(-N/M) shares its average with others."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < 1:
-            raise ConfigError(f"--bcl.beta: {self.beta}, must be at least 0 and below 1")
-        if self.num_ops < 1:
-            raise ConfigError(f"--bcl.num-ops: {self.num_ops}, must be at least 1")
+        check_range(self, {"beta": "[0, 1)"}, prefix="bcl.")
+        check_at_least(self, {"num_ops": 1, "slots": 0}, prefix="bcl.")
         if self.rule not in get_args(StrengthRule):
             raise ConfigError(f"--bcl.rule: {self.rule!r}, must be released or paper")
-        check_at_least(self, {"slots": 0}, prefix="bcl.")
 
 
 class MemoryBoost(Plugin):

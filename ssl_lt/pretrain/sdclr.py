@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.memory import SampleMemory
 from ssl_lt.core.types import Epoch
@@ -28,8 +29,7 @@ class SDCLROptions:
     extension)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prune_ratio < 1:
-            raise ConfigError(f"--sdclr.prune-ratio: {self.prune_ratio}, must be in [0, 1)")
+        check_range(self, {"prune_ratio": "[0, 1)"}, prefix="sdclr.")
 
 
 class SDCLR(SimCLR):

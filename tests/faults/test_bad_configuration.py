@@ -107,7 +107,7 @@ PRETRAIN = [
     ("mixed-precision: on", "invalid choice 'on' for argument '--mixed-precision'"),
     ("schedule: linear", "invalid choice 'linear' for argument '--schedule'"),
     ("projector: {output-dim: 0}", "--projector.output-dim: 0 is below 1"),
-    ("view: {max-sigma: -1}", "--view.max-sigma: -1.0 is not between"),
+    ("view: {max-sigma: -1}", "c.yaml: --view.max-sigma: -1.0 is outside [1e-6, inf)"),
     ("gh: {clusters: 3}", "c.yaml: --gh.clusters has no effect without --plugins gh"),
     ("data: nowhere", "--data nowhere: unknown, did you mean"),
     ("imbalance-factor: 0.5", "--imbalance-factor 0.5: must be 1 or more"),

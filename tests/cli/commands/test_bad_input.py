@@ -55,7 +55,7 @@ PRETRAIN = [
     ("--batch-size 1", CONFIG, "--batch-size 1"),
     ("--batch-size 0", CONFIG, "--batch-size 0"),
     ("--accumulate-steps 10", CONFIG, "--accumulate-steps: 10 batches of 64"),
-    ("--method sdclr --sdclr.prune-ratio 1", CONFIG, "--sdclr.prune-ratio: 1.0, must be in [0, 1)"),
+    ("--method sdclr --sdclr.prune-ratio 1", CONFIG, "--sdclr.prune-ratio: 1.0 is outside [0, 1)"),
     ("--method sdclr --prune-ratio -0.1", CONFIG, "--prune-ratio"),
     ("--method sdclr --backbone vit_tiny_patch16_224 --width 4", CONFIG, "--width"),
     ("--plugins gh --gh.warmup-epochs 1", CONFIG, "--gh.warmup-epochs"),

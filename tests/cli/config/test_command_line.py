@@ -83,16 +83,6 @@ def test_an_alias_is_written_out(alias, config_file):
     assert (both.method, both.plugins, both.options.gh.clusters) == ("simclr", ("bcl", "gh"), 5)
 
 
-def test_an_alias_brings_the_options_of_its_plugin(config_file):
-    assert pretraining("--method", "gh", "--gh.clusters", "50").options.gh.clusters == 50
-    both = pretraining("--method", "bcl", "--plugins", "gh", "--bcl.num-ops", "2")
-    assert (both.options.bcl.num_ops, both.plugins) == (2, ("bcl", "gh"))
-    file = config_file("method: bcl\nbcl.beta: 0.9")
-    assert pretraining("--config", file).options.bcl.beta == 0.9
-    with pytest.raises(ConfigError, match="--gh.clusters has no effect without --plugins gh"):
-        pretraining("--method", "bcl", "--gh.clusters", "50")
-
-
 def test_a_flag_without_value(config_file):
     assert pretraining("--nesterov").optim.nesterov
     assert not pretraining(
@@ -135,10 +125,28 @@ def test_a_bad_command_line_is_one_line_that_names_it(words, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--plugins gh --gh.clusters 1", "--gh.clusters: 1 is below 2"),
+        ("--plugins gh --gh.prior-momentum 1", "--gh.prior-momentum: 1.0 is outside [0, 1)"),
+        ("--method sdclr --sdclr.prune-ratio 1", "--sdclr.prune-ratio: 1.0 is outside [0, 1)"),
+        ("--view.hue 2", "--view.hue: 2.0 is outside [0, 0.5]"),
+        ("--method bcl --bcl.num-ops 0", "--bcl.num-ops: 0 is below 1"),
+        ("--temperature 0", "--temperature: 0.0 is not a positive number"),
+    ],
+)
+def test_a_value_out_of_range_is_named_by_its_flag_alone(words, line):
+    with pytest.raises(ConfigError) as error:
+        pretraining(*words.split())
+    assert str(error.value) == line
+
+
 BAD_FILES = [
     ("epoch: 3", "unknown key 'epoch'; did you mean epochs?"),
     ("zzzz: 3", "unknown key 'zzzz'"),
     ("gh.clusters: 3", "--gh.clusters has no effect without --plugins gh"),
+    ("milestones: [0.5]", "--milestones has no effect without --schedule step"),
     ("plugins: [gh]\ngh.cluster: 3", "unknown key 'gh.cluster'; did you mean gh.clusters?"),
     ("epochs: three", "--epochs: invalid literal for int() with base 10: 'three'"),
     ("lr: fast", "--lr: could not convert string to float: 'fast'"),
@@ -188,7 +196,7 @@ def changed(config):
     """Nothing as it is by default, where a value of its kind can be had."""
     fit = replace(config.fit, epochs=7, trackers=("tensorboard",), mixed_precision="no")
     optim = replace(config.optim, lr=1e-5, clip_grad_norm=1.0, nesterov=True)
-    schedule = replace(config.schedule, milestones=(0.5, 1.0), warmup_epochs=0.5)
+    schedule = replace(config.schedule, schedule="step", milestones=(0.5, 1.0), warmup_epochs=0.5)
     run = replace(config.run, run_dir=Path("1e3"), seed=2**32 - 1)
     data = replace(config.data, data="folder:a b/ü", imbalance="none", imbalance_factor=10.0)
     return replace(
