@@ -278,6 +278,13 @@ def test_the_short_page_of_pretraining_is_short():
     assert 20 <= len(shown) <= 33
 
 
+def test_help_says_defaults_that_another_verb_has_otherwise():
+    said = " ".join(succeed("pretrain", "--help").out.split())
+    assert "as make 300 optimiser steps. (default: 40)" in said
+    assert "0.01 from released weights. (default: 0.3)" in said
+    assert "otherwise resnet20_cifar. (default" not in said
+
+
 def test_what_a_run_started_from_is_read_back_and_is_no_option(tmp_path):
     path, start = tmp_path / "config.yaml", {"weights": "timm:resnet18", "sha256": "0123"}
     config = finetune_config("ce")
