@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ssl_lt.augment.views import LARGE_IMAGE_VIEW, SMALL_IMAGE_VIEW, ContrastiveView
 from ssl_lt.core.random import sample_keys
-from ssl_lt.core.types import Batch
+from ssl_lt.core.types import LARGEST_SMALL, Batch
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.splits.hold_out import rank_within_class
 from ssl_lt.evaluate.features.embed import embed_dataset
@@ -15,7 +15,6 @@ from ssl_lt.evaluate.features.features import Features
 from ssl_lt.evaluate.geometry.representation import ViewPair
 
 _NUM_IMAGES = 2048
-_SMALL_PIXELS = 96
 
 
 def view_pair(backbone: nn.Module, data: Data, *, batch_size: int, seed: int = 0) -> ViewPair:
@@ -35,7 +34,7 @@ def view_pair(backbone: nn.Module, data: Data, *, batch_size: int, seed: int = 0
     places = rank_within_class(labels, torch.arange(len(labels)), seed=seed)
     rows = torch.nonzero(places < per_class)[:, 0].numpy()
     size, image = data.image_size, torch.from_numpy(rows)
-    options = SMALL_IMAGE_VIEW if size <= _SMALL_PIXELS else LARGE_IMAGE_VIEW
+    options = SMALL_IMAGE_VIEW if size <= LARGEST_SMALL else LARGE_IMAGE_VIEW
     view = ContrastiveView(options, data.spec)
     view.to(next(backbone.parameters()).device)
 
