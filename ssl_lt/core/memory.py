@@ -68,3 +68,16 @@ class SampleMemory:
             if key in self.per_sample and len(own) == len(rows):
                 found[key][known] = state[key][rows[known]].to(own.dtype)
         return found
+
+
+def first_rows(index: Tensor) -> Tensor:
+    """The first row of each row's sample, so that all rows of a sample write the same value.
+
+    Args:
+        index: (B,) int64, samples of a batch, in which one may come more than once.
+
+    Returns:
+        (B,) int64, rows of the batch.
+    """
+    ordered, order = index.sort(stable=True)
+    return order[torch.searchsorted(ordered, index)]

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.memory import SampleMemory, first_rows
 
 EmptyClusters = Literal["keep", "floor"]
 
@@ -94,9 +94,7 @@ class PerSamplePrior(ClassPrior):
     def update(self, index: Tensor, logits: Tensor, *, momentum: float) -> None:
         """Moves the averages; of a sample's several rows in a batch the first one counts."""
         averages = self.tables["logits"]
-        ordered, order = index.sort(stable=True)
-        # Every row of a sample takes over its first row, so they all write the same value.
-        logits = logits[order[torch.searchsorted(ordered, index)]].to(averages.dtype)
+        logits = logits[first_rows(index)].to(averages.dtype)
         old = averages[index]
         known = logits.isfinite().all(1, keepdim=True)
         averages[index] = torch.where(known, momentum * old + (1 - momentum) * logits, old)

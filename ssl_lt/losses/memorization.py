@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_lt.core.checks import check_range
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.memory import SampleMemory, first_rows
 from ssl_lt.core.processes.distributed import gather_rows
 
 
@@ -109,9 +109,7 @@ class MemorizationMemory(SampleMemory):
         average, seen = self.tables["average"], self.tables["seen"]
         index = gather_rows(index.to(losses.device))
         losses = gather_rows(losses.detach().to(average.dtype))
-        ordered, order = index.sort(stable=True)
-        # Every row of a sample takes over its first row, so they all write the same value.
-        losses = losses[order[torch.searchsorted(ordered, index)]]
+        losses = losses[first_rows(index)]
         known = losses.isfinite()
         old, was_seen = average[index], seen[index]
         new = averaged_loss(old, was_seen, losses, beta=self.beta)

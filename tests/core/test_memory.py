@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_lt.core.memory import SampleMemory
+from ssl_lt.core.memory import SampleMemory, first_rows
 
 
 def memory():
@@ -44,3 +44,9 @@ def test_to_moves_every_table():
     own = memory()
     own.to(torch.device("meta"))
     assert {table.device.type for table in own.tables.values()} == {"meta"}
+
+
+def test_rows_of_a_sample_share_its_first():
+    index = torch.tensor([7, 2, 7, 0, 2, 7])
+    assert first_rows(index).tolist() == [0, 1, 0, 3, 1, 0]
+    assert first_rows(index[:0]).tolist() == []
