@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -62,3 +63,10 @@ def test_a_room_says_what_it_is_for_and_what_others_import(folder):
                 entered[module].add(name)
     unnamed = [module for module in entered if f"`{module}`" not in told]
     assert not unnamed, f"{room}: others import {unnamed}, which its docstring does not name"
+
+
+def test_every_folder_of_tests_is_run(request):
+    left_out = request.config.getini("norecursedirs")
+    for folder in (ROOT / "tests").rglob("*/"):
+        if folder.name != "__pycache__":
+            assert not any(fnmatch(folder.name, pattern) for pattern in left_out), folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
@@ -52,20 +53,19 @@ def test_a_start_whose_statistics_have_not_settled_is_safe(finished, empty, monk
     words = [*ONCE, "--init-from", finished.pretrained, "--log-every", "1", "--eval-every", "0"]
     said = succeed("finetune", *words, "--run-dir", "safe").out
     assert "batch norms: running statistics have not settled" in said
-    first, *_ = (line["loss"] for line in logged(empty / "safe"))
-    assert first < 5
+    safe, *_ = (line["loss"] for line in logged(empty / "safe"))
     # Weights that have settled are taken as they are.
     start = ["--init-from", "safe", "--run-dir", "next"]
     assert "batch norms" not in succeed("finetune", *words, *start).out
-    # Without it the first steps are lost.
+    # Without it the first steps are lost: they cost more than a head that guesses would.
     monkeypatch.setattr(ModeLosses, "settled", True)
     succeed("finetune", *words, "--run-dir", "unsafe")
-    first, *_ = (line["loss"] for line in logged(empty / "unsafe"))
-    assert first > 50
+    unsafe, *_ = (line["loss"] for line in logged(empty / "unsafe"))
+    assert unsafe > safe + math.log(10)
 
 
 def test_a_run_that_fails_in_its_first_step_leaves_no_folder(finished, empty, monkeypatch):
-    monkeypatch.setattr("ssl_lt.engine.fit.Update.__call__", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ssl_lt.engine.update.Update.__call__", lambda *_, **__: 1 / 0)
     words = [*ONCE, "--init-from", finished.pretrained, "--run-dir", "run"]
     with pytest.raises(ZeroDivisionError):
         call("finetune", *words)
