@@ -15,7 +15,7 @@ from ssl_lt.evaluate.view_ensemble import ViewEnsemble
 from ssl_lt.runs.config.inference import PredictConfig
 from ssl_lt.runs.inference.calibrate import calibrate_on
 from ssl_lt.runs.inference.facts import Facts, Temperature, ensemble_note
-from ssl_lt.runs.inference.images import find_images, of_source
+from ssl_lt.runs.inference.images import find_images, labelled_images
 from ssl_lt.runs.inference.load import load_trained
 from ssl_lt.runs.inference.model import TrainedModel, no_classifier
 from ssl_lt.runs.inference.output import (
@@ -131,8 +131,7 @@ def _temperature(config: PredictConfig, model: TrainedModel) -> Temperature | No
         return None
     found = model.temperature
     if config.calibrate_on is not None:
-        parts = ("validation", "test", "train")
-        images = of_source(config.calibrate_on, config.images, model.facts.decoding, parts=parts)
+        images = labelled_images(config.calibrate_on, config.images, model.facts.decoding)
         found = calibrate_on(images, model, config.images, config.ensemble)
     if found is None:
         print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import (
+    NO_LABELS,
     group_column,
     image_column,
     label_column,
@@ -72,10 +74,15 @@ def open_hf(argument: str, options: SourceOptions) -> Source:
                 held[part] = align_labels(source, held_table, names, name=where)
     found = find_parts(held).held
     used = {train_part, *found.values()}
+    secret = {part: name for part, name in find_parts(parts).held.items() if name not in used}
     return replace(
         source,
         test=held.get(found.get("test", "")),
         validation=held.get(found.get("validation", "")),
+        unlabelled={
+            part: partial(_unlabelled, f"{name}, {its}", parts[its], options)
+            for part, its in secret.items()
+        },
         labels_from=_labels_from(parts[train_part], name, options),
         places={"train": train_part} | found if found else {},
         grouped_by="" if options.group_column is None else f"column {options.group_column!r}",
@@ -169,6 +176,10 @@ def _table(where: str, part: Any, options: SourceOptions) -> tuple[tuple[str, ..
     groups = _groups(where, part, options)
     names = np.array(_identities(images, where=f"{where}: column {column!r}"))
     return class_names, HubTable(where, images, np.arange(len(part)), names, labels, groups)
+
+
+def _unlabelled(where: str, part: Any, options: SourceOptions) -> HubTable:
+    return _table(where, part, replace(options, label_column=NO_LABELS))[1]
 
 
 def _groups(where: str, part: Any, options: SourceOptions) -> Tensor | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,6 +36,8 @@ class Source:
         train: the whole training set; pixels are not decoded yet where possible.
         test: the test set; None where there is none, or no labels.
         validation: the validation set; None where the data has none of its own.
+        unlabelled: "test" or "validation" -> opens the images of that part where they have no
+            labels to go by: neither tested nor validated on, and there to be predicted.
         mean: of each channel, in 0 ... 1.
         std: of each channel, in 0 ... 1.
         image_size: side of the images in pixels; None: files of any size, the user chooses.
@@ -52,6 +55,7 @@ class Source:
     train: ImageTable
     test: ImageTable | None = None
     validation: ImageTable | None = None
+    unlabelled: Mapping[str, Callable[[], ImageTable]] = field(default_factory=dict)
     # ImageNet's: what weights from elsewhere were trained with, and close to any photographs'.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -75,6 +79,11 @@ class Source:
         parts = {"train": self.train, "test": self.test, "validation": self.validation}
         return {name: table for name, table in parts.items() if table is not None}
 
+    def images_of(self, part: str) -> ImageTable | None:
+        """Images of a part, with or without labels; None where there is no such part."""
+        table = self.parts.get(part)
+        return self.unlabelled[part]() if table is None and part in self.unlabelled else table
+
     @property
     def file_name(self) -> str:
         """The name, fit for a folder."""
@@ -83,11 +92,21 @@ class Source:
 
 def without_labels(source: Source) -> Source:
     """The same training images, all unlabelled, without a test or a validation set."""
-    table = source.train
-    unknown = table.with_labels(torch.full_like(table.labels, -1))
+    held = {part: partial(_unknown, table) for part, table in source.parts.items()}
+    train = held.pop("train")()
     return replace(
-        source, class_names=(), train=unknown, test=None, validation=None, labels_from=""
+        source,
+        class_names=(),
+        train=train,
+        test=None,
+        validation=None,
+        unlabelled={**source.unlabelled, **held},
+        labels_from="",
     )
+
+
+def _unknown(table: Table) -> Table:
+    return table.with_labels(torch.full_like(table.labels, -1))
 
 
 def decoded_as(source: Source, decoding: Decoding) -> Source:
@@ -121,7 +140,7 @@ def with_part(source: Source, part: str, found: Source, *, place: str) -> Source
     else:
         which = "they have" if source.class_names else "those for training have"
         notes += (f"{place}: {len(found.train):,} images are not used, as {which} no labels",)
-        more = {}
+        more = {"unlabelled": {**source.unlabelled, part: partial(_unknown, found.train)}}
     return replace(source, left_out=left_out, notes=notes, **more)
 
 

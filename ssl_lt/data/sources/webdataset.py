@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from typing import IO
 
 import numpy as np
@@ -75,7 +76,10 @@ def open_wds(argument: str, options: SourceOptions) -> Source:
         notes=_notes(trained),
     )
     for part, shards in zip(("test", "validation"), others, strict=True):
-        if shards and class_names:
+        if shards and not class_names:
+            opens = partial(_unlabelled, name, shards, cache, suffixes)
+            source = replace(source, unlabelled={**source.unlabelled, part: opens})
+        elif shards:
             names, table = _table(name, shards, cache, suffixes, known)
             place = f"{shards[0].name} and on"
             found = Source(f"{name}, {shards[0].name}", names, table)
@@ -142,6 +146,12 @@ def _table(
     texts = np.concatenate([index.labels for index in indices])
     class_names, labels = _labels(name, table, texts, known, suffix=suffixes.label)
     return class_names, replace(table, labels=labels)
+
+
+def _unlabelled(
+    name: str, files: tuple[ShardFile, ...], cache: ShardCache, suffixes: Suffixes
+) -> ShardTable:
+    return _table(name, files, cache, replace(suffixes, label=NO_LABELS), ())[1]
 
 
 def _index(file: ShardFile, cache: ShardCache, suffixes: Suffixes) -> TarIndex:

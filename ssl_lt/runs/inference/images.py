@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.images.listing import list_images
 from ssl_lt.data.loading.workers import Workers
 from ssl_lt.data.options import SourceOptions
-from ssl_lt.data.sources.registry import SOURCES, open_complete
+from ssl_lt.data.sources.registry import SOURCES, Source, open_complete
 from ssl_lt.data.tables.files import FileTable
 from ssl_lt.data.tables.table import ImageTable
 
@@ -107,37 +106,39 @@ def find_images(options: ImageOptions, decoding: Decoding) -> NamedImages:
         raise ConfigError("--data: say which images: a source, a file, a folder, or - for stdin")
     found = _outside_sources(options.data)
     if found is None:
-        parts = ("test", "train") if options.part == "auto" else (options.part,)
-        return of_source(options.data, options, decoding, parts=parts)
+        source = open_complete(options.data, options.of(options.data))
+        for part in ("test", "train") if options.part == "auto" else (options.part,):
+            table = source.images_of(part)
+            if table is not None:
+                return _named(source, part, table, _decoding(options, decoding))
+        raise DataError(f"--part: {source.name} has no {options.part} images")
     if options.part != "auto":
         raise ConfigError(f"--part: {options.data} has no parts")
     return NamedImages(found.with_decoding(_decoding(options, decoding)), options.data)
 
 
-def of_source(
-    name: str, options: ImageOptions, decoding: Decoding, *, parts: Iterable[str]
-) -> NamedImages:
-    """A part of a source.
+def labelled_images(name: str, options: ImageOptions, decoding: Decoding) -> NamedImages:
+    """The validation images of a source, otherwise its test images, otherwise all.
 
     Args:
         name: as `--data` takes it.
         options: how it is opened.
         decoding: how files are decoded, unless the flags say otherwise.
-        parts: the first that is there is taken.
 
     Raises:
-        ConfigError, DataError: as `open_complete` says, or there is no such part.
+        ConfigError, DataError: as `open_complete` says.
     """
     source = open_complete(name, options.of(name))
-    for part in parts:
-        table = source.parts.get(part)
-        if table is None:
-            continue
-        if not table.takes_pixels:
-            table = table.with_decoding(_decoding(options, decoding))
-        what = source.name if len(source.parts) == 1 else f"{source.name}, {part} images"
-        return NamedImages(table, what, source.class_names)
-    raise DataError(f"--part: {source.name} has no {options.part} images")
+    part = next(part for part in ("validation", "test", "train") if part in source.parts)
+    return _named(source, part, source.parts[part], _decoding(options, decoding))
+
+
+def _named(source: Source, part: str, table: ImageTable, decoding: Decoding) -> NamedImages:
+    has_parts = len(source.parts) > 1 or source.unlabelled
+    what = f"{source.name}, {part} images" if has_parts else source.name
+    if not table.takes_pixels:
+        table = table.with_decoding(decoding)
+    return NamedImages(table, what, source.class_names)
 
 
 def _outside_sources(name: str) -> FileTable | None:

@@ -1,0 +1,91 @@
+"""Which images a network is shown, as `ssl-lt predict` and `ssl-lt embed` are told."""
+
+from __future__ import annotations
+
+import csv
+
+import datasets
+import pytest
+
+from ssl_lt.core.errors import UserError
+from ssl_lt.data.images.decode import AS_STORED
+from ssl_lt.runs.inference.images import ImageOptions, find_images, labelled_images
+from tests.data.own_pictures import draw, names, reds
+from tests.data.sources.test_hub import make
+from tests.data.sources.test_webdataset import samples, shard
+
+
+def images(data, **options):
+    return find_images(ImageOptions(data=str(data), num_workers=0, **options), AS_STORED)
+
+
+def refusal(data, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        images(data, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def secret(tmp_path, monkeypatch):
+    """Sources whose test images have no labels: kind -> what --data takes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    values, tests = {"a": (1, 2), "b": (3, 4)}, (7, 8, 9)
+    rows = [("image", "label", "split")]
+    for name, its in values.items():
+        for value in its:
+            draw(tmp_path / "kaggle" / "train" / name / f"{value}.png", value)
+            rows.append((f"train/{name}/{value}.png", name, "train"))
+    for value in tests:
+        draw(tmp_path / "kaggle" / "test" / f"{value}.png", value)
+        rows.append((f"test/{value}.png", "", "test"))
+    with (tmp_path / "kaggle" / "all.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    shard(tmp_path / "tar" / "train-0.tar", samples([1, 2, 3, 4], "aabb"))
+    shard(tmp_path / "tar" / "test-0.tar", samples(tests))
+    parts = {"train": make([0, 1, 2], first=1), "test": make([-1] * 3, first=7)}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "hub")
+    return {
+        "folder": f"folder:{tmp_path}/kaggle",
+        "csv": f"csv:{tmp_path}/kaggle/all.csv",
+        "wds": f"wds:{tmp_path}/tar",
+        "hf": f"hf:{tmp_path}/hub",
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "wds", "hf"])
+@pytest.mark.parametrize("label_column", [None, "none"])
+@pytest.mark.parametrize("part", ["auto", "test"])
+def test_test_images_without_labels_are_taken(secret, kind, label_column, part):
+    found = images(secret[kind], label_column=label_column, part=part)
+    assert reds(found.table) == [7, 8, 9]
+    assert found.table.labels.tolist() == [-1] * 3
+    assert found.what == f"{secret[kind]}, test images"
+    trained = images(secret[kind], label_column=label_column, part="train")
+    assert 7 not in reds(trained.table)
+    assert "has no validation images" in refusal(secret[kind], part="validation")
+
+
+def test_test_images_lose_the_labels_that_are_not_wanted(tmp_path):
+    for part, value in (("train", 1), ("test", 2)):
+        draw(tmp_path / part / "a" / "1.png", value)
+        draw(tmp_path / part / "b" / "1.png", value)
+    found = images(f"folder:{tmp_path}", label_column="none")
+    assert (reds(found.table), found.table.labels.tolist()) == ([2, 2], [-1, -1])
+
+
+def test_test_images_under_training_images_without_labels(tmp_path):
+    draw(tmp_path / "train" / "1.png", 1)
+    draw(tmp_path / "test" / "a" / "1.png", 2)
+    found = images(f"folder:{tmp_path}")
+    assert (reds(found.table), found.table.labels.tolist()) == ([2], [-1])
+    assert found.class_names == ()
+
+
+def test_a_temperature_is_fitted_on_images_with_labels(secret):
+    found = labelled_images(secret["folder"], ImageOptions(num_workers=0), AS_STORED)
+    assert reds(found.table) == [1, 2, 3, 4]
+    assert min(found.table.labels.tolist()) == 0
+    assert found.class_names == ("a", "b")
+    assert names(found.table)[0] == "a/1.png"
