@@ -11,6 +11,15 @@ from PIL import Image, UnidentifiedImageError
 # Pillow knows the suffix and needs other software to read the file, or cannot tell it from another
 # kind: EPS runs Ghostscript, most .pcd files are point clouds.
 _LEFT_TO_OTHERS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF"})
+# Raw files of cameras: most are TIFF by their first bytes, and Pillow reads the thumbnail in them.
+_RAW = frozenset(
+    {
+        ".3fr", ".ari", ".arw", ".bay", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf",
+        ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
+        ".orf", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw",
+        ".x3f",
+    }
+)  # fmt: skip
 # What viewers, network drives and archivers leave behind; never counted, nor read.
 _JUNK = frozenset(
     {
@@ -59,10 +68,12 @@ def has_image_suffix(name: str) -> bool:
 def is_image(path: Path) -> bool:
     """Whether a file is an image: its suffix says so, or its first bytes where no suffix does.
 
-    Files of types that are no images (text, archives, videos) are not opened.
+    Files of types that are no images (text, archives, videos), and raw ones, are not opened.
     """
     if has_image_suffix(path.name):
         return True
+    if path.suffix.lower() in _RAW:
+        return False
     kind = _TYPES.guess_type(path.name)[0] or "image"
     is_copy = path.name.lower().endswith(_COPIES)
     return not is_copy and kind.startswith("image") and path.is_file() and _begins_as_image(path)

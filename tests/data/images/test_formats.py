@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from ssl_lt.data.images.formats import image_suffixes, is_image, is_junk, suffix_of
+from ssl_lt.data.images.listing import list_images
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,13 @@ def test_without_a_known_suffix_the_first_bytes_say_it(tmp_path, kind, name):
 def test_copies_and_archives_are_not_opened(tmp_path, name):
     Image.new("RGB", (4, 4)).save(tmp_path / name, "JPEG")
     assert not is_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.NEF", "a.dng", "a.CR2", "a.arw", "a.pef", "a.srw", "a.3fr"])
+def test_raw_files_of_cameras_are_left_out_though_they_begin_as_tiff(tmp_path, name):
+    Image.new("RGB", (4, 4)).save(tmp_path / name, "TIFF")
+    assert not is_image(tmp_path / name)
+    assert list_images(tmp_path).left_out == {suffix_of(name): 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x00\x01\x02" * 99, b"\x89PNG\r\n\x1a\n"])
