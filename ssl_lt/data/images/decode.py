@@ -137,14 +137,10 @@ class EncodedImage:
             DataError: truncated or damaged, or pixels that have no known range (floating-point or
                 32 bits), or another than `Decoding` says; names the image.
         """
-        value_range = self._decoding.value_range
         with self._named_errors():
             if self._is_jpeg:
                 ImageOps.exif_transpose(self._image, in_place=True)
-            if self._image.mode[0] in "IF":
-                return _from_deep_grey(self._image, value_range).convert("RGB")
-            image = _to_rgb(self._image)
-            return image if value_range is None else _stretch(image, self.mode, value_range)
+            return _decoded(self._image, self.mode, self._decoding)
 
     def deep_values(self) -> NDArray[Any] | None:
         """(H, W) or (H, W, C) values as stored, of an image of more than 8 bits; None of others.
@@ -185,9 +181,26 @@ class EncodedImage:
             raise DataError(f"{self._name}: {_reason(self._blob, error)}") from error
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of 8 bits that is open already: upright, in RGB, on white where transparent."""
-    return _to_rgb(ImageOps.exif_transpose(image))
+def as_rgb(image: Image.Image, decoding: Decoding = AS_STORED) -> Image.Image:
+    """An image that is open already, as `EncodedImage` decodes its file.
+
+    Raises:
+        DataError: pixels that have no known range, or another than `decoding` says.
+    """
+    mode = _mode(image)  # which is not known any more once it is loaded
+    try:
+        return _decoded(ImageOps.exif_transpose(image), mode, decoding)
+    except ValueError as error:
+        raise DataError(f"{getattr(image, 'filename', '') or 'image'}: {error}") from error
+
+
+def _decoded(image: Image.Image, mode: str, decoding: Decoding) -> Image.Image:
+    """RGB of 8 bits of an upright image, given its mode as stored."""
+    value_range = decoding.value_range
+    if image.mode[0] in "IF":
+        return _from_deep_grey(image, value_range).convert("RGB")
+    image = _to_rgb(image)
+    return image if value_range is None else _stretch(image, mode, value_range)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -66,8 +66,12 @@ class TrainedModel(nn.Module):
         return next(self.backbone.parameters()).device
 
     def transform(self, image: Image.Image) -> Tensor:
-        """(3, S, S) float32, normalised, of an image of any size and mode, as in evaluation."""
-        pixels = to_pixels(as_rgb(image), self.images)
+        """(3, S, S) float32, normalised, of an image of any size and mode, as in evaluation.
+
+        Raises:
+            DataError: pixels that have no known range, such as floating-point ones.
+        """
+        pixels = to_pixels(as_rgb(image, self.facts.decoding), self.images)
         return self.view.to_network(pixels[None].to(self.device))[0]
 
     def features(self, images: Tensor) -> Tensor:

@@ -6,7 +6,14 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.data.images.decode import AS_STORED, Decoding, EncodedImage, image_suffix, read_bytes
+from ssl_lt.data.images.decode import (
+    AS_STORED,
+    Decoding,
+    EncodedImage,
+    as_rgb,
+    image_suffix,
+    read_bytes,
+)
 
 
 @pytest.fixture
@@ -241,6 +248,22 @@ def test_a_range_of_8_bits_is_for_images_of_8_bits(tmp_path):
     assert found[0, :, 1].tolist() == [0, 51, 255, 255]
     with pytest.raises(DataError, match=r"a\.png: .*has 8 bits a channel \(L\), for which --value"):
         read_image(path, Decoding((0, 4095)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "high"),
+    [("uint8", None), ("uint8", 80), ("uint16", None), ("uint16", 4095), ("int32", None),
+     ("float32", 80)],
+)  # fmt: skip
+def test_an_open_image_is_decoded_as_its_file_is(tmp_path, kind, high):
+    path, decoding = tmp_path / "a.tif", Decoding(None if high is None else (0.0, float(high)))
+    values = np.array([[0, 90]], dtype=kind)
+    Image.fromarray(values).save(path)
+    wanted = np.asarray(read_image(path, decoding))
+    np.testing.assert_array_equal(as_rgb(Image.open(path), decoding), wanted)
+    np.testing.assert_array_equal(as_rgb(Image.fromarray(values), decoding), wanted)
+    with pytest.raises(DataError, match=r"^image: has pixels that are no finite numbers"):
+        as_rgb(Image.fromarray(np.float32([[np.nan]])), decoding)
 
 
 def test_colours_of_16_bits_say_so(tmp_path):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 
 import datasets
+import numpy as np
 import pytest
+from PIL import Image
+from torch import nn
 
 from ssl_lt.core.errors import UserError
-from ssl_lt.data.images.decode import AS_STORED
+from ssl_lt.core.types import ImageSpec
+from ssl_lt.data.images.decode import AS_STORED, Decoding
+from ssl_lt.runs.inference.facts import Facts
 from ssl_lt.runs.inference.images import ImageOptions, find_images, labelled_images
+from ssl_lt.runs.inference.model import TrainedModel
 from tests.data.own_pictures import draw, names, reds
 from tests.data.sources.test_hub import make
 from tests.data.sources.test_webdataset import samples, shard
@@ -89,3 +95,13 @@ def test_a_temperature_is_fitted_on_images_with_labels(secret):
     assert min(found.table.labels.tolist()) == 0
     assert found.class_names == ("a", "b")
     assert names(found.table)[0] == "a/1.png"
+
+
+def test_the_transform_takes_the_range_of_training():
+    spec = ImageSpec(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
+    twelve_bits = Image.fromarray(np.full((8, 8), 2048, np.uint16))
+    for decoding, value in ((Decoding((0.0, 4095.0)), 128 / 255), (AS_STORED, 8 / 255)):
+        model = TrainedModel(nn.Linear(1, 1), None, Facts(spec, decoding=decoding), name="x")
+        assert model.transform(twelve_bits).unique().tolist() == pytest.approx([value])
+    with pytest.raises(UserError, match="floating-point pixels"):
+        model.transform(Image.fromarray(np.full((8, 8), 0.5, np.float32)))
