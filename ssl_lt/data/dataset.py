@@ -109,6 +109,7 @@ class Data:
         table, groups = self.source.validation, self.train.group_ids
         found = [self.train_sha256]
         if table is not None:
+            table = readable(table, self.bad_images, part="validation")
             found.append(table.content_sha256())
         if groups is not None:  # they say which images are held out
             found.append(digest(groups))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.dataset import open_data
 from ssl_lt.data.options import DataOptions
 from ssl_lt.data.splits import unreadable as module
 from ssl_lt.data.splits.train_split import choose_split
@@ -145,6 +146,17 @@ def test_processes_share_the_work_and_agree(photos, monkeypatch):
     assert max(seen) == 5
     monkeypatch.setattr(module, "gather_objects", lambda own: shares)
     assert [one_process(number) for number in range(3)] == [want] * 3
+
+
+def test_images_to_choose_by_that_are_not_there_are_left_out(photos):
+    table = photos / "val.csv"
+    options = replace(SKIP, data=f"folder:{photos}", val_data=f"csv:{table}", image_size=8)
+    table.write_text("image,label\ntest/ant/0.png,ant\ntest/ant/nowhere.png,ant\n")
+    data = open_data(options)
+    table.write_text("image,label\ntest/ant/0.png,ant\n")
+    without = open_data(options)
+    assert data.sha256 == without.sha256
+    assert len(data.validation) == 1
 
 
 def test_pixels_in_memory_are_not_looked_at(monkeypatch):
