@@ -45,8 +45,12 @@ def decode_once(table: ImageTable, spec: ImageSpec, *, limit_mib: int) -> ImageT
     # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         decoded = [threads.submit(decode, row) for row in range(len(table))]
-        for one in track(decoded, total=len(table), label="decoding images"):
-            one.result()
+        try:
+            for one in track(decoded, total=len(table), label="decoding images"):
+                one.result()
+        except BaseException:  # or else the rest would be decoded before it is said
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     return PixelTable(pixels, table.labels, table.group_ids)
 
 

@@ -1,6 +1,7 @@
 """Files through crops, cache, workers and ordered batches."""
 
 import pickle
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -246,6 +247,24 @@ def test_a_damaged_file_is_named_by_the_cache(files, tmp_path):
     table = FileTable(tmp_path, np.array([b"bad.png"]), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(DataError, match=r"bad\.png: empty file"):
         decode_once(table, plain_spec(28), limit_mib=1)
+
+
+def test_a_damaged_file_is_named_before_the_others_are_decoded(files, tmp_path, monkeypatch):
+    (tmp_path / "bad.png").write_bytes(b"")
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    names = np.array([b"bad.png", *[b"good.png"] * 2000])
+    table = FileTable(tmp_path, names, torch.zeros(len(names), dtype=torch.int64))
+    read, opened = FileTable.read, []
+
+    def slowly(self, row):
+        opened.append(row)
+        time.sleep(0.001)
+        return read(self, row)
+
+    monkeypatch.setattr(FileTable, "read", slowly)
+    with pytest.raises(DataError, match=r"bad\.png: empty file"):
+        decode_once(table, plain_spec(28), limit_mib=100)
+    assert len(opened) < 1000
 
 
 def ordered(table, num_workers=0, batch_size=4, image_size=28):
