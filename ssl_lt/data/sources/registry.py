@@ -30,7 +30,6 @@ from ssl_lt.data.sources.source import (
 from ssl_lt.data.sources.spreadsheet import open_csv
 from ssl_lt.data.sources.webdataset import open_wds
 from ssl_lt.data.tables.grouping import group_ids_of_paths
-from ssl_lt.data.tables.table import ImageTable
 
 __all__ = ["SOURCES", "Source", "open_complete", "open_source"]
 
@@ -90,11 +89,7 @@ def open_complete(name: str, options: SourceOptions) -> Source:
         source = replace(source, notes=(*source.notes, *_class_notes(source)))
     for part, other in (("test", options.test_data), ("validation", options.val_data)):
         if other is not None:
-            flag = "--test-data" if part == "test" else "--val-data"
-            table = _part_of_other(source, flag, other, options)
-            places = {**source.places, part: f"{flag} {other}"}
-            more: dict[str, Any] = {part: table, "places": places}
-            source = replace(source, **more)
+            source = _with_other(source, part, other, options)
     return source
 
 
@@ -158,13 +153,17 @@ def _grouped(source: Source, pattern: str) -> Source:
     return replace(source, grouped_by=f"--group-pattern {pattern}", **tables)
 
 
-def _part_of_other(source: Source, flag: str, name: str, options: SourceOptions) -> ImageTable:
-    """The test or validation images of another source, or else all that it holds."""
+def _with_other(source: Source, part: str, name: str, options: SourceOptions) -> Source:
+    """The source with the test or validation images of another, or else all that it holds."""
+    flag = "--test-data" if part == "test" else "--val-data"
     other = _open(name, options, flag=flag)
-    table = other.validation if flag == "--val-data" else None
+    table = other.validation if part == "validation" else None
     table = other.test if table is None else table
     table = other.train if table is None else table
-    return align_labels(source, table, other.class_names, name=f"{flag} {other.name}")
+    table = align_labels(source, table, other.class_names, name=f"{flag} {other.name}")
+    more: dict[str, Any] = {part: table, "places": {**source.places, part: f"{flag} {name}"}}
+    left_out, notes = source.left_out + other.left_out, source.notes + other.notes
+    return replace(source, left_out=left_out, notes=notes, **more)
 
 
 def _nearest(name: str) -> str:

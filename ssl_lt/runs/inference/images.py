@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ssl_lt.core.checks import check_at_least
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.errors import ConfigError, DataError, shortened
 from ssl_lt.core.options import option
 from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.images.listing import list_images
@@ -84,11 +84,13 @@ class NamedImages:
         table: the images, with labels where there are any.
         what: it is, for people.
         class_names: of the labels; empty where there are none.
+        left_out: files of a folder that are no images, for people.
     """
 
     table: ImageTable
     what: str
     class_names: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def find_images(options: ImageOptions, decoding: Decoding) -> NamedImages:
@@ -114,7 +116,10 @@ def find_images(options: ImageOptions, decoding: Decoding) -> NamedImages:
         raise DataError(f"--part: {source.name} has no {options.part} images")
     if options.part != "auto":
         raise ConfigError(f"--part: {options.data} has no parts")
-    return NamedImages(found.with_decoding(_decoding(options, decoding)), options.data)
+    table, left_out = found
+    return NamedImages(
+        table.with_decoding(_decoding(options, decoding)), options.data, left_out=left_out
+    )
 
 
 def labelled_images(name: str, options: ImageOptions, decoding: Decoding) -> NamedImages:
@@ -141,23 +146,28 @@ def _named(source: Source, part: str, table: ImageTable, decoding: Decoding) -> 
     return NamedImages(table, what, source.class_names)
 
 
-def _outside_sources(name: str) -> FileTable | None:
-    """Images that stand on the disk and are no source; None: it is one, or nothing at all."""
+def _outside_sources(name: str) -> tuple[FileTable, str] | None:
+    """Images that stand on the disk and are no source, and what is left out there.
+
+    None: it is a source, or nothing at all.
+    """
     if name == STDIN:
         lines = sys.stdin.buffer.read().splitlines()
-        return _files(Path(), [line for line in lines if line.strip()], of="standard input")
+        return _files(Path(), [line for line in lines if line.strip()], of="standard input"), ""
     path = Path(name)
     if name.partition(":")[0] in SOURCES or not path.exists():
         return None
     if path.is_dir():
-        names = [os.fsencode(image) for image in list_images(path).images]
-        return _files(path, names, of=name)
-    return _files(Path(), [os.fsencode(name)], of=name)
+        listing = list_images(path)
+        names = [os.fsencode(image) for image in listing.images]
+        left_out = shortened([f"{n:,} {kind}" for kind, n in listing.left_out.most_common()])
+        return _files(path, names, of=name, left_out=left_out), left_out
+    return _files(Path(), [os.fsencode(name)], of=name), ""
 
 
-def _files(root: Path, names: list[bytes], *, of: str) -> FileTable:
+def _files(root: Path, names: list[bytes], *, of: str, left_out: str = "") -> FileTable:
     if not names:
-        raise DataError(f"--data: {of} has no images")
+        raise DataError(f"--data: {of} has no images{left_out and f', only {left_out}'}")
     return FileTable(root, np.array(names), torch.full((len(names),), -1))
 
 

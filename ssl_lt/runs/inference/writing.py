@@ -43,6 +43,8 @@ def write_answers(
     Returns:
         Number of rows.
     """
+    if images.left_out:
+        print(f"left out: {images.left_out}", flush=True)
     number = len(images.table)
     if output.done:
         print(f"going on after {output.done:,} of {number:,} images")

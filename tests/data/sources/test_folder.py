@@ -145,6 +145,17 @@ def test_images_under_other_suffixes_count_and_the_rest_is_named(tmp_path):
     assert left_out == [(".txt", "cat", 1), (".heic", "dog", 2)]
 
 
+@pytest.mark.parametrize("flag", ["test_data", "val_data"])
+def test_what_is_left_out_of_other_images_is_counted(tmp_path, flag):
+    fill(tmp_path / "own", cat=10, dog=5)
+    fill(tmp_path / "other", cat=2, dog=1)
+    (tmp_path / "other/cat/9.heic").write_bytes(b"no image")
+    (tmp_path / "other/emu").mkdir()
+    source = opened(f"folder:{tmp_path}/own", **{flag: f"folder:{tmp_path}/other"})
+    assert [(one.kind, one.place, one.count) for one in source.left_out] == [(".heic", "cat", 1)]
+    assert source.notes == ("no images in emu: no class is made of that",)
+
+
 def test_a_folder_of_what_cannot_be_read_says_what_it_is(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.heic").write_bytes(b"x")

@@ -105,3 +105,12 @@ def test_the_transform_takes_the_range_of_training():
         assert model.transform(twelve_bits).unique().tolist() == pytest.approx([value])
     with pytest.raises(UserError, match="floating-point pixels"):
         model.transform(Image.fromarray(np.full((8, 8), 0.5, np.float32)))
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path):
+    draw(tmp_path / "new/sub/1.png", 1)
+    for name in ("2.heic", "3.heic", "README"):
+        (tmp_path / "new" / name).write_bytes(b"no image")
+    assert images(tmp_path / "new").left_out == "2 .heic, 1 without suffix"
+    (tmp_path / "new/sub/1.png").unlink()
+    assert refusal(tmp_path / "new").endswith("new has no images, only 2 .heic, 1 without suffix")

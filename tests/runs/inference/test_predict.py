@@ -155,9 +155,11 @@ def test_parquet_holds_what_csv_holds(here, place):
 def test_images_that_cannot_be_read_are_listed_and_the_others_predicted(here, place):
     (here / "photos/test/ash/0.png").write_bytes(b"no image")
     (here / "photos/test/cedar/2.png").write_bytes(b"")
+    (here / "photos/test/cedar/9.heic").write_bytes(b"")
     said = succeed(
         "predict", place / "run", "photos/test", "--batch-size", "3", "--num-workers", "1"
     )
+    assert "left out: 1 .heic" in said.out
     assert "not read: 2 images, listed with reasons in predictions.unreadable.txt" in said.out
     listed = (here / "predictions.unreadable.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in listed] == ["ash/0.png", "cedar/2.png"]
