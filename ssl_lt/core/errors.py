@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _SHOWN = 5
+_MOST_SIGNS = 200  # of a path
 
 # At the end of each command's --help.
 EXIT_CODES = """\
@@ -19,6 +20,13 @@ def shortened(names: Sequence[str]) -> str:
     """The first five names and how many more there are, for a message."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def short_path(path: object) -> str:
+    """A path for a message, without its middle where it is very long."""
+    text = str(path)
+    half = _MOST_SIGNS // 2
+    return text if len(text) <= _MOST_SIGNS else f"{text[:half]}...{text[-half:]}"
 
 
 def first_line(error: BaseException) -> str:

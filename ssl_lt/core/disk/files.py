@@ -24,6 +24,14 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; nothing is where a path is too long or cannot be looked up."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of what a file holds, hexadecimal."""
     digest = hashlib.sha256()

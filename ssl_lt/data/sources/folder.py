@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_lt.core.disk.files import exists
 from ssl_lt.core.disk.urls import local_path
-from ssl_lt.core.errors import DataError, shortened
+from ssl_lt.core.errors import DataError, short_path, shortened
 from ssl_lt.core.progress import track
 from ssl_lt.data.images.listing import Listing, list_images, loose_images, sub_folders
 from ssl_lt.data.options import SourceOptions
@@ -38,8 +39,9 @@ def open_folder(argument: str, options: SourceOptions) -> Source:
             on, a test or validation class that has no training images.
     """
     root = local_path(argument, of=f"folder:{argument}") if argument else options.root
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder of images (--data folder:PATH or --data-root)")
+    if not (exists(root) and root.is_dir()):
+        where = short_path(root)
+        raise DataError(f"{where}: no such folder of images (--data folder:PATH or --data-root)")
     name, folders = f"folder:{root}", sub_folders(root)
     parts = find_parts(folders)
     _check_parts(root, folders, parts)

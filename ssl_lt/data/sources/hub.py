@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.core.disk.files import exists
+from ssl_lt.core.errors import ConfigError, DataError, short_path
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.columns import (
     NO_LABELS,
@@ -118,7 +119,7 @@ def name_on_hub(data: str, *, near: Sequence[Path] = ()) -> str | None:
     kind, _, argument = data.partition(":")
     if kind != "hf" or "/" not in argument or _is_path(argument):
         return None
-    if any((folder / argument).exists() for folder in (Path(), *near)):
+    if any(exists(folder / argument) for folder in (Path(), *near)):
         return None
     return argument.partition(":")[0]
 
@@ -141,8 +142,8 @@ def _load(name: str, argument: str) -> dict[str, Any]:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     path = Path(argument)
-    if not path.exists() and _is_path(argument):
-        raise DataError(f"{name}: no such file or folder")
+    if not exists(path) and _is_path(argument):
+        raise DataError(f"{short_path(name)}: no such file or folder")
     if path.is_file() and path.suffix not in _BUILDERS:
         raise DataError(
             f"{name}: is no folder and no parquet or Arrow file: csv:FILE reads a table that names "

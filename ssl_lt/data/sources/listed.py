@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_lt.core.disk.files import exists
 from ssl_lt.core.disk.urls import local_path, without_secret
-from ssl_lt.core.errors import DataError
+from ssl_lt.core.errors import DataError, short_path
 from ssl_lt.data.images.formats import has_image_suffix
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.labels import ONE_CLASS
@@ -154,9 +155,11 @@ def file_table(
     names = np.array([os.fsencode(path) for path in first])
     table = FileTable(root, names, torch.full((len(names),), -1))
     # A wrong folder is said here; single files that are missing, where they are read.
-    if not any(table.path(row).is_file() for row in (0, len(table) // 2, len(table) - 1)):
+    tried = [table.path(row) for row in (0, len(table) // 2, len(table) - 1)]
+    if not any(exists(path) and path.is_file() for path in tried):
+        file = short_path(without_secret(images[0].path))
         raise DataError(
-            f"{name}: {unit} {images[0].line}: {root} has no file {without_secret(images[0].path)} "
+            f"{name}: {unit} {images[0].line}: {root} has no file {file} "
             "(--data-root says where else to look)"
         )
     return table

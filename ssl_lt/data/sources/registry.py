@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ssl_lt.core.disk.files import exists
 from ssl_lt.core.disk.urls import check_no_secret
-from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.errors import ConfigError, short_path
 from ssl_lt.data.options import SourceOptions
 from ssl_lt.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
 from ssl_lt.data.sources.coco import open_coco
@@ -129,7 +130,8 @@ def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
     key, colon, argument = name.partition(":")
     if key not in SOURCES:
         raise ConfigError(
-            f"{flag} {name}: unknown, did you mean {_nearest(name)}? (known: {', '.join(SOURCES)})"
+            f"{flag} {short_path(name)}: unknown, did you mean {_nearest(name)}? "
+            f"(known: {', '.join(SOURCES)})"
         )
     if colon and key not in _WITH_ARGUMENT:
         raise ConfigError(f"{flag} {name}: {key} takes nothing after a colon")
@@ -171,7 +173,7 @@ def _nearest(name: str) -> str:
     path = Path(name)
     if "://" in name:
         return f"wds:{name}"
-    if path.exists():
+    if exists(path):
         kinds = {".txt": "list", ".json": "coco", ".parquet": "hf", ".arrow": "hf", ".tar": "wds"}
         return f"{'folder' if path.is_dir() else kinds.get(path.suffix, 'csv')}:{name}"
     return get_close_matches(name.partition(":")[0], SOURCES, n=1, cutoff=0.0)[0]

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ssl_lt.core.checks import check_at_least
-from ssl_lt.core.errors import ConfigError, DataError, shortened
+from ssl_lt.core.disk.files import exists
+from ssl_lt.core.errors import ConfigError, DataError, short_path, shortened
 from ssl_lt.core.options import option
 from ssl_lt.data.images.decode import Decoding
 from ssl_lt.data.images.listing import list_images
@@ -155,7 +156,11 @@ def _outside_sources(name: str) -> tuple[FileTable, str] | None:
         lines = sys.stdin.buffer.read().splitlines()
         return _files(Path(), [line for line in lines if line.strip()], of="standard input"), ""
     path = Path(name)
-    if name.partition(":")[0] in SOURCES or not path.exists():
+    if name.partition(":")[0] in SOURCES:
+        return None
+    if not exists(path):
+        if ":" not in name and (os.sep in name or path.suffix):  # no source is called so
+            raise DataError(f"--data: {short_path(name)}: no such file or folder")
         return None
     if path.is_dir():
         listing = list_images(path)

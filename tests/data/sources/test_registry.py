@@ -80,6 +80,29 @@ def test_flags_that_no_source_reads(name, options, says):
         open_source(name, SourceOptions(**options))
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (f"folder:/{LONG}", "no such folder of images"),
+        (f"hf:./{LONG}", "no such file or folder"),
+        (f"csv:{LONG}", "File name too long"),
+        (LONG, "unknown, did you mean"),
+    ],
+)
+def test_paths_that_are_too_long(name, says):
+    with pytest.raises((ConfigError, DataError), match=says):
+        open_source(name, SourceOptions())
+
+
+def test_long_paths_in_a_list(tmp_path):
+    (tmp_path / "l.txt").write_text(f"{LONG}.png 0\n")
+    with pytest.raises(DataError, match=r"line 1: .* has no file x{100}\.\.\.x{96}\.png "):
+        open_source(f"list:{tmp_path}/l.txt", SourceOptions())
+
+
 def test_a_flag_that_another_source_reads(tmp_path):
     draw(tmp_path / "cat" / "1.png")
     (tmp_path / "test.csv").write_text("image,dx\ncat/1.png,cat\n")

@@ -114,3 +114,13 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     assert images(tmp_path / "new").left_out == "2 .heic, 1 without suffix"
     (tmp_path / "new/sub/1.png").unlink()
     assert refusal(tmp_path / "new").endswith("new has no images, only 2 .heic, 1 without suffix")
+
+
+@pytest.mark.parametrize("name", ["nope.jpg", "no/such", "x" * 300 + ".png"])
+def test_a_file_that_is_not_there_is_said(name):
+    said = refusal(name)
+    assert said.startswith("--data: ")
+    assert said.endswith(": no such file or folder")
+    assert len(said) < 260
+    assert "unknown, did you mean cifar10?" in refusal("cifra10")
+    assert "unknown, did you mean" in refusal("x" * 300)
