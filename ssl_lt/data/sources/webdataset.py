@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_lt.core.disk.urls import file_system
+from ssl_lt.core.disk.urls import file_system, reason
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.progress import track
 from ssl_lt.data.options import SourceOptions
@@ -217,9 +217,17 @@ def _class_names(file: ShardFile) -> tuple[str, ...]:
 
 
 def _read_beside(file: ShardFile, name: str) -> IO[bytes] | None:
-    """A small file in the folder of a shard, if it is there."""
+    """A small file in the folder of a shard, if it is there.
+
+    Raises:
+        DataError: the store fails.
+    """
     filesystem, path = file_system(file.url, of=file.url)
     try:
         return io.BytesIO(filesystem.cat_file(f"{path.rpartition('/')[0]}/{name}"))
-    except OSError:  # stores say that a file may not be read where it is not there
-        return None
+    # Packages for stores raise what they like; many stores say that a file may not be read where it
+    # is not there.
+    except Exception as error:
+        if isinstance(error, OSError) or getattr(error, "status", None) in (401, 403):
+            return None
+        raise DataError(f"{file.url}: {name} beside it: {reason(error)}") from error

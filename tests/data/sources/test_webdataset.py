@@ -256,6 +256,24 @@ def test_an_index_beside_a_shard_spares_fetching_it(two, memory, cache):
     assert len(opened("wds:memory://bucket/a-*.tar", hold_out=False).train) == 34
 
 
+def test_a_store_that_hides_the_index_or_fails(two, memory, monkeypatch):
+    put(memory, two)
+    error = Exception("403, message='Forbidden'")
+    error.status = 403
+    read = type(memory).cat_file
+
+    def cat_file(self, path, *more, **others):
+        if path.endswith(".tar"):
+            return read(self, path, *more, **others)
+        raise error
+
+    monkeypatch.setattr(type(memory), "cat_file", cat_file)
+    assert opened("wds:memory://bucket/a-{0,1}.tar").class_names == ("0", "1", "2")
+    error.status = 500
+    said = refusal("wds:memory://bucket/a-{0,1}.tar")
+    assert said == "memory:///bucket/a-0.tar: index.json beside it: 403, message='Forbidden'"
+
+
 def test_copies_stay_below_their_limit(two, memory, tmp_path):
     blobs = {name: bytes([ord(name)]) * 2**20 for name in "abc"}
     for name, blob in blobs.items():
