@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import DataError
+from ssl_lt.data.tables.files import FileTable
 from ssl_lt.data.tables.table import ImageTable
 
 _PARTS = {"train": "training", "test": "test", "validation": "validation"}
@@ -45,10 +46,10 @@ def group_ids(texts: Iterable[str], *, where: str) -> tuple[Tensor, int]:
 
 
 def group_ids_of_paths(table: ImageTable, pattern: str, *, where: str) -> Tensor:
-    """What the first parentheses of a pattern find in the name of each image, as numbers.
+    """What the first parentheses of a pattern find in the name of each file, as numbers.
 
     Args:
-        table: of files.
+        table: of files, or of boxes in them.
         pattern: a regular expression with parentheses (`--group-pattern`), found anywhere.
         where: the files are, for errors.
 
@@ -63,7 +64,9 @@ def group_ids_of_paths(table: ImageTable, pattern: str, *, where: str) -> Tensor
             raise DataError(f"{where}: --group-pattern {pattern!r} does not match {name}")
         return str(match[1])
 
-    found = [_number(group(table.name(row))) for row in range(len(table))]
+    assert isinstance(table, FileTable)
+    # By the file alone, whatever is cut out of it.
+    found = [_number(group(FileTable.name(table, row))) for row in range(len(table))]
     return torch.tensor(found, dtype=torch.int64)
 
 

@@ -150,6 +150,8 @@ def test_boxes_are_examples(place):
     assert Image.open(io.BytesIO(table.encoded(1))).size == (4, 6)
     source = opened(name, crop_boxes=True, label_column="none")
     assert (len(source.train), source.class_names) == (3, ())
+    found = opened(name, crop_boxes=True, hold_out=False, group_pattern=r"img/(.)[^/]*\.png$").train
+    assert found.group_ids[0] == found.group_ids[1] != found.group_ids[2]
     outside = changed(place, "annotations", 0, bbox=[40, 0, 3, 3])
     table = opened(outside, crop_boxes=True, hold_out=False).train
     with pytest.raises(
