@@ -128,23 +128,25 @@ def _beside(root: Path, parts: Parts) -> tuple[LeftOut, ...]:
 def _list(root: Path, name: str) -> Source:
     """Class names (empty when flat) and files, as a source that has nothing else."""
     loose, folders = loose_images(root), sub_folders(root)
-    if not folders and loose.images:
-        return Source(
-            name,
-            (),
-            _table(root, loose.images, [-1] * len(loose.images)),
-            left_out=_left_out("", loose.left_out),
-        )
-    if loose.images:
-        raise DataError(
-            f"{root}: has both class folders and loose images such as {loose.images[0]}"
-        )
     listed = track(folders, total=len(folders), label="listing folders")
     listings = {folder: list_images(root / folder) for folder in listed}
     left_out = list(_left_out("", loose.left_out))
     for folder, listing in listings.items():
         left_out += _left_out(folder, listing.left_out)
     full = [folder for folder in folders if listings[folder].images]
+    if full and loose.images:
+        raise DataError(
+            f"{root}: has both class folders and loose images such as {loose.images[0]}"
+        )
+    if loose.images:
+        notes = (f"no images in {shortened(folders)}: those beside it have no labels",)
+        return Source(
+            name,
+            (),
+            _table(root, loose.images, [-1] * len(loose.images)),
+            left_out=tuple(left_out),
+            notes=notes if folders else (),
+        )
     if not full:
         kinds = sorted({one.kind for one in left_out})
         found = f", only {shortened(kinds)}" if kinds else ""

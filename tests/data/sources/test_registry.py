@@ -360,6 +360,13 @@ def test_a_flat_folder_has_no_labels_and_no_test_set(tmp_path):
     assert source.class_names == ()
     assert source.test is None
     assert source.train.labels.tolist() == [-1] * 3
+    assert source.notes == ()
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "1.json").write_text("{}")
+    beside = open_source(f"folder:{tmp_path}", SourceOptions())
+    assert names(beside.train) == names(source.train)
+    assert beside.notes == ("no images in masks: those beside it have no labels",)
+    assert [(one.kind, one.place) for one in beside.left_out] == [(".json", "masks")]
 
 
 def test_names_that_are_not_ascii(tmp_path):
