@@ -1,4 +1,4 @@
 """Data sets by name: one file a source, one registry.
 
-Others import `columns`, `hub`, `parts`, `registry`, `source`.
+Others import `columns`, `hub`, `labels`, `parts`, `registry`, `source`.
 """

@@ -117,7 +117,8 @@ class PartsSink:
         """
         parts = self._parts()
         if not parts:
-            raise DataError(f"--output: {self.path}: none of the images could be read")
+            listed = unreadable_list(self.path)
+            raise DataError(f"--output: none of the images could be read, see {listed}")
         self.join(parts, self.path)
 
     def _parts(self) -> list[Path]:
@@ -176,13 +177,22 @@ class Output:
         self.unreadable += unreadable
 
     def finish(self) -> None:
-        """The table is complete."""
+        """The table is complete.
+
+        Raises:
+            DataError: it has no rows and cannot be written without; nothing is left to go on with.
+            DiskError: it cannot be written.
+        """
         try:
-            self.sink.finish()
             if self.unreadable:
                 lines = "".join(f"{name}\t{reason}\n" for name, reason in self.unreadable)
                 listed = unreadable_list(self.path)
                 listed.write_bytes(lines.encode(errors="backslashreplace"))
+            try:
+                self.sink.finish()
+            except DataError:
+                self.partial.unlink()
+                raise
             self.partial.unlink()
         except OSError as error:
             raise _not_written(self.path, error) from error

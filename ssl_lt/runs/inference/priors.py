@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_lt.core.errors import ConfigError, DataError
+from ssl_lt.data.sources.labels import plain
 from ssl_lt.runs.config.inference import AS_TRAINED, TRAIN, UNIFORM
 from ssl_lt.runs.inference.facts import Facts
 
@@ -70,9 +71,10 @@ def read_prior(path: Path) -> dict[str, float]:
             share = math.nan
         if not 0 < share < math.inf:
             raise DataError(f"{where}: {value} {row[value]!r} is not a positive number")
-        if row["class"] in found:
-            raise DataError(f"{where}: class {row['class']!r} comes twice")
-        found[row["class"]] = share
+        name = plain(row["class"] or "")
+        if name in found:
+            raise DataError(f"{where}: class {name!r} comes twice")
+        found[name] = share
     return found
 
 

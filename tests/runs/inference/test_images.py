@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from ssl_lt.core.errors import UserError
+from ssl_lt.core.errors import DataError, UserError
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.images.decode import AS_STORED, Decoding
 from ssl_lt.runs.inference.facts import Facts
 from ssl_lt.runs.inference.images import ImageOptions, find_images, labelled_images
 from ssl_lt.runs.inference.model import TrainedModel
+from ssl_lt.runs.inference.output import Output, PartsSink
+from ssl_lt.runs.inference.priors import read_prior
 from tests.data.own_pictures import draw, names, reds
 from tests.data.sources.test_hub import make
 from tests.data.sources.test_webdataset import samples, shard
@@ -124,3 +126,18 @@ def test_a_file_that_is_not_there_is_said(name):
     assert len(said) < 260
     assert "unknown, did you mean cifar10?" in refusal("cifra10")
     assert "unknown, did you mean" in refusal("x" * 300)
+
+
+def test_reasons_are_listed_where_no_image_could_be_read(tmp_path):
+    path = tmp_path / "p.parquet"
+    output = Output(path, PartsSink(path, dict, lambda parts, path: None), {"network": "x"})
+    output.write({"file": []}, done=1, unreadable=[("a.png", "empty file")])
+    with pytest.raises(DataError, match=r"none of the images could be read, see .*unreadable\.txt"):
+        output.finish()
+    assert [file.name for file in tmp_path.iterdir()] == ["p.unreadable.txt"]
+    assert (tmp_path / "p.unreadable.txt").read_text() == "a.png\tempty file\n"
+
+
+def test_the_prior_of_a_class_in_another_spelling(tmp_path):
+    (tmp_path / "prior.csv").write_text("class,count\nKa\u0308fer,3\n", "utf-8")
+    assert read_prior(tmp_path / "prior.csv") == {"K\u00e4fer": 3.0}
