@@ -162,7 +162,7 @@ class Start:
         steps_per_epoch: int,
         accelerator: Accelerator,
     ) -> None:
-        """Writes the first checkpoint of the new run, and the line of its log before it.
+        """Writes the first checkpoint of the new run, and the line of its log up to there.
 
         Args:
             folder: of the new run.
@@ -191,8 +191,9 @@ class Start:
             tensors = {**was.tensors, "memory": self.memories, "sums": {}}
             # `trim_lines` keeps one line of a checkpoint's own step.
             line = {"step": step, "epoch": self.earlier.epochs - 1, "lr": rate}
-            write_text_atomically(folder.metrics, json.dumps(line) + "\n")
+            # The checkpoint first: a run that has none would begin without what it goes on from.
             save_checkpoint(folder.checkpoints, Checkpoint(step, state, tensors), keep=2)
+            write_text_atomically(folder.metrics, json.dumps(line) + "\n")
         accelerator.wait_for_everyone()
 
 

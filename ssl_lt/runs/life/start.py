@@ -66,7 +66,7 @@ def start_run(
         started_from: facts of the weights, see `InitSource`.
 
     Raises:
-        ConfigError: the folder exists.
+        ConfigError: the folder exists, or a tracker does not start.
         DataError: a file of the data is not there.
         DistributedError: another machine does not see it.
     """
@@ -74,7 +74,12 @@ def start_run(
     folder = write_run_folder(name, config, data, accelerator, verb=verb, started_from=started_from)
     values = effective_mapping(config)
     plain = {k: str(value) if isinstance(value, list) else value for k, value in values.items()}
-    accelerator.init_trackers("ssl_lt", config={**plain, "run": folder.path.name})
+    with removed_if_nothing_came(folder):
+        try:
+            accelerator.init_trackers("ssl_lt", config={**plain, "run": folder.path.name})
+        except Exception as error:  # whatever the package of a tracker raises
+            names = ", ".join(config.fit.trackers)
+            raise ConfigError(f"--trackers: {names} does not start: {first_line(error)}") from error
     return folder
 
 

@@ -175,7 +175,8 @@ def train(run: OpenRun, training: Training) -> RunFolder:
     settings = training.settings(run.data.sha256)
     if training.start is not None:
         steps = training.batches.steps_per_epoch // config.fit.accumulate_steps
-        training.start.save(folder, settings, steps_per_epoch=steps, accelerator=accelerator)
+        with removed_if_nothing_came(folder):
+            training.start.save(folder, settings, steps_per_epoch=steps, accelerator=accelerator)
     with ExitStack() as stack:
         if run.resumed is None:  # the lock of a resumed run is held by `opened`
             stack.enter_context(removed_if_nothing_came(folder))

@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ssl_lt.core.errors import DiskError
 from ssl_lt.engine.checkpoints.checkpoint import load_checkpoint
+from ssl_lt.runs.life import extension
 from tests.toolbox import TINY, call, load_yaml, logged, refuses, succeed, write_picture
 
 # One epoch more than TINY has, since the first leaves the boosted weights as they are drawn.
@@ -209,4 +211,14 @@ def test_only_a_finished_pretraining_is_extended(place, finished):
         2,
         ["error: --extend: old is not finished: --resume it first"],
     )
+    assert not (place / "new").exists()
+
+
+def test_a_full_disk_at_the_start_leaves_nothing(place, monkeypatch):
+    def full(*_, **__):
+        raise DiskError("new: no space left")
+
+    monkeypatch.setattr(extension, "save_checkpoint", full)
+    said = call("pretrain", "--extend", "old", "--epochs", "1", "--run-dir", "new")
+    assert (said.code, said.err[-1]) == (7, "error: new: no space left")
     assert not (place / "new").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from ssl_lt.core.errors import ConfigError, NumericError
@@ -64,6 +65,17 @@ def raising(error, *, line=False):
 def test_a_failed_start_leaves_nothing(empty, monkeypatch):
     monkeypatch.setattr(training, "fit", raising(NumericError("step 1: not finite")))
     assert call("pretrain", *TINY, "--run-dir", "run").code == 5
+    assert list(empty.iterdir()) == []
+
+
+def test_a_tracker_that_does_not_start_leaves_nothing(empty, monkeypatch):
+    def init_trackers(*_, **__):
+        raise RuntimeError("no API key\nconfigured")
+
+    monkeypatch.setattr(Accelerator, "init_trackers", init_trackers)
+    said = call("pretrain", *TINY, "--run-dir", "run", "--trackers", "tensorboard")
+    assert said.code == 2
+    assert "--trackers: tensorboard does not start: no API key" in said.err[-1]
     assert list(empty.iterdir()) == []
 
 
