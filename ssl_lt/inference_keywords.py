@@ -20,6 +20,9 @@ class ImageKeywords(TypedDict, total=False):
     download: bool
     image_column: str | None
     label_column: str | None
+    split_column: str | None
+    crop_boxes: bool
+    crop_margin: float
     value_range: Sequence[float]
     max_image_mpix: int | None
     shard_cache: Place | None

@@ -73,7 +73,8 @@ def predict(config: PredictConfig) -> Predictions:
             f"--top-k: {config.top_k}, and there are {len(facts.class_names)} classes"
         )
     shift = prior_shift(config.prior, facts)
-    images = find_images(config.images, facts.decoding)
+    beside = [] if config.calibrate_on is None else [config.calibrate_on]
+    images = find_images(config.images, facts.decoding, beside=beside)
     one_process("predict", model)
     if note := ensemble_note(config.ensemble, facts):
         print(note, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -68,7 +68,7 @@ def open_source(name: str, options: SourceOptions) -> Source:
     return with_held_out(open_complete(name, options))
 
 
-def open_complete(name: str, options: SourceOptions) -> Source:
+def open_complete(name: str, options: SourceOptions, *, beside: Sequence[str] = ()) -> Source:
     """Finds the data and reads what describes it; nothing is held out of the training set.
 
     `options.test_data` and `options.val_data` name other test and validation images.
@@ -76,12 +76,13 @@ def open_complete(name: str, options: SourceOptions) -> Source:
     Args:
         name: key of `SOURCES`, for some followed by `:argument`, as in `folder:photos`.
         options: where to look.
+        beside: other sources that are opened with the same options, which may be for them.
 
     Raises:
         ConfigError: unknown name; proposes the nearest one.
         DataError: the data is not there or is damaged; says what was looked for.
     """
-    _check_effect(name, options)
+    _check_effect(name, options, beside)
     source = _open(name, options, flag="--data")
     if name.partition(":")[0] in _WITH_ARGUMENT:  # your own images
         if options.label_column == NO_LABELS:
@@ -101,9 +102,9 @@ def _class_notes(source: Source) -> list[str]:
     return notes
 
 
-def _check_effect(name: str, options: SourceOptions) -> None:
+def _check_effect(name: str, options: SourceOptions, beside: Sequence[str]) -> None:
     """Raises ConfigError for a flag that none of the sources reads."""
-    named = (name, options.test_data, options.val_data)
+    named = (name, options.test_data, options.val_data, *beside)
     kinds = {one.partition(":")[0] for one in named if one is not None}
     takes = {
         "group-column": (options.group_column, ("csv", "coco", "hf")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,13 @@ class ImageOptions:
     name."""
     label_column: str | None = option(None, page="all", group="images")
     """Column with the labels; none: the data is read without any."""
+    split_column: str | None = option(None, page="all", group="images")
+    """Column of csv:, or field of the images in coco:, that says train, val or test of each image;
+    none: there are no parts. Default: found by its name."""
+    crop_boxes: bool = option(default=False, page="all", group="images")
+    """Take each box of coco: for an image of its own."""
+    crop_margin: float = option(0.0, page="all", group="images")
+    """What --crop-boxes keeps around a box on every side, over the length of that side."""
     value_range: tuple[float, ...] = option((), page="all", group="images")
     """Two values, LOW HIGH, that become 0 and 255. Default: those of training."""
     max_image_mpix: int | None = option(None, page="all", group="images")
@@ -94,12 +102,15 @@ class NamedImages:
     left_out: str = ""
 
 
-def find_images(options: ImageOptions, decoding: Decoding) -> NamedImages:
+def find_images(
+    options: ImageOptions, decoding: Decoding, *, beside: Sequence[str] = ()
+) -> NamedImages:
     """The images that `--data` names.
 
     Args:
         options: the flags.
         decoding: how files are decoded, unless the flags say otherwise.
+        beside: other sources that the flags may be for.
 
     Raises:
         ConfigError: nothing is named, or an unknown source.
@@ -109,7 +120,7 @@ def find_images(options: ImageOptions, decoding: Decoding) -> NamedImages:
         raise ConfigError("--data: say which images: a source, a file, a folder, or - for stdin")
     found = _outside_sources(options.data)
     if found is None:
-        source = open_complete(options.data, options.of(options.data))
+        source = open_complete(options.data, options.of(options.data), beside=beside)
         for part in ("test", "train") if options.part == "auto" else (options.part,):
             table = source.images_of(part)
             if table is not None:
@@ -134,7 +145,7 @@ def labelled_images(name: str, options: ImageOptions, decoding: Decoding) -> Nam
     Raises:
         ConfigError, DataError: as `open_complete` says.
     """
-    source = open_complete(name, options.of(name))
+    source = open_complete(name, options.of(name), beside=(options.data,))
     part = next(part for part in ("validation", "test", "train") if part in source.parts)
     return _named(source, part, source.parts[part], _decoding(options, decoding))
 

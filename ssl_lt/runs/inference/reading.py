@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ssl_lt.data.images.crops import centre
 from ssl_lt.data.images.decode import EncodedImage, read_bytes
 from ssl_lt.data.loading.worker_loader import Key, fetch, file_loader
 from ssl_lt.data.loading.workers import Workers, hand_over
+from ssl_lt.data.tables.boxes import BoxTable
 from ssl_lt.data.tables.decode_once import decode_once
 from ssl_lt.data.tables.table import ImageTable, PixelTable
 from ssl_lt.runs.inference.images import ImageOptions
@@ -140,7 +141,10 @@ class _Files(Dataset[Any]):
         stored = self.table.encoded(row)
         name = self.table.name(row) if isinstance(stored, bytes) else str(stored)
         blob = read_bytes(stored)
-        image = EncodedImage(blob, name=name, decoding=self.table.decoding).decode()
+        decoding = self.table.decoding
+        if isinstance(self.table, BoxTable):  # what it encodes has the range of values already
+            decoding = replace(decoding, value_range=None)
+        image = EncodedImage(blob, name=name, decoding=decoding).decode()
         return to_pixels(image, self.spec), hashlib.sha256(blob).hexdigest()
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import json
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 from ssl_lt.core.errors import DataError, UserError
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.images.decode import AS_STORED, Decoding
+from ssl_lt.data.loading.workers import Workers
 from ssl_lt.runs.inference.facts import Facts
 from ssl_lt.runs.inference.images import ImageOptions, find_images, labelled_images
 from ssl_lt.runs.inference.model import TrainedModel
 from ssl_lt.runs.inference.output import Output, PartsSink
 from ssl_lt.runs.inference.priors import read_prior
+from ssl_lt.runs.inference.reading import read_images
 from tests.data.own_pictures import draw, names, reds
 from tests.data.sources.test_hub import make
 from tests.data.sources.test_webdataset import samples, shard
@@ -141,3 +146,47 @@ def test_reasons_are_listed_where_no_image_could_be_read(tmp_path):
 def test_the_prior_of_a_class_in_another_spelling(tmp_path):
     (tmp_path / "prior.csv").write_text("class,count\nKa\u0308fer,3\n", "utf-8")
     assert read_prior(tmp_path / "prior.csv") == {"K\u00e4fer": 3.0}
+
+
+def test_parts_in_another_column_and_none(secret):
+    table = secret["csv"].removeprefix("csv:")
+    text = Path(table).read_text().replace("split", "use", 1)
+    Path(table).write_text(text.replace(",test", ",testx", 1).replace(",train", ",testx", 1))
+    assert "no part" in refusal(secret["csv"], split_column="use")
+    assert len(images(secret["csv"], split_column="none", label_column="none").table) == 7
+
+
+@pytest.mark.parametrize("value_range", [(), (0.0, 200.0)])
+def test_boxes_are_images_of_their_own(tmp_path, value_range):
+    draw(tmp_path / "a.png", 100)
+    boxes = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [n, 0, 2, 3]} for n in (0, 1)]
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": boxes,
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    name = f"coco:{tmp_path}/boxes.json"
+    found = images(name, crop_boxes=True, value_range=value_range)
+    assert names(found.table) == ["a.png, box 0 0 2 3", "a.png, box 1 0 3 3"]
+    spec = ImageSpec(size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
+    (batch,) = read_images(
+        found.table,
+        spec,
+        first=0,
+        batch_size=2,
+        device=torch.device("cpu"),
+        workers=Workers(0),
+    )
+    assert batch.pixels[:, 0].unique().tolist() == [127 if value_range else 100]
+
+
+def test_a_flag_may_be_for_the_images_of_calibrate_on_or_for_the_others(secret):
+    options = {"label_column": "label", "num_workers": 0}
+    folder, table = secret["folder"], secret["csv"]
+    both = ImageOptions(data=folder, **options)
+    assert find_images(both, AS_STORED, beside=[table]).what == f"{folder}, test images"
+    assert labelled_images(table, both, AS_STORED).class_names == ("a", "b")
+    other = ImageOptions(data=table, **options)
+    assert labelled_images(folder, other, AS_STORED).class_names == ("a", "b")
+    assert "--label-column: has no effect on" in refusal(folder, label_column="label")
