@@ -58,7 +58,8 @@ class LossEntry:
 
     Attributes:
         build: the classification: (B, C) logits, (B,) labels -> (B,); None of a loss with a task.
-        options: frozen dataclass whose fields become flags; `ContrastOptions` with a contrast.
+        options: frozen dataclass whose fields become flags; `ContrastOptions` with a contrast. Its
+            `check_epochs(epochs)`, where it has one, raises ConfigError for too few.
         description: one line, with the source.
         contrast: the contrast: `LabelledRows`, (C, D) prototypes or None -> (A,); it has
             `uses_prototypes`. None: there is no contrast.

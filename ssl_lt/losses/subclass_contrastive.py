@@ -135,3 +135,15 @@ class SubClassContrastiveOptions(ContrastOptions):
         for name in ("recluster_every", "smallest_sub_class"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')}: must be at least 1")
+
+    def check_epochs(self, epochs: int) -> None:
+        """Refuses a run that ends before the first clustering: it never contrasts by sub-class.
+
+        Raises:
+            ConfigError: too few epochs.
+        """
+        if epochs <= self.cluster_after:
+            raise ConfigError(
+                f"--epochs: {epochs}, and SBCL finds its sub-classes after --cluster-after "
+                f"{self.cluster_after} epochs: train longer or cluster earlier"
+            )

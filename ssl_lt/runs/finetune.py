@@ -29,7 +29,7 @@ from ssl_lt.finetune.tasks.classifier_task import ClassifierTask
 from ssl_lt.models.tuning.apply import trained_share
 from ssl_lt.runs.budget import within_budget
 from ssl_lt.runs.build.batches import batch_plan
-from ssl_lt.runs.build.defaults import as_stored, with_defaults
+from ssl_lt.runs.build.defaults import as_stored, check_epochs, with_defaults
 from ssl_lt.runs.build.experts import evaluate_routed
 from ssl_lt.runs.build.finetuning import build_task, sampled_plan
 from ssl_lt.runs.build.heads import head_init, start_head
@@ -98,6 +98,7 @@ def finetune_opened(
         source = source or find_source(config.init_from, backbone=config.model.backbone)
         steps = batches.steps_per_epoch // config.fit.accumulate_steps
         config = with_defaults(config, source.start, steps_per_epoch=steps)
+        check_epochs(config)
         head = head_init(config, from_weights=source.weights is not None)
     else:
         assert run.resumed is not None

@@ -26,6 +26,7 @@ from ssl_lt.report.tables.export import to_markdown
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.budget import series_within_budget
+from ssl_lt.runs.build.defaults import check_epochs
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.stored import SERIES, effective_mapping, read_config
 from ssl_lt.runs.finetune import check_start, finetune_opened
@@ -58,7 +59,8 @@ def run_series(
         The folder of the series.
 
     Raises:
-        ConfigError: a stage that the loss does not have, or a start that cannot be loaded.
+        ConfigError: a stage that the loss does not have, too few epochs for it, or a start that
+            cannot be loaded.
         DataError: runs of a comparison were trained or tested on different images.
     """
     name = new_run_path("finetune", config.loss, config.data.data)
@@ -69,6 +71,8 @@ def run_series(
         folder = RunFolder(shared_path(series.path if resumed is None else resumed.path))
         members = tuple(series_members(config, starts, folder.path))
         if resumed is None:
+            for member in members:
+                check_epochs(member.config)
             if starts:  # the last of them is found wanting before the first is trained
                 for member in {member.start: member for member in reversed(members)}.values():
                     check_start(member.config, series.data)

@@ -85,7 +85,12 @@ def test_pictures_that_loader_workers_crop(empty, mix):
         ("--no-cutout", "cutout has no effect without --augment autoaugment"),
         ("--loss scl --mix concutmix", "--mix concutmix: --loss scl has no prototypes"),
         ("--loss paco --mix mixup", "--mix mixup: --loss paco also compares"),
-        ("--loss hybrid_sc --sampler class_balanced", "--sampler: --loss hybrid_sc balances"),
+        ("--loss hybrid_sc", "--epochs: 1, and the hybrid losses train the classifier from the"),
+        ("--loss sbcl --epochs 10", "--epochs: 10, and SBCL finds its sub-classes after --clus"),
+        (
+            "--loss hybrid_sc --epochs 2 --sampler class_balanced",
+            "--sampler: --loss hybrid_sc balances",
+        ),
         (
             "--loss la --view.hue 0",
             "--view.hue has no effect without a loss with",

@@ -270,6 +270,7 @@ def test_contrast_first_then_the_classifier_then_everything(empty):
         ("--seeds 1 1", "--seeds: 1 1 names one twice"),
         ("--compare scratch auto", "--compare: names what is started from; leave --init-from out"),
         ("--init-classifier", "--init-classifier: scratch is no fine-tuned run"),
+        ("--loss sbcl --stages classifier all --stage-epochs 1 10", "--epochs: 10, and SBCL"),
         ("--head-lr -1", "--head-lr"),
     ],
 )

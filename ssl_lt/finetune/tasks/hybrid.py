@@ -54,6 +54,18 @@ class HybridOptions:
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')}: must be at least 1")
 
+    def check_epochs(self, epochs: int) -> None:
+        """Refuses a run that leaves the classifier as it was drawn: the first epoch is contrast.
+
+        Raises:
+            ConfigError: too few epochs.
+        """
+        if epochs < 2:
+            raise ConfigError(
+                f"--epochs: {epochs}, and the hybrid losses train the classifier from the second "
+                "epoch on: train at least 2"
+            )
+
 
 class HybridTask(ContrastTask):
     """`(1 - a) * cross-entropy(view 0) + a * contrast(views 1 and 2)`; a falls with the epochs."""

@@ -76,3 +76,10 @@ def as_stored(config: AnyFinetuneConfig, stored: AnyFinetuneConfig) -> AnyFinetu
         optim=replace(config.optim, lr=stored.optim.lr, clip_grad_norm=stored.optim.clip_grad_norm),
         batch_norm=stored.batch_norm,
     )
+
+
+def check_epochs(config: AnyFinetuneConfig) -> None:
+    """Raises ConfigError for epochs, where they are known, that are too few for the loss."""
+    check = getattr(config.options, "check_epochs", None)
+    if check is not None and config.fit.epochs is not None:
+        check(config.fit.epochs)
