@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ssl_lt.core.processes.distributed import mean_over_ranks
 from ssl_lt.core.task import TrainTask
 from ssl_lt.core.types import Batch, StepOutput
+from ssl_lt.models.momentum_encoder import MomentumEncoder
 
 _TINY = 1e-12  # a gradient of zeros moves nothing
 
@@ -55,8 +56,12 @@ class StepState:
     """
 
     def __init__(self, task: TrainTask) -> None:
-        # A part in evaluation mode, such as a frozen backbone, changes nothing.
-        parts = [part for part in task.modules() if part.training]
+        # A part in evaluation mode, such as a frozen backbone, changes nothing; but the weights of a
+        # momentum encoder move in any mode.
+        parts = {part for part in task.modules() if part.training}
+        for part in task.modules():
+            if isinstance(part, MomentumEncoder):
+                parts.update(part.modules())
         self._live = [
             *(buffer for part in parts for buffer in part.buffers(recurse=False)),
             *(

@@ -21,6 +21,7 @@ from ssl_lt.engine.optim import OptimOptions
 from ssl_lt.engine.sharpness import uphill
 from ssl_lt.engine.update import Update
 from ssl_lt.models.batch_norm import synchronised
+from ssl_lt.models.momentum_encoder import MomentumEncoder
 from tests.distributed.pool import NUM_RANKS, run_on_two
 from tests.engine.tiny import TinyLoader, TinyTask, plan
 
@@ -188,6 +189,34 @@ def test_a_step_leaves_what_its_first_pass_left():
     assert all(buffers[name].equal(buffer) for name, buffer in task.named_buffers())
     assert logged["loss"].equal(expected["loss"])
     assert logged["largest"].equal(expected["largest"])
+
+
+class Keyed(TinyTask):
+    """Has a momentum encoder, which is in evaluation mode and moves in the forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.key = MomentumEncoder(self.out, momentum=0.5)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.key.copies.eval()
+        return self
+
+    def forward(self, batch):
+        self.key.follow(self.out)
+        return super().forward(batch)
+
+
+def test_a_momentum_encoder_in_evaluation_mode_moves_once_a_step():
+    task, plain = Keyed(), Keyed()
+    update(task, [images()] * 2, steps=2)
+    first = task.key.copies[0].weight.clone()
+    assert not first.equal(TinyTask().out.weight)
+    update(plain, [images()], steps=1)
+    follower = plain.key.copies[0].weight
+    wanted = 0.5 * follower + 0.5 * plain.out.weight
+    torch.testing.assert_close(first, wanted)
 
 
 def test_the_second_pass_has_the_same_dropout():
