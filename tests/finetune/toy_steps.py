@@ -10,7 +10,7 @@ from ssl_lt.models.classifiers import linear_classifier
 from tests.finetune import toy
 
 
-def parts():
+def parts(**changed):
     torch.manual_seed(0)
     backbone = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, stride=2, bias=False),
@@ -19,7 +19,8 @@ def parts():
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
-    return toy.modules(backbone=backbone, classifier=linear_classifier(8, toy.NUM_CLASSES))
+    classifier = linear_classifier(8, toy.NUM_CLASSES)
+    return toy.modules(backbone=backbone, classifier=classifier, **changed)
 
 
 def task(name, **options):

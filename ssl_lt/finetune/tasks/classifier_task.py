@@ -39,12 +39,16 @@ class ClassifierTask(TrainTask):
         weight learns they may keep them too.
         """
         super().train(mode)
-        if self.tune != "all":
-            self.backbone.eval()
-        elif self.keeps_statistics:
-            for _, layer in batch_norms(self.backbone):
-                layer.eval()
+        self.hold_still(self.backbone)
         return self
+
+    def hold_still(self, backbone: nn.Module) -> None:
+        """Puts what `train` says into evaluation mode."""
+        if self.tune != "all":
+            backbone.eval()
+        elif self.keeps_statistics:
+            for _, layer in batch_norms(backbone):
+                layer.eval()
 
     def forward(self, batch: Batch) -> StepOutput:
         """View, logits, mean loss."""

@@ -7,7 +7,7 @@ remains: one view, and a queue of earlier queries of the one network, without gr
 
 MoCo shuffles the key encoder's pictures between processes, because its batch norms would else
 give positives away. Here all batch norms, the key encoder's too, have the statistics of the whole
-batch, so nothing is shuffled and N processes equal one.
+batch, or all keep those of the weights, so nothing is shuffled and N processes equal one.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class ParametricContrastTask(ClassifierTask):
     def train(self, mode: bool = True) -> ParametricContrastTask:  # noqa: FBT001, FBT002
         """What holds for the backbone holds for the key encoder's copy of it."""
         super().train(mode)
-        if self.key_encoder is not None and self.tune != "all":
-            self.key_encoder.copies[0].eval()
+        if self.key_encoder is not None:
+            self.hold_still(self.key_encoder.copies[0])
         return self
 
     def on_epoch_start(self, epoch: Epoch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,6 +17,7 @@ from ssl_lt.core.random import sample_keys
 from ssl_lt.engine.checkpoints.run_folder import create_run_folder
 from ssl_lt.engine.fit import fit
 from ssl_lt.engine.optim import OptimOptions, parameter_groups
+from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.losses.labelled_rows import LabelledRows
 from ssl_lt.models.batch_norm import synchronised
 from tests.distributed.pool import run_on_two
@@ -122,6 +124,22 @@ def test_weights_that_are_loaded_before_training_reach_the_key_encoder_once():
     before = toy_steps.state(task)
     task.on_epoch_start(toy.epoch(0))  # as upon a resume inside the epoch
     assert all(torch.equal(v, before[k]) for k, v in task.state_dict().items())
+
+
+@pytest.mark.parametrize("kept", [{"keeps_statistics": True}, {"tune": "head"}])
+def test_a_backbone_that_keeps_its_statistics_has_a_copy_that_does(kept):
+    chosen = LOSSES["paco"].options(hidden_dim=7, output_dim=6)
+    task = LOSSES["paco"].task(toy_steps.parts(**kept), chosen).double().train()
+    task.on_epoch_start(toy.epoch(0))
+    batch, query = toy.batch(0), nn.Sequential(task.backbone, task.head)
+    # As yet its weights are the query's.
+    torch.testing.assert_close(
+        task.key_encoder(batch.images.double()), query(batch.images.double())
+    )
+    before = task.key_encoder.copies[0][1].running_mean.clone()
+    task(batch)
+    assert task.key_encoder.copies[0][1].running_mean.equal(before)
+    assert task.key_encoder.copies[1].training
 
 
 def test_gpaco_has_neither_a_second_encoder_nor_a_second_view():
