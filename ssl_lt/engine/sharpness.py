@@ -56,8 +56,8 @@ class StepState:
     """
 
     def __init__(self, task: TrainTask) -> None:
-        # A part in evaluation mode, such as a frozen backbone, changes nothing; but the weights of a
-        # momentum encoder move in any mode.
+        # A part in evaluation mode, such as a frozen backbone, changes nothing, but for the weights
+        # of a momentum encoder, which move in any mode.
         parts = {part for part in task.modules() if part.training}
         for part in task.modules():
             if isinstance(part, MomentumEncoder):

@@ -71,6 +71,8 @@ class LossEntry:
         sampling: "any", or "uniform" where the loss weighs classes by their images itself.
         initial_bias: number of classes -> what the biases of a linear classifier start at. None:
             whatever the classifier has.
+        adjustment: share of the log-prior that the loss adds to the logits while it trains, or
+            makes up for by weights of its own. None: its option `tau`; 0 without one.
     """
 
     build: Build | None
@@ -82,6 +84,7 @@ class LossEntry:
     mixing: Literal["any", "none"] = "any"
     sampling: Literal["any", "uniform"] = "any"
     initial_bias: Callable[[int], float] | None = None
+    adjustment: float | None = None
 
     @property
     def is_classification(self) -> bool:
@@ -91,19 +94,25 @@ class LossEntry:
 
 def prior_strength(loss: str, options: Any) -> float:
     """How much of the log-prior a loss adds to the logits while it trains; 0 of a plain one."""
-    if isinstance(options, LogitAdjustmentOptions | VectorScalingOptions | ElmOptions):
-        return options.tau
-    return 1.0 if loss == "balanced_softmax" else 0.0
+    if (fixed := LOSSES[loss].adjustment) is not None:
+        return fixed
+    return options.tau if isinstance(options, LogitAdjustmentOptions) else 0.0
 
 
 LOSSES: dict[str, LossEntry] = {
     "ce": LossEntry(CrossEntropy, CrossEntropyOptions, "cross-entropy"),
     "la": LossEntry(LogitAdjustment, LogitAdjustmentOptions, "logit adjustment (arXiv:2007.07314)"),
     "balanced_softmax": LossEntry(
-        balanced_softmax, BalancedSoftmaxOptions, "balanced softmax (arXiv:2007.10740)"
+        balanced_softmax,
+        BalancedSoftmaxOptions,
+        "balanced softmax (arXiv:2007.10740)",
+        adjustment=1.0,
     ),
     "pairwise": LossEntry(
-        PairwiseMargin, PairwiseMarginOptions, "pairwise margins (arXiv:2007.07314, Eq. 11)"
+        PairwiseMargin,
+        PairwiseMarginOptions,
+        "pairwise margins (arXiv:2007.07314, Eq. 11)",
+        adjustment=1.0,
     ),
     "vs": LossEntry(
         VectorScaling,
@@ -170,6 +179,7 @@ LOSSES: dict[str, LossEntry] = {
         task=paco,
         views=2,
         mixing="none",
+        adjustment=1.0,
     ),
     "gpaco": LossEntry(
         None,
@@ -177,6 +187,7 @@ LOSSES: dict[str, LossEntry] = {
         "parametric contrast without a momentum encoder (arXiv:2209.12400)",
         task=gpaco,
         mixing="none",
+        adjustment=1.0,
     ),
     "hybrid_sc": LossEntry(
         None,
@@ -185,6 +196,7 @@ LOSSES: dict[str, LossEntry] = {
         task=hybrid_sc,
         views=3,
         sampling="uniform",
+        adjustment=1.0,
     ),
     "hybrid_psc": LossEntry(
         None,
@@ -193,6 +205,7 @@ LOSSES: dict[str, LossEntry] = {
         task=hybrid_psc,
         views=3,
         sampling="uniform",
+        adjustment=1.0,
     ),
     "dro_lt": LossEntry(
         None,

@@ -15,9 +15,6 @@ from ssl_lt.losses.class_balanced import ClassBalancedOptions
 from ssl_lt.losses.effective_number import effective_number_weights
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
-# Their log-prior or their weights are no option: plain logits are balanced.
-_BALANCED = ("pairwise", "paco", "gpaco", "hybrid_sc", "hybrid_psc")
-
 
 def logit_log_prior(config: AnyFinetuneConfig, counts_per_class: Sequence[int]) -> Tensor:
     """(C,) `log q`, where the softmax of plain logits is the posterior under the prior q.
@@ -42,5 +39,5 @@ def logit_log_prior(config: AnyFinetuneConfig, counts_per_class: Sequence[int]) 
         log_q = log_q + class_weights(counts, config.weights).log()
     if isinstance(config.options, ClassBalancedOptions):
         log_q = log_q + effective_number_weights(counts, beta=config.options.beta).log()
-    tau = 1.0 if config.loss in _BALANCED else prior_strength(config.loss, config.options)
+    tau = prior_strength(config.loss, config.options)
     return torch.log_softmax(log_q - tau * counts.log(), dim=0)

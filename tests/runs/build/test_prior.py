@@ -9,6 +9,7 @@ import torch
 
 from ssl_lt.finetune.balance.class_rates import SamplerOptions
 from ssl_lt.finetune.balance.reweighting import ReweightOptions
+from ssl_lt.finetune.registry import LOSSES, prior_strength
 from ssl_lt.runs.build.prior import logit_log_prior
 from ssl_lt.runs.config.finetune import default_config
 
@@ -33,6 +34,16 @@ def test_after_cross_entropy_it_is_that_of_training(loss):
 )
 def test_after_logit_adjustment_it_is_uniform(loss):
     torch.testing.assert_close(prior(loss), UNIFORM)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_head_starts_with_the_adjustment_that_training_has(loss):
+    tau = prior_strength(loss, default_config(loss).options)
+    adjusted = PRIOR ** (1 - tau)
+    if not loss.startswith("cb_"):  # they weigh images, too
+        torch.testing.assert_close(prior(loss), adjusted / adjusted.sum())
+    plain = {"ce", "focal", "cb_softmax", "cb_sigmoid", "cb_focal", "ldam", "ldam_hinge"}
+    assert (tau == 0) == (loss in plain)
 
 
 def test_more_adjustment_than_the_prior_turns_it_round():
