@@ -12,6 +12,7 @@ from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import class_weights
 from ssl_lt.finetune.registry import prior_strength
 from ssl_lt.losses.class_balanced import ClassBalancedOptions
+from ssl_lt.losses.distributional_robustness import frequency_weights
 from ssl_lt.losses.effective_number import effective_number_weights
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
@@ -23,7 +24,8 @@ def logit_log_prior(config: AnyFinetuneConfig, counts_per_class: Sequence[int]) 
     last epoch draws, its weight, and the share of the log-prior that the loss adds to the logits
     while it trains. Of plain cross-entropy q is the training prior, of logit adjustment with tau 1
     it is uniform. Losses whose softmax is no posterior (margins, sigmoids) are taken for
-    cross-entropy.
+    cross-entropy. What `--sampler meta` has learned to draw is not in the configuration: its draws
+    are taken for those of the training set.
 
     Args:
         config: of the run.
@@ -39,5 +41,7 @@ def logit_log_prior(config: AnyFinetuneConfig, counts_per_class: Sequence[int]) 
         log_q = log_q + class_weights(counts, config.weights).log()
     if isinstance(config.options, ClassBalancedOptions):
         log_q = log_q + effective_number_weights(counts, beta=config.options.beta).log()
+    if getattr(config.options, "class_weights", "none") == "frequency":
+        log_q = log_q + frequency_weights(counts).double().log()
     tau = prior_strength(config.loss, config.options)
     return torch.log_softmax(log_q - tau * counts.log(), dim=0)

@@ -62,3 +62,8 @@ def test_weights_and_draws_count():
     found = prior(sampling=SamplerOptions("square_root"))
     torch.testing.assert_close(found, odds / odds.sum())
     assert float(prior("cb_softmax")[0]) < 0.6
+
+
+def test_class_weights_of_a_loss_of_its_own_count():
+    options = replace(default_config("dro_lt").options, class_weights="frequency")
+    torch.testing.assert_close(prior("dro_lt", options=options), PRIOR)
