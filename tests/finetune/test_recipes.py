@@ -53,6 +53,13 @@ def test_cifar_recipes_combine(data, loss, factor, epochs):
         assert (options.temperature, options.hidden_dim, options.output_dim) == (0.1, 512, 128)
 
 
+def test_sbcl_weighs_its_terms_as_the_released_code_does():
+    released = 0.25 / (0.1 / 0.07)  # its first term is multiplied by t / 0.07
+    for options in (read("laptop/sbcl").options, read("cifar100_lt/sbcl").options):
+        assert options.class_weight == pytest.approx(released)
+    assert LOSSES["sbcl"].options().class_weight == pytest.approx(released)
+
+
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 def test_imagenet_recipes(loss):
     config = read(f"imagenet_lt/{loss}", "imagenet_lt/resnext50")
