@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.losses.supervised_contrastive import ContrastOptions
 from ssl_lt.models.released import HUB, TIMM
 from ssl_lt.models.tuning.registry import chosen
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig, default_config
@@ -110,15 +111,17 @@ def stage_config(
     """What one stage trains.
 
     Raises:
-        ConfigError: a contrast is asked for and the loss has none.
+        ConfigError: a contrast alone is asked for and the loss has none.
     """
     config = replace(config, fit=replace(config.fit, epochs=epochs))
     if stage != "classifier" and config.sampling.sampler == "meta":
         # It learns on a frozen backbone, so it waits for the stage that has one.
         config = replace(config, sampling=replace(config.sampling, sampler="instance"))
     if stage == "contrast":
-        if config.entry.contrast is None:
-            raise ConfigError(f"--stages: --loss {config.loss} has no contrast to begin with")
+        if not isinstance(config.options, ContrastOptions):
+            raise ConfigError(
+                f"--stages: --loss {config.loss} has no contrast that could be trained alone"
+            )
         # It has no classifier by which an epoch could be chosen.
         fit = replace(config.fit, keep="last", early_stop=0)
         return replace(config, fit=fit, options=replace(config.options, classification_weight=0.0))

@@ -259,9 +259,21 @@ def test_contrast_first_then_the_classifier_then_everything(empty):
     assert "seed0-1-contrast" in outcome.err[0]
 
 
+def test_sub_classes_first_then_a_linear_classifier(empty):
+    small = ["--hidden-dim", "16", "--output-dim", "8", "--epochs", "2", "--cluster-after", "1"]
+    words = [*SCRATCH, *small, "--loss", "sbcl", "--run-dir", "s"]
+    succeed("finetune", *words, "--stages", "contrast", "classifier")
+    one, two = (newest_weights(empty / "s" / f"seed0-{n}") for n in ("1-contrast", "2-classifier"))
+    assert all(two[n].equal(one[n]) for n in two if n.startswith("backbone."))
+    assert not two["classifier.weight"].equal(one["classifier.weight"])
+    result = read_results(empty / "s" / "seed0-2-classifier" / "results.json")
+    assert result.method == "la"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        ("--loss hybrid_sc --stages contrast all", "hybrid_sc has no contrast that could be tr"),
         ("--stages contrast", "--stages: --loss la has no contrast"),
         ("--stages all --tune head", "--tune head: --stages says when the classifier alone"),
         ("--loss rcl --stages contrast all --tune adaptformer", "--tune adaptformer: no stage can"),
