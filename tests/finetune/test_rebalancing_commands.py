@@ -58,7 +58,7 @@ def test_a_run_of_before_these_flags_is_still_read(empty):
     [
         ("--reweight invers", "--reweight"),
         ("--reweight effective --reweight-beta 1", "--reweight-beta: 1.0 is outside"),
-        ("--reweight-after 2", "--reweight-after: 2.0 is outside"),
+        ("--reweight inverse --reweight-after 2", "--reweight-after: 2.0 is outside"),
         ("--reweight inverse --loss elm", "--reweight: --loss elm takes no class weights"),
         ("--sampler balanced", "--sampler"),
         ("--sampler effective --sampler-beta -1", "--sampler-beta: -1.0 is outside"),

@@ -39,6 +39,11 @@ class SamplerOptions:
         if self.sampler == "meta" and self.sampler_after > 0:
             raise ConfigError("--sampler-after: --sampler meta learns from what it draws itself")
 
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        found = {} if self.sampler == "effective" else {"sampler-beta": "--sampler effective"}
+        return found | ({"sampler-after": "--sampler"} if self.sampler == "instance" else {})
+
 
 def progressive_rates(counts_per_class: Tensor, *, progress: float) -> Tensor:
     """`(1 - t/T) p_instance + (t/T) p_class` (Eq. 2 of arXiv:1910.09217).

@@ -36,6 +36,13 @@ class ReweightOptions:
         ranges = {"reweight_beta": "[0, 1)", "reweight_power": "[0, inf)"}
         check_range(self, {**ranges, "reweight_after": "[0, 1]"})
 
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        if self.reweight == "none":
+            return {"reweight-": "--reweight"}
+        found = {"reweight-beta": "--reweight effective", "reweight-power": "--reweight adrw"}
+        return {flag: choice for flag, choice in found.items() if self.reweight not in choice}
+
 
 def class_weights(counts_per_class: Tensor, options: ReweightOptions) -> Tensor:
     """(C,) weights that sum to C.

@@ -130,6 +130,9 @@ class FinetuneConfig(Generic[LossOptions]):
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
         found = self.optim.without_effect() | self.schedule.without_effect()
         found |= self.sharpness.without_effect(sam=self.optim.sam) | self.view.without_effect()
+        found |= self.weights.without_effect() | self.sampling.without_effect()
+        if getattr(self.options, "compression", 0) == 1:
+            found["compression-start"] = "--compression"
         if self.entry.views == 1:
             contrast = "a loss with contrastive views, such as --loss rcl"
             names = [declared.name for declared in fields(ViewOptions)]
