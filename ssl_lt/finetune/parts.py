@@ -28,7 +28,8 @@ class FinetuneModules:
             and in evaluation mode, and their (N,) labels; every rank gets all rows. N is the order
             of `Batch.index`. It takes a pass over the data, so tasks call it between epochs.
         held_out_accuracy: network that ends in logits -> (C,) accuracy on training images that
-            are held out; None: there are none. Takes a pass over them, like `train_features`.
+            are held out, NaN of classes without any; None: there are none. Takes a pass over them,
+            like `train_features`.
         mixer: of the classified images; None: they are not mixed.
         seed: of the run.
         keeps_statistics: batch norms do not learn those of the batches, where `tune` is "all".

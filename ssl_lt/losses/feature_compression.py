@@ -38,8 +38,8 @@ def factors_of_weak_classes(accuracy_per_class: Tensor, *, factor: float) -> Ten
     similarities become 0 and their gradients 0.005 of what they were.
 
     Args:
-        accuracy_per_class: (C,) in [0, 1].
+        accuracy_per_class: (C,) in [0, 1]; NaN: of a class nothing is known, so it is not weak.
         factor: of the weak classes.
     """
-    weak = accuracy_per_class < accuracy_per_class.mean()
+    weak = accuracy_per_class < accuracy_per_class.nanmean()
     return torch.where(weak, factor, 1.0)

@@ -483,4 +483,6 @@ def test_weak_classes_are_those_below_the_mean():
     accuracy = torch.tensor([0.9, 0.5, 0.6, 0.0])
     got = factors_of_weak_classes(accuracy, factor=0.25)
     assert got.tolist() == [1.0, 1.0, 1.0, 0.25]
+    unknown = torch.tensor([0.2, 0.8, float("nan")])
+    assert factors_of_weak_classes(unknown, factor=0.25).tolist() == [0.25, 1, 1]
     assert factors_of_weak_classes(torch.full((3,), 0.5), factor=0.1).tolist() == [1, 1, 1]

@@ -116,13 +116,13 @@ def classifier_predictions(
 def accuracy_on(
     table: ImageTable, data: Data, *, precision: Precision
 ) -> Callable[[nn.Module], Tensor]:
-    """Network that ends in logits -> (C,) accuracy on a table, 0 for classes it has no image of."""
+    """Network that ends in logits -> (C,) accuracy on a table, NaN for classes not in it."""
 
     def accuracy_per_class(network: nn.Module) -> Tensor:
         predictions, labels = classifier_predictions(network, table, data, precision=precision)
         seen = np.bincount(labels, minlength=data.num_classes)
         right = np.bincount(labels[predictions == labels], minlength=data.num_classes)
-        return torch.from_numpy(right / np.maximum(seen, 1)).float()
+        return (torch.from_numpy(right).double() / torch.from_numpy(seen)).float()
 
     return accuracy_per_class
 

@@ -25,7 +25,8 @@ class WeakClasses:
         num_classes: C.
         factor: of the weak classes.
         start: share of the epochs that pass without compression.
-        held_out_accuracy: network that ends in logits -> (C,); None: nothing is held out.
+        held_out_accuracy: network that ends in logits -> (C,), NaN for a class without held-out
+            images; None: nothing is held out.
     """
 
     def __init__(

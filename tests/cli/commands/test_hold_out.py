@@ -66,6 +66,10 @@ def test_accuracy_is_counted_by_class(data):
     held = with_validation(data, 0.2).validation
     found = accuracy_on(held, data, precision="no")(Always(3))
     assert torch.equal(found, torch.eye(10)[3])
+    some = held.take((held.labels > 1).nonzero()[:, 0].numpy())
+    found = accuracy_on(some, data, precision="no")(Always(3))
+    assert found[:2].isnan().all()
+    assert torch.equal(found[2:], torch.eye(10)[3, 2:])
 
 
 @pytest.mark.slow
