@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.task import EpochAware
@@ -44,28 +42,6 @@ def vector_scaling_factors(counts_per_class: Tensor, *, gamma: float) -> Tensor:
     """
     counts = positive_counts(counts_per_class)
     return (counts / counts.max()) ** gamma
-
-
-def binary_vector_scaling(
-    logits: Tensor, positive: Tensor, *, factors: tuple[float, float], shifts: tuple[float, float]
-) -> Tensor:
-    """`log(1 + e^iota_y e^(-Delta_y y f))` of two classes and one logit (arXiv:2103.01550).
-
-    The released code has cosines `x` and is `log(1 + e^(-30 y (Delta_y x - iota_y)))`: its iota is
-    ours divided by 30, and of the other sign for the negative class.
-
-    Args:
-        logits: (B,), `f`.
-        positive: (B,) bool, `y = 1`; elsewhere `y = -1`.
-        factors: `Delta` of the positive and of the negative class.
-        shifts: `iota` of the positive and of the negative class.
-
-    Returns:
-        (B,) losses.
-    """
-    on_positive = F.softplus(shifts[0] - factors[0] * logits)
-    on_negative = F.softplus(shifts[1] + factors[1] * logits)
-    return torch.where(positive, on_positive, on_negative)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from ssl_lt.losses.logit_adjustment import class_log_prior, logit_adjusted_cross
 from ssl_lt.losses.vector_scaling import (
     VectorScaling,
     VectorScalingOptions,
-    binary_vector_scaling,
     vector_scaling,
     vector_scaling_factors,
 )
@@ -84,32 +83,6 @@ def test_golden_alpha_beta_delta(golden):
     losses = torch.tensor(d["slides_alpha"])[labels] * vector_scaling(logits, labels, beta, delta)
     np.testing.assert_allclose(losses.detach(), d["slides_per_example"], rtol=1e-10)
     np.testing.assert_allclose(vector_scaling_factors(counts, gamma=0.05), beta, rtol=1e-10)
-
-
-def test_golden_binary(golden):
-    d = golden("supervised/vs.npz")
-    x, positive = torch.tensor(d["bin_x"])[:, 0], torch.tensor(d["bin_y"])[:, 0] == 1
-    iota_positive, iota_negative, *factors = d["bin_params"].tolist()
-    losses = binary_vector_scaling(
-        30 * x, positive, factors=factors, shifts=(30 * iota_positive, -30 * iota_negative)
-    )
-    np.testing.assert_allclose(losses.mean().item(), d["bin_loss"], rtol=1e-10)
-
-
-def test_binary_equals_the_paper():
-    f, positive = [-2.0, 0.3, 1.5, 0.1], [True, False, True, False]
-    factors, shifts = (0.6, 1.0), (0.4, -0.2)
-    wanted = []
-    for x, is_positive in zip(f, positive, strict=True):
-        which, y = (0, 1) if is_positive else (1, -1)
-        wanted.append(math.log(1 + math.exp(shifts[which]) * math.exp(-factors[which] * y * x)))
-    got = binary_vector_scaling(
-        torch.tensor(f, dtype=torch.float64),
-        torch.tensor(positive),
-        factors=factors,
-        shifts=shifts,
-    )
-    np.testing.assert_allclose(got, wanted, rtol=1e-12)
 
 
 def test_special_cases():
