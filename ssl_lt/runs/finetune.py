@@ -80,7 +80,7 @@ def finetune(
     name = new_run_path("finetune", config.loss, config.data.data)
     with opened(config, config.run.run_dir or name, resumed) as run:
         if config.is_timed:
-            check_labels(run.data, "fine-tuning")
+            check_classes(run.data)
             source = source or find_source(config.init_from, backbone=config.model.backbone)
             config = within_budget(run, config, source, given=given, begun_at=begun_at)
         return finetune_opened(run, config, source)
@@ -90,7 +90,7 @@ def finetune_opened(
     run: OpenRun, config: AnyFinetuneConfig, source: InitSource | None
 ) -> RunFolder:
     """`finetune` for a run whose data is open."""
-    check_labels(run.data, "fine-tuning")
+    check_classes(run.data)
     data = with_validation(run.data, config.val_fraction)
     _check_selection(config, data)
     batches = batch_plan(config.run, config.fit, data)
@@ -144,6 +144,13 @@ def finetune_opened(
         at_start=at_start,
     )
     return train(run, training)
+
+
+def check_classes(data: Data) -> None:
+    """Raises ConfigError where there is nothing to tell apart: no labels, or one class."""
+    check_labels(data, "fine-tuning")
+    if data.num_classes < 2:
+        raise ConfigError(f"--data: {data.source.name} has one class; fine-tuning needs two classes")
 
 
 def check_start(config: AnyFinetuneConfig, data: Data) -> None:

@@ -16,7 +16,7 @@ from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.groups import leading_rule
 from ssl_lt.core.options import Effect
 from ssl_lt.core.processes.distributed import rank, wait_for_everyone
-from ssl_lt.data.dataset import check_labels, seen_with
+from ssl_lt.data.dataset import seen_with
 from ssl_lt.engine.checkpoints.lock import run_lock
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.report.figures.starts import starts_figure
@@ -29,7 +29,7 @@ from ssl_lt.runs.budget import series_within_budget
 from ssl_lt.runs.build.defaults import check_epochs
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 from ssl_lt.runs.config.stored import SERIES, effective_mapping, read_config
-from ssl_lt.runs.finetune import check_start, finetune_opened
+from ssl_lt.runs.finetune import check_classes, check_start, finetune_opened
 from ssl_lt.runs.life.find import new_run_path, shared_path, started
 from ssl_lt.runs.life.processes import build_accelerator
 from ssl_lt.runs.life.start import command, write_run_folder
@@ -65,7 +65,7 @@ def run_series(
     """
     name = new_run_path("finetune", config.loss, config.data.data)
     with opened(config, config.run.run_dir or name, resumed) as series:
-        check_labels(series.data, "fine-tuning")
+        check_classes(series.data)
         if config.is_timed:
             config, starts = series_within_budget(series, config, starts, given)
         folder = RunFolder(shared_path(series.path if resumed is None else resumed.path))

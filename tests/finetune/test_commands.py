@@ -103,3 +103,16 @@ def test_mistakes_end_in_one_line(empty, words, says):
     assert outcome.code == 2
     assert len(outcome.err) == 1
     assert says in outcome.err[0]
+
+
+@pytest.mark.parametrize("more", ["--loss cb_sigmoid", "--loss gpaco", "--seeds 0 1"])
+def test_one_class_is_refused(empty, more):
+    (empty / "photos/train/a").mkdir(parents=True)
+    for number in range(4):
+        pixels = np.full((20, 20, 3), 50 * number, dtype=np.uint8)
+        Image.fromarray(pixels).save(empty / f"photos/train/a/{number}.png")
+    words = "--data folder:photos/train --image-size 16 --batch-size 2 --init-from scratch"
+    outcome = call("finetune", *words.split(), *more.split(), "--run-dir", "run")
+    assert outcome.code == 2
+    assert "has one class; fine-tuning needs two classes" in outcome.err[-1]
+    assert not (empty / "run").exists()
