@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from ssl_lt.losses.focal import focal_of
 from ssl_lt.losses.nt_xent import PairKeys, nt_xent_per_anchor
 
 
@@ -25,13 +25,11 @@ def focal_nt_xent(
         z1: (B, D) projections of view 1, any norm.
         z2: (B, D) projections of view 2.
         temperature: > 0.
-        gamma: 0, or at least 1: between them the gradient is infinite at p = 1.
+        gamma: >= 0.
         keys: rows of all ranks, so that N processes equal one; None means the batch itself.
 
     Returns:
         (B,) losses.
     """
     rows = nt_xent_per_anchor(z1, z2, temperature=temperature, keys=keys)
-    # 1 - p without the cancellation that p near 1 would bring.
-    weighted = (-torch.expm1(-rows)) ** gamma * rows
-    return weighted.view(2, -1).mean(dim=0)
+    return focal_of(rows, gamma=gamma).view(2, -1).mean(dim=0)

@@ -20,11 +20,11 @@ class FocalOptions:
     """Options of the focal contrast."""
 
     gamma: float = option(2.0, page="all")
-    """How steeply easy pairs lose weight: 0 (not at all), or at least 1."""
+    """How steeply easy pairs lose weight; 0: not at all."""
 
     def __post_init__(self) -> None:
-        if self.gamma != 0 and not self.gamma >= 1:
-            raise ConfigError(f"--focal.gamma: {self.gamma}, must be 0 or at least 1")
+        if not 0 <= self.gamma < float("inf"):
+            raise ConfigError(f"--focal.gamma: {self.gamma}, must be at least 0 and finite")
 
 
 class Focal(SimCLR):

@@ -24,7 +24,7 @@ def test_gamma_zero_is_simclr():
     torch.testing.assert_close(focal(toy.batch(0)).loss, plain(toy.batch(0)).loss)
 
 
-@pytest.mark.parametrize("gamma", [-1.0, 0.5, float("nan")])
+@pytest.mark.parametrize("gamma", [-1.0, float("inf"), float("nan")])
 def test_bad_gamma(gamma):
     with pytest.raises(ConfigError, match=r"--focal\.gamma"):
         FocalOptions(gamma=gamma)
