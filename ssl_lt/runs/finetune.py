@@ -150,7 +150,8 @@ def check_classes(data: Data) -> None:
     """Raises ConfigError where there is nothing to tell apart: no labels, or one class."""
     check_labels(data, "fine-tuning")
     if data.num_classes < 2:
-        raise ConfigError(f"--data: {data.source.name} has one class; fine-tuning needs two classes")
+        name = data.source.name
+        raise ConfigError(f"--data: {name} has one class; fine-tuning needs two classes")
 
 
 def check_start(config: AnyFinetuneConfig, data: Data) -> None:

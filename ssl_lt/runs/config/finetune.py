@@ -44,7 +44,10 @@ class FinetuneConfig(Generic[LossOptions]):
 
     options: Flat[LossOptions] = field(metadata={"group": "loss"})
     loss: str = option("la", group="loss")
-    """The classification loss, or one with a contrast beside it (scl, bcl, rcl, bcl_rcl ...)."""
+    """A classification loss: ce, la, balanced_softmax, pairwise, vs, focal, cb_softmax, cb_sigmoid,
+    cb_focal, ldam or ldam_hinge; one with a contrast beside it: scl, bcl, rcl, bcl_rcl or sbcl; or
+    one with a step of its own: elm, paco, gpaco, hybrid_sc, hybrid_psc or dro_lt. --loss NAME
+    --help shows the flags of NAME."""
     init_from: str = option("auto", effect=Effect.START, group="start")
     """auto (the newest pretraining run under runs/), scratch, a run, an exported folder, a file of
     weights (FILE@BACKBONE, or with --backbone), or released weights: timm:NAME[.TAG],
@@ -161,7 +164,8 @@ AnyFinetuneConfig = FinetuneConfig[Any]
 def check_loss(loss: str) -> None:
     """Raises ConfigError for a loss that is not registered."""
     if loss not in LOSSES:
-        raise ConfigError(f"--loss: unknown name {loss!r}{nearest(loss, LOSSES)}")
+        known = nearest(loss, LOSSES) or f"; there are {', '.join(LOSSES)}"
+        raise ConfigError(f"--loss: unknown name {loss!r}{known}")
 
 
 def check_tune(tune: str) -> None:
@@ -191,10 +195,13 @@ def default_config(loss: str) -> AnyFinetuneConfig:
 
 
 def owners_of_other_losses(loss: str) -> dict[str, str]:
-    """Options of the losses that were not chosen -> the first loss that has them."""
-    found: dict[str, str] = {}
+    """Options of the losses that were not chosen -> the losses that have them."""
+    found: dict[str, list[str]] = {}
     for name, entry in LOSSES.items():
         for option_name in entry.options.__dataclass_fields__:
-            found.setdefault(option_name.replace("_", "-"), f"--loss {name}")
-    own = {name.replace("_", "-") for name in LOSSES[loss].options.__dataclass_fields__}
-    return {name: owner for name, owner in found.items() if name not in own}
+            found.setdefault(option_name.replace("_", "-"), []).append(name)
+    return {
+        option_name: f"--loss {' | '.join(names)} (--loss {names[0]} --help shows its flags)"
+        for option_name, names in found.items()
+        if loss not in names
+    }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from ruamel.yaml import YAML
 
 from ssl_lt.cli.commands import finetune, pretrain
 from ssl_lt.cli.config.command_line import RunFiles, read_simple, read_words
+from ssl_lt.cli.config.help import documentation
 from ssl_lt.core.disk.yaml_file import read_yaml
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.finetune.registry import LOSSES
 from ssl_lt.pretrain.registry import METHODS, PLUGINS
 from ssl_lt.runs.config import stored
 from ssl_lt.runs.config.evaluate import EvaluateConfig
+from ssl_lt.runs.config.finetune import FinetuneConfig
 from ssl_lt.runs.config.schema import flags, to_mapping
 from ssl_lt.runs.config.stored import effective_mapping, write_config
 from tests.configs import finetuning as finetune_config
@@ -171,8 +174,9 @@ def test_a_bad_file_is_one_line_that_names_it(config_file, text, says):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--loss lo", "--loss: unknown name 'lo'"),
-        ("--tau 1 --loss ce", "--tau belongs to --loss la, which was not chosen"),
+        ("--loss foo", "--loss: unknown name 'foo'; there are ce, la, balanced_softmax, pairwise"),
+        ("--tau 1 --loss ce", "--tau belongs to --loss la | vs | scl | bcl"),
+        ("--gamma 2", "--loss vs | focal | cb_focal | paco | gpaco (--loss vs --help shows its fl"),
         ("--view.min-scale 0.5", "--view.min-scale has no effect without a loss with contrastive"),
         ("--reweight-after 0.8", "--reweight-after has no effect without --reweight"),
         ("--reweight inverse --reweight-beta 0.9", "effect without --reweight effective"),
@@ -230,6 +234,11 @@ def test_a_pretraining_configuration_is_read_back_as_it_was(tmp_path, method, pl
         assert pretraining("--config", str(path)) == config
         # A flag says the same as a key.
         assert pretraining("--config", str(path), "--seed", "3").run.seed == 3
+
+
+def test_help_lists_every_loss():
+    said = re.findall(r"[a-z_]+", documentation(FinetuneConfig)["loss"])
+    assert set(LOSSES) <= set(said)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
