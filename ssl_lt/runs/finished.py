@@ -16,10 +16,10 @@ from ssl_lt.runs.members import series_members
 
 @dataclass(frozen=True, repr=False)
 class FinishedRun(RunResult):
-    """The results of a run with its folder; a path wherever one is asked for.
+    """The results of a run with its folder; a path wherever a run is asked for.
 
     Of a series of runs the accuracies are means over the seeds, of the first start where several
-    are compared.
+    are compared; where a run is asked for, one of its members is given.
 
     Attributes:
         path: of the run folder.

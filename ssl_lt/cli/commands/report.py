@@ -10,12 +10,14 @@ from pathlib import Path
 from ssl_lt.cli.config.command_line import Files, show_help
 from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, UserError
+from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.evaluate.picture_records import Pictures, read_pictures
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.summary import summary_tables
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.config.parse import parse_known, refuse_unknown
+from ssl_lt.runs.life.find import members_of
 
 _USAGE = "ssl-lt report RUN [RUN ...] [--output FILE.html]"
 
@@ -61,6 +63,9 @@ def _read_all(paths: Sequence[Path]) -> tuple[list[RunResult], list[Pictures], i
     results, pictures, code = [], list[Pictures](), 0
     for path in paths:
         try:
+            if members := members_of(RunFolder(path)):
+                paths_of = " ".join(str(member.path) for member in members)
+                raise DataError(f"{path}: holds several runs; ssl-lt report {paths_of}")
             result = read_results(path / "results.json" if path.is_dir() else path)
             if not result.evaluations:
                 raise DataError(f"{path}: not evaluated yet; evaluate.py --run {path}")

@@ -26,8 +26,13 @@ def new_run_path(verb: str, *words: str) -> Path:
 
 
 def newest_run(verbs: Sequence[str]) -> RunFolder | None:
-    """The run under runs/, of one of the verbs, that was started last and has weights."""
-    return _last([run for run in started(verbs) if has_weights(run)])
+    """The run or series under runs/, of one of the verbs, that was started last and has weights."""
+    return _last([run for run in started(verbs) if any(map(has_weights, [run, *members_of(run)]))])
+
+
+def members_of(series: RunFolder) -> list[RunFolder]:
+    """The runs in the folder of a series, by name; none in that of a run."""
+    return [RunFolder(path.parent) for path in sorted(series.path.glob("*/config.yaml"))]
 
 
 def has_weights(run: RunFolder) -> bool:
@@ -80,16 +85,14 @@ def find_run(run: str) -> RunFolder:
     Raises:
         ConfigError: there is none, or it holds several runs.
     """
-    if run != "auto":
-        folder = open_run_folder(Path(run))
-        if read_config(folder.config).verb == SERIES:
-            members = ", ".join(p.parent.name for p in sorted(folder.path.glob("*/config.yaml")))
-            raise ConfigError(f"--run: {run} holds several runs, judge one of them: {members}")
-        return folder
-    newest = newest_run(["pretrain", "finetune"])
-    if newest is None:
+    kinds = ["pretrain", "finetune", SERIES]
+    folder = newest_run(kinds) if run == "auto" else open_run_folder(Path(run))
+    if folder is None:
         raise ConfigError(f"--run: no run under {RUNS}/; pretrain.py makes one")
-    return newest
+    if read_config(folder.config).verb == SERIES:
+        members = ", ".join(str(member.path) for member in members_of(folder))
+        raise ConfigError(f"--run: {folder.path} holds several runs, name one of them: {members}")
+    return folder
 
 
 def shared_path(path: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.errors import ConfigError
-from ssl_lt.runs.config.stored import write_config
+from ssl_lt.runs.config.stored import SERIES, write_config
 from ssl_lt.runs.life import find as runs
 from tests.configs import pretraining
 from tests.toolbox import TINY, call, snapshot
@@ -49,6 +49,25 @@ def test_a_run_that_never_came_to_save_anything_is_resumed_and_nothing_else(empt
     assert runs.run_to_resume((), "pretrain").path.name == "stub"
     (stub / "exported").mkdir()  # finished
     assert runs.newest_run(["pretrain"]).path.name == "stub"
+
+
+def test_auto_is_no_older_run_than_the_newest_series(empty):
+    make(empty / "runs" / "f", "finetune", second=1)
+    series = make(empty / "runs" / "s", SERIES, second=2)
+    (series / "checkpoints" / "step-000001").rmdir()
+    assert runs.find_run("auto").path.name == "f"  # the series has no run with weights yet
+    for name in ("seed0", "seed1"):
+        make(series / name, "finetune")
+    for run in ("auto", "runs/s"):
+        with pytest.raises(ConfigError, match=r"runs/s holds several runs.*: runs/s/seed0, runs/s"):
+            runs.find_run(run)
+    outcome = call("report", "runs/s")
+    assert outcome.err == [
+        "error: runs/s: holds several runs; ssl-lt report runs/s/seed0 runs/s/seed1"
+    ]
+    assert runs.newest_run(["finetune"]).path.name == "f"
+    make(empty / "runs" / "g", "finetune", second=3)
+    assert runs.find_run("auto").path.name == "g"
 
 
 @pytest.mark.parametrize("values", [(), ("auto",)])
