@@ -37,7 +37,7 @@ _DATA_USAGE = f"""usage: ssl-lt data COMMAND SOURCE ...                        e
 
   inspect   classes, sizes, what cannot be read, copies and train/test leaks: a page and JSON
   split     a long-tailed training split and a balanced test split that share no picture
-  pack      parquet or tar shards of any source; continues where it was stopped
+  pack      tar shards of any source; continues where it was stopped
 
 SOURCE is what --data takes elsewhere: cifar100, folder:photos, csv:list.csv.
 

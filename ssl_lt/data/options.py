@@ -40,7 +40,7 @@ class SourceOptions:
     """Training data: digits (comes with the package), cifar10, cifar100, folder:PATH, csv:FILE,
     list:FILE (a path and a label a line), coco:FILE (JSON of COCO, iNaturalist or LILA),
     hf:NAME_OR_PATH (Hugging Face datasets) or wds:URLS (tar shards of WebDataset, also in an object
-    store such as s3://)."""
+    store such as s3://). Default: that of the run, otherwise digits."""
 
     test_data: str | None = option(None, effect=Effect.PLACE, group="data")
     """Test set (same syntax as --data). Default: the data set's own; otherwise a fifth of each
@@ -133,6 +133,20 @@ class SourceOptions:
         value_range = (self.value_range[0], self.value_range[1]) if self.value_range else None
         limit = MAX_PIXELS if self.max_image_mpix is None else self.max_image_mpix * 1_000_000
         return Decoding(value_range, limit)
+
+
+@dataclass(frozen=True)
+class WholeSourceOptions(SourceOptions):
+    """Which data, of which all images are used; it has to be named."""
+
+    data: str = option("", effect=Effect.PLACE, group="data")
+    """The data (SOURCE): digits, cifar10, cifar100, folder:PATH, csv:FILE, list:FILE (a path and a
+    label a line), coco:FILE (JSON of COCO, iNaturalist or LILA), hf:NAME_OR_PATH (Hugging Face
+    datasets) or wds:URLS (tar shards of WebDataset)."""
+    test_data: str | None = option(None, effect=Effect.PLACE, group="data")
+    """Test set (same syntax as SOURCE). Default: the data set's own, or none."""
+    val_data: str | None = option(None, effect=Effect.PLACE, group="data")
+    """Validation set (same syntax as SOURCE). Default: the data set's own, or none."""
 
 
 @dataclass(frozen=True)

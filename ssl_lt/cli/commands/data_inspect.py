@@ -14,7 +14,7 @@ from ssl_lt.data.curate.describe import describe_all
 from ssl_lt.data.curate.inspection import Entry, Inspection, inspection
 from ssl_lt.data.curate.summary import understood, wrapped
 from ssl_lt.data.images.crops import thumbnail
-from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.options import WholeSourceOptions
 from ssl_lt.data.sources.registry import Source, open_complete
 from ssl_lt.data.sources.source import with_group_notes
 from ssl_lt.report.pages.inspection import Sheet, write_inspection
@@ -29,7 +29,7 @@ _USAGE = "ssl-lt data inspect SOURCE [OPTIONS]"
 
 
 @dataclass(frozen=True)
-class InspectConfig(SourceOptions):
+class InspectConfig(WholeSourceOptions):
     """Look at a data set before training on it: ssl-lt data inspect SOURCE [flags].
 
     Decodes every image once. Says how many each class has, which cannot be read, which occur more

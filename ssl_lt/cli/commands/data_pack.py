@@ -11,7 +11,7 @@ from ssl_lt.core.checks import check_at_least
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.pack import digest, open_output, pack, plan_shards
-from ssl_lt.data.options import SourceOptions
+from ssl_lt.data.options import WholeSourceOptions
 from ssl_lt.data.remote.tar_index import INDEX
 from ssl_lt.data.sources.registry import open_complete
 
@@ -19,7 +19,7 @@ _USAGE = "ssl-lt data pack SOURCE OUT [OPTIONS]"
 
 
 @dataclass(frozen=True)
-class PackConfig(SourceOptions):
+class PackConfig(WholeSourceOptions):
     """Pack a source into tar shards for --data wds:OUT: ssl-lt data pack SOURCE OUT [flags].
 
     Images stay the bytes they are; pixels that have no file become PNGs. Stopped and given again,

@@ -68,7 +68,7 @@ def _values(kind: Any) -> str:
 def _sentence(flag: Flag) -> str:
     """What the option is, and its default where the words do not say it."""
     told = documentation(flag.owner).get(flag.declared.name, "")
-    if "Default:" in told or flag.value is None or flag.value == ():
+    if "Default:" in told or flag.value in (None, (), ""):
         return told
     value = flag.value
     if isinstance(value, tuple):

@@ -130,6 +130,11 @@ def _download(cifar: Cifar, root: Path) -> Path:
     from torchvision.datasets.utils import download_url
 
     kind = _class_of(cifar)
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError(
+            f"{cifar.name}: --download needs Python 3.10.12, 3.11.4 or newer; or unpack {kind.url} "
+            f"into {root}"
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as unfinished:

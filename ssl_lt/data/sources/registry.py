@@ -128,6 +128,8 @@ def _check_effect(name: str, options: SourceOptions, beside: Sequence[str]) -> N
 def _open(name: str, options: SourceOptions, *, flag: str) -> Source:
     """What is there under a name that a flag gives."""
     check_no_secret(flag, name)
+    if not name:
+        raise ConfigError(f"{flag}: say which data, such as folder:photos")
     key, colon, argument = name.partition(":")
     if key not in SOURCES:
         raise ConfigError(

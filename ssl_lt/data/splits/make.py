@@ -13,7 +13,7 @@ from ssl_lt.core.errors import ConfigError, DataError
 from ssl_lt.core.options import option
 from ssl_lt.data.curate.inspection import ImageStats
 from ssl_lt.data.long_tail import check_imbalance_factor, make_long_tailed
-from ssl_lt.data.options import Profile, SourceOptions
+from ssl_lt.data.options import Profile, WholeSourceOptions
 from ssl_lt.data.sources.source import Source
 from ssl_lt.data.splits.balanced_test import balanced_test, number_contents, trainable
 from ssl_lt.data.splits.split import Recipe, Split, Withheld
@@ -21,7 +21,7 @@ from ssl_lt.data.splits.train_split import make_split, resolve_imbalance
 
 
 @dataclass(frozen=True)
-class SplitOptions(SourceOptions):
+class SplitOptions(WholeSourceOptions):
     """How the two splits are drawn."""
 
     imbalance: Profile = option("exponential", group="splits")

@@ -128,6 +128,9 @@ refused = partial(refuses, "data")
         ("inspect digitz", CONFIG, "--data digitz: unknown, did you mean digits?"),
         ("inspect digits --data digits", CONFIG, "--data: digits is the data already"),
         ("inspect digits --outputs x", CONFIG, "unknown flag --outputs; did you mean --output?"),
+        ("inspect", CONFIG, "--data: say which data, such as folder:photos"),
+        ("split", CONFIG, "--data: say which data"),
+        ("pack --output x", CONFIG, "--data: say which data"),
         ("inspect folder:nowhere", DATA, "nowhere: no such folder"),
         ("inspect digits --output taken", CONFIG, "--output: taken is not empty and has no index"),
         ("inspect digits --output taken/a", CONFIG, "--output: taken/a is a file"),
@@ -142,3 +145,6 @@ def test_mistakes_end_in_one_line_and_nothing_is_written(empty, words, code, say
 def test_help_names_the_commands():
     said = call("data", "--help").out
     assert all(f"\n  {name}" in said for name in ("inspect", "split", "pack"))
+    assert "parquet" not in said
+    for name in ("inspect", "split", "pack"):
+        assert "a fifth" not in call("data", name, "--help").out  # nothing is held out

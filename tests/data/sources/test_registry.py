@@ -289,6 +289,12 @@ def test_a_download_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(root.iterdir()) == []
 
 
+def test_a_python_that_cannot_unpack_safely_is_named(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DataError, match=r"cifar10: --download needs Python 3\.10\.12"):
+        open_source("cifar10", at(tmp_path, download=True))
+
+
 def test_a_download_is_moved_into_place(fake_cifar10, monkeypatch):
     from torchvision.datasets import CIFAR10, utils
 
