@@ -15,7 +15,7 @@ from ssl_lt.data.loading.workers import SHARED_MEMORY, no_shared_memory
 
 _USAGE = f"""usage: ssl-lt doctor
 
-Prints device, bf16, torchvision, FAISS, disk; and what is wrong. Exit code 1 if anything is.
+Prints device, bf16, torchvision, FAISS, disk; and what is wrong. Exit code 2 if anything is.
 `accelerate env` prints versions and the launcher's configuration.
 
 {EXIT_CODES}"""
@@ -25,7 +25,7 @@ Check = tuple[str, str, str]  # name, value, and what is wrong with it: empty wh
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the checks; exit code 1 if any of them found a problem."""
+    """Prints the checks; exit code 2 if any of them found a problem."""
     if arguments in (["--help"], ["-h"]):
         print(_USAGE, end="")
         return 0
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
             print(f"  {'':<12}-> {problem}")
     problems = sum(bool(problem) for *_, problem in checks)
     print(f"{problems} to look at" if problems else "nothing is wrong")
-    return min(problems, 1)
+    return ConfigError.exit_code if problems else 0
 
 
 def _device() -> list[Check]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_lt.cli.config.command_line import Files, show_help
+from ssl_lt.cli.config.command_line import Files, read_words, show_help
 from ssl_lt.core.disk.text import Terminal
 from ssl_lt.core.errors import ConfigError, DataError, UserError
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; see `--help`."""
     if show_help(arguments, usage=_USAGE, default=ReportConfig(), files=Files()):
         return 0
-    parsed = parse_known(ReportConfig, arguments, default=ReportConfig())
+    words = read_words(arguments, Files()).all
+    parsed = parse_known(ReportConfig, words, default=ReportConfig())
     paths, page = [word for word in parsed.rest if not word.startswith("-")], parsed.config.output
     refuse_unknown([word for word in parsed.rest if word.startswith("-")], known=["output"])
     if not paths:
