@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,14 +26,13 @@ from ssl_lt.evaluate.probes.linear_probe import (
 )
 from ssl_lt.evaluate.probes.published_probe import protocol, published_probe
 from ssl_lt.evaluate.protocol_options import Probe, ProtocolOptions
-from ssl_lt.evaluate.scores.correct_mask import unpack_correct
+from ssl_lt.evaluate.scores.correct_mask import pack_groups
 from ssl_lt.evaluate.scores.evaluation import (
     Evaluation,
     mean_evaluation,
     mean_stds,
 )
-from ssl_lt.evaluate.scores.group_intervals import group_bootstrap
-from ssl_lt.evaluate.scores.intervals import Intervals
+from ssl_lt.evaluate.scores.group_intervals import mask_intervals
 from ssl_lt.evaluate.scores.predictions import evaluate_predictions
 from ssl_lt.evaluate.scores.softmax import answers_by_parts
 
@@ -206,23 +204,14 @@ def _drawn(
     if draws == 1:
         return replace(judged[0], note=f"{labelled}, one draw")
     note = f"{labelled}, mean of {draws} draws: {_spread_note(judged)}"
-    mean = mean_evaluation(judged, data.groups, note=note)
-    if seen.queries.group_ids is not None:
-        mean = replace(mean, intervals=_grouped_intervals(judged, seen.queries, data))
-    return replace(mean, draws=tuple(evaluation.accuracy.balanced for evaluation in judged))
-
-
-def _grouped_intervals(judged: Sequence[Evaluation], queries: Features, data: Data) -> Intervals:
-    """Of the mean over draws; an image counts as the share of draws that have it right."""
-    masks = [unpack_correct(e.answers, num_images=len(queries)) for e in judged if e.answers]
-    order = torch.argsort(queries.labels, stable=True)
-    assert queries.group_ids is not None
-    return group_bootstrap(
-        np.mean(masks, axis=0),
-        queries.labels[order].numpy(),
-        queries.group_ids[order].numpy(),
-        num_classes=data.num_classes,
-        groups=data.groups,
+    mean, ids = mean_evaluation(judged, data.groups, note=note), seen.queries.group_ids
+    together = "" if ids is None else pack_groups(ids.numpy(), seen.queries.labels.numpy())
+    num_test = mean.accuracy.num_test_per_class
+    assert mean.answers is not None
+    return replace(
+        mean,
+        intervals=mask_intervals(mean.answers, num_test, together, data.groups),
+        draws=tuple(evaluation.accuracy.balanced for evaluation in judged),
     )
 
 

@@ -23,6 +23,7 @@ from ssl_lt.report.figures.starts import starts_figure
 from ssl_lt.report.pages.page import write_page
 from ssl_lt.report.records.results import RunResult, read_results
 from ssl_lt.report.tables.export import to_markdown
+from ssl_lt.report.tables.intervals import resampled
 from ssl_lt.report.tables.seeds import pooled, seed_rows, seed_table
 from ssl_lt.report.tables.table import to_rich
 from ssl_lt.runs.budget import series_within_budget
@@ -151,16 +152,18 @@ def _compare(folder: Path, members: Sequence[Member]) -> None:
         return  # there is no test split
     _check_equal_data(results)
     rows = seed_rows(by_start)
+    means = [pooled(found, name=name) for name, found in by_start.items()]
     rule = leading_rule(results[0].evaluations[0].accuracy.groups)
-    Terminal().print(to_rich(seed_table(rows, rule=rule, intervals=["all"])))
-    table = seed_table(rows, rule=rule)
+    over = resampled(means)
+    Terminal().print(to_rich(seed_table(rows, rule=rule, over=over, intervals=["all"])))
+    table = seed_table(rows, rule=rule, over=over)
     write_text_atomically(folder / "summary.md", to_markdown(table))
     text = json.dumps(to_plain(rows), indent=1, ensure_ascii=False) + "\n"
     write_text_atomically(folder / _SUMMARY, text)
     page = folder / "report" / "index.html"
     first = [row for row in rows if row.evaluation == rows[0].evaluation]
     lead = (table, starts_figure(first)) if len(by_start) > 1 else None
-    write_page([pooled(found, name=name) for name, found in by_start.items()], page, lead=lead)
+    write_page(means, page, lead=lead)
     print(f"report: {page.resolve()}")
 
 

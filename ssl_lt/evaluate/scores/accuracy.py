@@ -66,12 +66,15 @@ class Accuracy:
 
 
 def accuracy_from_counts(
-    hits: NDArray[np.int64], num_test: NDArray[np.int64], *, groups: Sequence[Groups] = ()
+    hits: NDArray[np.int64] | NDArray[np.float64],
+    num_test: NDArray[np.int64],
+    *,
+    groups: Sequence[Groups] = (),
 ) -> Accuracy:
     """All summary numbers.
 
     Args:
-        hits: (C,) right test images of each class.
+        hits: (C,) right test images of each class, or their mean over several classifiers.
         num_test: (C,) test images of each class.
         groups: rules that split the classes by their training counts.
 

@@ -6,7 +6,8 @@ NumPy only: a report reads these numbers where no torch is wanted.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,12 @@ class CorrectMask:
     Attributes:
         test_sha256: fingerprint of the test split: equal means the very same images.
         right: the bits, 1 for a correct prediction, eight to a byte, as base64.
+        tries: how many classifiers of the same images the bits are of, one after another.
     """
 
     test_sha256: str
     right: str
+    tries: int = 1
 
 
 def pack_correct(
@@ -38,19 +41,43 @@ def pack_correct(
         test_sha256: fingerprint of the test split.
     """
     order = np.argsort(labels, kind="stable")
-    packed = np.packbits(correct[order]).tobytes()
-    return CorrectMask(test_sha256, base64.b64encode(packed).decode("ascii"))
+    return CorrectMask(test_sha256, _packed(correct[order]))
 
 
-def unpack_correct(mask: CorrectMask, *, num_images: int) -> NDArray[np.bool_]:
-    """(N,) which predictions are correct, class by class.
+def mean_correct(masks: Sequence[CorrectMask], *, num_images: int) -> CorrectMask | None:
+    """The tries of several masks as one; None where they are not of the same test images."""
+    if len({mask.test_sha256 for mask in masks}) != 1:
+        return None
+    bits = np.concatenate([_bits(mask, num_images) for mask in masks])
+    return replace(masks[0], right=_packed(bits), tries=sum(mask.tries for mask in masks))
+
+
+def unpack_correct(
+    mask: CorrectMask, *, num_images: int
+) -> NDArray[np.bool_] | NDArray[np.float64]:
+    """(N,) which predictions are correct, class by class; of several tries, in which share.
 
     Raises:
         DataError: the bits are no base64, or are of another number of images.
     """
-    content = _decoded(mask.right, "answers.right", -(-num_images // 8), num_images=num_images)
-    packed = np.frombuffer(content, dtype=np.uint8)
-    return np.unpackbits(packed, count=num_images).astype(bool)
+    bits = _bits(mask, num_images)
+    if mask.tries == 1:
+        return bits
+    shares: NDArray[np.float64] = bits.reshape(mask.tries, num_images).mean(axis=0)
+    return shares
+
+
+def _packed(bits: NDArray[np.bool_]) -> str:
+    return base64.b64encode(np.packbits(bits).tobytes()).decode("ascii")
+
+
+def _bits(mask: CorrectMask, num_images: int) -> NDArray[np.bool_]:
+    """(tries x N,) one try after another."""
+    if mask.tries < 1:
+        raise DataError(f"answers.tries: {mask.tries}, but at least 1 is needed")
+    count = mask.tries * num_images
+    content = _decoded(mask.right, "answers.right", -(-count // 8), num_images=num_images)
+    return np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=count).astype(bool)
 
 
 def pack_groups(group_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> str:

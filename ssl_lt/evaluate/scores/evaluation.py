@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ssl_lt.core.groups import GROUP_NAMES, Groups, leading_groups
 from ssl_lt.evaluate.scores.accuracy import Accuracy, accuracy_from_counts
 from ssl_lt.evaluate.scores.calibration import Calibration
 from ssl_lt.evaluate.scores.confusion import Confusion
-from ssl_lt.evaluate.scores.correct_mask import CorrectMask
+from ssl_lt.evaluate.scores.correct_mask import CorrectMask, mean_correct
 from ssl_lt.evaluate.scores.intervals import Intervals
 
 COLUMNS = ("all", *GROUP_NAMES, "std", "harmonic")
@@ -33,7 +33,7 @@ class Evaluation:
         confusion: test images by true and predicted class; None if not kept.
         intervals: confidence intervals of the accuracies; None if not drawn.
         calibration: of classifiers that give probabilities; None of others.
-        answers: which test images were right; None if not kept.
+        answers: which test images were right, of a mean each time; None if not kept.
         draws: balanced accuracy of each draw of few labels that `accuracy` is the mean of.
     """
 
@@ -94,16 +94,17 @@ def mean_evaluation(
 ) -> Evaluation:
     """The mean over evaluations of one name on the same test images; each keeps its confusion.
 
-    The accuracy of a class is the mean; what is told of the classes is told of those means.
+    The accuracy of a class is the mean; what is told of the classes is told of those means. Its
+    answers are those of all, if each keeps them.
     """
     sizes = np.asarray(evaluations[0].accuracy.num_test_per_class)
     kept = [e.confusion for e in evaluations if e.confusion is not None]
-    hits = np.sum([confusion.hits(num_classes=sizes.size) for confusion in kept], axis=0)
-    accuracy = accuracy_from_counts(hits, len(kept) * sizes, groups=groups)
-    first = evaluations[0]
+    hits = np.mean([confusion.hits(num_classes=sizes.size) for confusion in kept], axis=0)
+    masks = [e.answers for e in evaluations if e.answers is not None]
+    whole = len(masks) == len(evaluations)
     return Evaluation(
-        name=first.name,
-        # The test images are the same ones every time.
-        accuracy=replace(accuracy, num_test_per_class=first.accuracy.num_test_per_class),
+        name=evaluations[0].name,
+        accuracy=accuracy_from_counts(hits, sizes, groups=groups),
         note=note,
+        answers=mean_correct(masks, num_images=int(sizes.sum())) if whole else None,
     )

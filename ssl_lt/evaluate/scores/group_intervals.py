@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.sparse import csr_array
 
 from ssl_lt.core.errors import DataError
 from ssl_lt.core.groups import Groups
+from ssl_lt.evaluate.scores.correct_mask import CorrectMask, unpack_correct, unpack_groups
 from ssl_lt.evaluate.scores.intervals import (
     BootstrapOptions,
     Intervals,
@@ -50,6 +52,34 @@ class GroupedAnswers:
     right: Rights
     labels: Integers
     group_ids: Integers
+
+
+def grouped_answers(
+    mask: CorrectMask, num_test: Sequence[int], *, test_groups: str = ""
+) -> GroupedAnswers:
+    """What a results file keeps of a classifier, class by class.
+
+    Args:
+        mask: which images are right.
+        num_test: (C,) test images of each class.
+        test_groups: which images belong together, see `pack_groups`; "": each is on its own.
+    """
+    number = sum(num_test)
+    right, ids = unpack_correct(mask, num_images=number), np.arange(number)
+    if test_groups:
+        ids = unpack_groups(test_groups, num_images=number)
+    return GroupedAnswers(right, np.repeat(np.arange(len(num_test)), num_test), ids)
+
+
+@lru_cache(maxsize=256)
+def mask_intervals(
+    mask: CorrectMask, num_test: tuple[int, ...], test_groups: str, groups: tuple[Groups, ...]
+) -> Intervals:
+    """`group_bootstrap` of `grouped_answers`."""
+    kept = grouped_answers(mask, num_test, test_groups=test_groups)
+    return group_bootstrap(
+        kept.right, kept.labels, kept.group_ids, num_classes=len(num_test), groups=groups
+    )
 
 
 def group_bootstrap(

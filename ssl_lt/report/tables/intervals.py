@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ssl_lt.core.errors import shortened
 from ssl_lt.core.groups import Groups
 from ssl_lt.evaluate.scores.accuracy import Accuracy
-from ssl_lt.evaluate.scores.correct_mask import unpack_correct, unpack_groups
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.evaluate.scores.group_intervals import (
     GroupedAnswers,
+    grouped_answers,
+    mask_intervals,
     paired_group_difference,
     unpaired_group_difference,
 )
@@ -29,10 +30,13 @@ from ssl_lt.report.records.results import RunResult
 
 
 def intervals_of(result: RunResult, evaluation: Evaluation) -> Intervals:
-    """Those of the file, else drawn from the per-class accuracies; the same numbers either way."""
+    """Those of the file, else drawn from what it has: the same numbers either way."""
     if evaluation.intervals is not None:
         return evaluation.intervals
-    return _drawn(_hits(evaluation.accuracy), _sizes(evaluation.accuracy), result.data.groups)
+    mask, sizes, groups = evaluation.answers, _sizes(evaluation.accuracy), result.data.groups
+    if mask is not None and (result.data.test_groups or mask.tries > 1):
+        return mask_intervals(mask, sizes, result.data.test_groups, groups)
+    return _drawn(_hits(evaluation.accuracy), sizes, groups)
 
 
 def difference_intervals(
@@ -40,8 +44,8 @@ def difference_intervals(
 ) -> tuple[Intervals, str]:
     """Intervals of the second evaluation minus the first, and "paired" or "unpaired".
 
-    Paired where both keep which images of the same test split they had right. A rule is left out
-    where the two runs put different classes into its groups.
+    Paired where both keep which images of the same test split they had right, each time if they are
+    means. A rule is left out where the two runs put different classes into its groups.
     """
     (first, before), (second, after) = baseline, run
     groups = [g for g in second.data.groups if g in first.data.groups]
@@ -53,13 +57,14 @@ def difference_intervals(
         and _test_split(before) == _test_split(after)
         and np.array_equal(old.labels, new.labels)
     )
-    if old is None or new is None or not (same or grouped):
+    by_image = grouped or any(e.answers and e.answers.tries > 1 for e in (before, after))
+    if old is None or new is None or not (same or by_image):
         return unpaired_difference(_counts(before), _counts(after), groups=groups), "unpaired"
     num_classes = len(before.accuracy.per_class)
     if not same:
         apart = unpaired_group_difference(old, new, num_classes=num_classes, groups=groups)
         return apart, "unpaired"
-    if not grouped:
+    if not by_image:
         num_test = np.bincount(old.labels, minlength=num_classes)
         rights = old.right.astype(np.bool_), new.right.astype(np.bool_)
         return paired_difference(*rights, num_test, groups=groups), "paired"
@@ -71,12 +76,16 @@ def difference_intervals(
 
 def resampled(results: Sequence[RunResult]) -> str:
     """What the intervals of some runs are over, for a note."""
-    by = {result.data.grouped_by if result.data.test_groups else "" for result in results}
+    by = {
+        result.data.grouped_by if result.data.test_groups and (e.intervals or e.answers) else ""
+        for result in results
+        for e in result.evaluations
+    }
     if by <= {""}:
         return "test images"
     if "" in by:
         return (
-            f"test images, or groups of them ({shortened(sorted(by - {''}))}) where there are any"
+            f"test images, or groups of them ({shortened(sorted(by - {''}))}) where they are known"
         )
     return f"groups of test images ({shortened(sorted(by))})"
 
@@ -85,13 +94,8 @@ def _answers(result: RunResult, evaluation: Evaluation) -> GroupedAnswers | None
     """Which images were right and which belong together, class by class; None: not known."""
     if evaluation.answers is None:
         return None
-    sizes = np.asarray(_sizes(evaluation.accuracy))
-    number = int(sizes.sum())
-    ids = np.arange(number)
-    if result.data.test_groups:
-        ids = unpack_groups(result.data.test_groups, num_images=number)
-    right = unpack_correct(evaluation.answers, num_images=number)
-    return GroupedAnswers(right, np.repeat(np.arange(sizes.size), sizes), ids)
+    sizes = _sizes(evaluation.accuracy)
+    return grouped_answers(evaluation.answers, sizes, test_groups=result.data.test_groups)
 
 
 def _test_split(evaluation: Evaluation) -> str:

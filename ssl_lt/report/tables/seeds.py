@@ -78,12 +78,19 @@ def _intervals(mean: RunResult, name: str) -> dict[str, Interval | None]:
     }
 
 
-def seed_table(rows: Sequence[SeedRow], *, rule: str, intervals: Sequence[str] = GROUPED) -> Table:
+def seed_table(
+    rows: Sequence[SeedRow],
+    *,
+    rule: str,
+    over: str = "test images",
+    intervals: Sequence[str] = GROUPED,
+) -> Table:
     """The rows for people.
 
     Args:
         rows: of `seed_rows`.
         rule: of the groups.
+        over: what the intervals resample, see `resampled`.
         intervals: columns that have one beside them.
     """
     several = len({row.evaluation for row in rows}) > 1
@@ -108,7 +115,7 @@ def seed_table(rows: Sequence[SeedRow], *, rule: str, intervals: Sequence[str] =
 
     note = (
         "Percent; mean ± standard deviation where there are several seeds. 95 % are intervals of "
-        f"the mean over test images, which say nothing of other seeds. Groups {rule}."
+        f"the mean over {over}, which say nothing of other seeds. Groups {rule}."
     )
     if fitted:
         note += (

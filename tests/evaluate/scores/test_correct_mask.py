@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from ssl_lt.core.errors import DataError
-from ssl_lt.evaluate.scores.correct_mask import CorrectMask, pack_correct, unpack_correct
+from ssl_lt.evaluate.scores.correct_mask import (
+    CorrectMask,
+    mean_correct,
+    pack_correct,
+    unpack_correct,
+)
 
 
 @pytest.mark.parametrize("num_images", [1, 7, 8, 9, 1000])
@@ -14,6 +19,20 @@ def test_comes_back_class_by_class(num_images):
     assert packed.test_sha256 == "abc"
     expected = [right[i] for c in range(5) for i in range(num_images) if labels[i] == c]
     assert unpack_correct(packed, num_images=num_images).tolist() == expected
+
+
+def test_several_tries_are_kept_as_one():
+    labels = np.array([1, 0, 1, 0, 0])
+    tries = [np.array(list(bits)) == "1" for bits in ("11010", "10010", "00010")]
+    masks = [pack_correct(right, labels, test_sha256="abc") for right in tries]
+    mean = mean_correct([mean_correct(masks[:2], num_images=5), masks[2]], num_images=5)
+    assert (mean.test_sha256, mean.tries) == ("abc", 3)
+    # Class 0 first: images 1, 3 and 4, then 0 and 2.
+    assert unpack_correct(mean, num_images=5).tolist() == [1 / 3, 1, 0, 2 / 3, 0]
+    other = pack_correct(tries[0], labels, test_sha256="other")
+    assert mean_correct([masks[0], other], num_images=5) is None
+    with pytest.raises(DataError, match=r"answers\.tries: 0"):
+        unpack_correct(CorrectMask("", "", tries=0), num_images=5)
 
 
 def test_ten_thousand_images_are_small():
