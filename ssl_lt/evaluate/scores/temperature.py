@@ -16,9 +16,9 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, weights: Tensor | None = 
     """The temperature T of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
 
     `-sum_i w_i log softmax(f_i / T)[y_i]` is convex in 1 / T, so Newton's steps, halving an
-    interval where one leaves it, find the least. It lies at an end where the answers are all right
-    or say nothing. Where it is no more than one standard error better than no temperature, as with
-    few images of the rare classes, the images cannot tell, and T is 1.
+    interval where one leaves it, find the least. Where it is no more than one standard error better
+    than no temperature, as with few images of the rare classes, the images cannot tell, and T is 1.
+    Nor can they where all are right, as few images often are by chance: any lower T is better then.
 
     Args:
         logits: (N, C), `f`, of images that were not trained on.
@@ -38,6 +38,8 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, weights: Tensor | None = 
     f = f - f.max(dim=1, keepdim=True).values
     w = f.new_ones(len(f)) if weights is None else weights.double()
     w = w / w.sum()
+    if bool((f.gather(1, labels[:, None]) == 0).all()):
+        return 1.0
     found = _least(f, labels, w)
     gained = _losses(f, labels, 1.0) - _losses(f, labels, 1 / found)
     mean = (w * gained).sum()

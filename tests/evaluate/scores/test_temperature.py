@@ -52,9 +52,25 @@ def test_where_the_images_cannot_tell_nothing_is_changed():
     assert 1.4 < fit_temperature(logits, labels) < 1.8
 
 
+def test_few_images_that_are_all_right_change_nothing():
+    all_right, lowest = 0, 1.0
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        logits = 10 * torch.randn(20, 5, generator=generator)  # calibrated, 92 % right
+        labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
+        found = fit_temperature(logits, labels)
+        lowest = min(lowest, found)
+        if bool((logits.argmax(dim=1) == labels).all()):
+            all_right += 1
+            assert found == 1
+    assert all_right > 20
+    assert lowest > LOWEST
+
+
 def test_it_ends_at_an_end_where_nothing_bounds_it():
     labels = torch.tensor([0, 1, 2])
-    assert fit_temperature(10 * torch.eye(3), labels) == LOWEST
+    logits, drawn_labels = drawn(0, 0.002)
+    assert fit_temperature(logits, drawn_labels) == LOWEST
     assert fit_temperature(-10 * torch.eye(3), labels) == HIGHEST
     assert fit_temperature(torch.zeros(3, 3), labels) == 1  # all are equally good
 
