@@ -49,8 +49,11 @@ Groups: TypeAlias = ByGroup[tuple[int, ...]]
 
 
 def leading_groups(rules: Sequence[G]) -> G | None:
-    """The first rule under which every group has a value, else the first; None without rules."""
-    complete = (g for g in rules if all(value is not None for _, value in g))
+    """The first rule under which every group has a value, else the first; None without rules.
+
+    No classes are no value.
+    """
+    complete = (g for g in rules if all(value not in (None, ()) for _, value in g))
     return next(complete, rules[0] if rules else None)
 
 

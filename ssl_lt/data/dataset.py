@@ -74,7 +74,7 @@ class Data:
 
     @property
     def groups(self) -> tuple[Groups, ...]:
-        """Many, medium and few under both rules; by count first where that tells classes apart."""
+        """Many, medium and few by count and by thirds; `leading_groups` says which tells more."""
         counts = np.asarray(self.split.counts_per_class)
         return (groups_by_count(counts), groups_by_thirds(counts)) if counts.size else ()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ssl_lt.core.groups import leading_groups
 from ssl_lt.data.dataset import Data
 from ssl_lt.data.loading.ordered import ordered_batches
 from ssl_lt.data.loading.workers import Workers
@@ -94,12 +95,11 @@ def neighbours_of(data: Data, bank: Features, queries: Features) -> NeighbourStr
 def _chosen(data: Data, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of the test images, classes as different as possible."""
     random, rows = _random(), list[int]()
-    for groups in data.groups[:1]:
-        for _, members in groups:
-            tested = random.permutation(np.intersect1d(members, labels))
-            for c in np.resize(tested, _STRIPS_A_GROUP if tested.size else 0):
-                left = np.setdiff1d(np.flatnonzero(labels == c), rows)
-                rows += [int(random.choice(left))] if left.size else []
+    for _, members in leading_groups(data.groups) or ():
+        tested = random.permutation(np.intersect1d(members, labels))
+        for c in np.resize(tested, _STRIPS_A_GROUP if tested.size else 0):
+            left = np.setdiff1d(np.flatnonzero(labels == c), rows)
+            rows += [int(random.choice(left))] if left.size else []
     return np.asarray(rows, dtype=np.int64)
 
 

@@ -17,4 +17,6 @@ def test_the_first_rule_without_an_empty_group_leads():
     assert leading_groups([lacking, complete]) is complete
     assert leading_groups([lacking]) is lacking
     assert leading_groups([]) is None
+    classes = ByGroup("thirds", (0,), (1,), (2,))
+    assert leading_groups([ByGroup("count", (0, 1), (2,), ()), classes]) is classes
     assert [leading_rule([lacking, complete]), leading_rule([])] == ["b", "none"]

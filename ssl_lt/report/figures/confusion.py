@@ -32,7 +32,7 @@ def confusion_figure(data: DataDescription, evaluation: Evaluation, *, title: st
     than 250 classes, neighbouring ones share a cell.
 
     Args:
-        data: gives the order of the classes and their groups, by the first rule.
+        data: gives the order of the classes and their groups, by the leading rule.
         evaluation: whose confusion matrix is drawn.
         title: a heading.
 

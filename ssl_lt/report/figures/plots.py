@@ -42,7 +42,7 @@ def profile_figure(
     """Accuracy of each class, the most frequent at the left; above, how many images it has.
 
     Args:
-        data: gives the order of the classes and their groups, by the first rule.
+        data: gives the order of the classes and their groups, by the leading rule.
         series: at most a handful.
         subject: what the accuracies are of, a sentence for the note.
         colours: number of each series' colour, from 1; none: 1, 2 ...

@@ -13,6 +13,7 @@ from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import to_plain
 from ssl_lt.core.disk.yaml_file import write_yaml
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.groups import leading_groups, leading_rule
 from ssl_lt.evaluate.picture_records import Pictures
 from ssl_lt.report.figures.confusion import confusion_difference_figure
 from ssl_lt.report.figures.figure import NUM_COLOURS, Figure
@@ -101,6 +102,7 @@ def write_page(
         other_confusions=other_confusions,
         marks=(RIGHT, WRONG),
         group_names=group_names,
+        leading_rule=leading_rule,
     )
     write_text_atomically(path, html)
     compared = [
@@ -125,7 +127,8 @@ def _tiles(result: RunResult) -> tuple[tuple[str, str], ...]:
         return ()
     accuracy = result.evaluations[0].accuracy
     tiles = [("All classes", PERCENT(accuracy.balanced))]
-    for group in accuracy.groups[:1]:
+    group = leading_groups(accuracy.groups)
+    if group is not None:
         tiles += [(name.capitalize(), PERCENT(value)) for name, value in group]
     return tuple(tiles)
 

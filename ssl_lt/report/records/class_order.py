@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lt.core.groups import GROUP_NAMES, Groups
+from ssl_lt.core.groups import GROUP_NAMES, Groups, leading_groups, leading_rule
 from ssl_lt.report.records.results import DataDescription
 
 
 def by_frequency(data: DataDescription) -> tuple[list[int], Groups | None]:
-    """Classes from frequent to rare, those of one group side by side, and the first rule."""
+    """Classes from frequent to rare, those of one group side by side, and the leading rule."""
     place = {name: i for i, name in enumerate(GROUP_NAMES)}
     group = group_names(data)
     classes = range(len(data.class_names))
     order = sorted(
         classes, key=lambda c: (place.get(group.get(c, ""), 3), -data.counts_per_class[c], c)
     )
-    return order, data.groups[0] if data.groups else None
+    return order, leading_groups(data.groups)
 
 
 def group_names(data: DataDescription) -> dict[int, str]:
-    """Class -> many, medium or few by the first rule; a class may have no group."""
-    return {c: name for groups in data.groups[:1] for name, classes in groups for c in classes}
+    """Class -> many, medium or few by the leading rule; a class may have no group."""
+    groups = leading_groups(data.groups)
+    return {} if groups is None else {c: name for name, classes in groups for c in classes}
 
 
 def first_rule(data: DataDescription) -> str:
     """Name of the rule that figures go by, or "none"."""
-    return data.groups[0].rule if data.groups else "none"
+    return leading_rule(data.groups)
 
 
 def group_spans(groups: Groups | None, order: Sequence[int]) -> list[tuple[str, int, int]]:

@@ -30,7 +30,7 @@ class DataDescription:
         split_sha256: of the split file: equal means the very same images.
         counts_per_class: (C,) training images.
         class_names: (C,).
-        groups: one entry a rule; the first is the one the report leads with.
+        groups: one entry a rule; the report leads with that of `leading_groups`.
         grouped_by: what says which images belong together, for people; "" where nothing does.
         test_groups: which test images do, see `pack_groups`; "" where none do.
     """

@@ -10,6 +10,7 @@ from typing import Any
 from ssl_lt.core.disk.files import write_text_atomically
 from ssl_lt.core.disk.plain import from_plain, read_plain, to_plain
 from ssl_lt.core.errors import DataError
+from ssl_lt.core.groups import leading_groups
 from ssl_lt.core.precision import Precision
 from ssl_lt.core.types import ImageSpec
 from ssl_lt.data.dataset import Data
@@ -86,8 +87,7 @@ def facts_of(config: TrainConfig, data: Data) -> Facts:
         counts_per_class=counts,
         is_mirrored=view_options(config.view, data).flips > 0,
     )
-    complete = (g for g in data.groups if all(classes for _, classes in g))
-    groups = next(complete, next(iter(data.groups), None))
+    groups = leading_groups(data.groups)
     if groups is not None:
         of_class = {c: name for name, classes in groups for c in classes}
         names = tuple(of_class[c] for c in range(len(counts)))

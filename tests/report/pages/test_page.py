@@ -11,6 +11,7 @@ import pytest
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.report.figures.plots import Series, curve_figure, difference_figure, profile_figure
 from ssl_lt.report.pages.page import _figures, write_page
+from ssl_lt.report.records.class_order import first_rule, group_names
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.tables.comparison import compare
 
@@ -79,6 +80,17 @@ def test_one_run_in_three_forms(make_run, tmp_path):
     plain = json.loads((tmp_path / "index.json").read_text())
     assert plain["runs"][0]["evaluations"][0]["name"] == "kNN"
     assert "| linear probe |" in (tmp_path / "index.md").read_text()
+
+
+def test_the_page_leads_with_groups_that_have_classes(make_run, tmp_path):
+    run = make_run(largest=5000)  # every class has more than 20 images
+    assert run.data.groups[0].few == ()
+    write_page([run], tmp_path / "index.html")
+    words = " ".join(" ".join(read(tmp_path / "index.html").words).split())
+    assert "per-class accuracies. Groups by thirds of the classes." in words
+    assert "n/a" not in words[: words.index("per-class accuracies")]
+    assert set(group_names(run.data).values()) == {"many", "medium", "few"}
+    assert first_rule(run.data) == "by thirds of the classes"
 
 
 def test_needs_nothing_from_outside(make_run, make_pictures, tmp_path):
