@@ -1,5 +1,5 @@
 """Tables of numbers and their text, Markdown, LaTeX and CSV.
 
-Others import `classes`, `comparison`, `export`, `inspection`, `neighbours`, `seeds`, `start`,
-`summary`, `table`, `tail`.
+Others import `classes`, `comparison`, `export`, `inspection`, `intervals`, `neighbours`, `seeds`,
+`start`, `summary`, `table`, `tail`.
 """
