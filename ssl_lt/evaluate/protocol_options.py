@@ -59,3 +59,9 @@ class ProtocolOptions:
             if len(set(values)) < len(values):
                 words = " ".join(map(str, values))
                 raise ConfigError(f"--{flag.replace('_', '-')}: {words} names one twice")
+
+    def without_effect(self) -> dict[str, str]:
+        """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        if not self.probe:
+            return dict.fromkeys(("probe-on", "shots", "fraction", "draws"), "--probe")
+        return {} if self.shots or self.fraction else {"draws": "--shots or --fraction"}

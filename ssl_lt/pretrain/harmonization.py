@@ -201,7 +201,7 @@ class GeometricHarmonization(Plugin):
         """`gh_prior`: (K,) shares in use; `gh_cluster`: (N,) cluster, -1 unknown, if per sample."""
         scores = {"gh_prior": self.class_prior.prior}
         if isinstance(self.class_prior, PerSamplePrior):
-            scores["gh_cluster"] = self.class_prior.clusters()
+            scores["gh_cluster"] = self.class_prior.clusters().int()
         return scores
 
     def _assign(self, t1: Tensor, t2: Tensor) -> tuple[Tensor, Tensor]:

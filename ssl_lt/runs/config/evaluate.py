@@ -53,9 +53,10 @@ class EvaluateConfig:
 
     def without_effect(self) -> dict[str, str]:
         """Start of a flag -> what has to be chosen for such flags to have an effect."""
+        found = self.protocols.without_effect()
         if self.init_from is not None:
-            return {"ensemble": "a fine-tuned --run, which has a classifier"}
-        return {"run-dir": WEIGHTS, **unused_without_weights(self)}
+            return found | {"ensemble": "a fine-tuned --run, which has a classifier"}
+        return found | {"run-dir": WEIGHTS, **unused_without_weights(self)}
 
 
 def unused_without_weights(config: Any) -> dict[str, str]:

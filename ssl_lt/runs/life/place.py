@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +22,41 @@ from ssl_lt.runs.config.stored import read_config
 _PATHS = {"folder", "csv", "list", "coco", "hf", "wds"}  # what follows the colon may be a path
 _LISTS = {"csv", "list", "coco"}  # whose paths are relative to the data root
 _ROOTED = {"cifar10", "cifar100", "folder"}  # without a path, these are in the data root
+# What a run's images are read with, and no evaluation depends on.
+_READING = (
+    "cache_mib", "download", "max_image_mpix", "shard_cache", "shard_cache_mib", "worker_timeout",
+)  # fmt: skip
 _WILD = re.compile(r"[{*]")
 
 
 @dataclass(frozen=True)
 class Moved:
-    """Where a verb is told that the data of a run is now.
+    """Where a verb is told that the data of a run is now, and how this machine reads it.
 
     Attributes:
         data: the source, as for `--data`; None: the run's own.
         data_root: a folder that it is in; None: the run's own.
+        reading: other options of `DataOptions` by which this machine reads it; no accuracy depends
+            on them. Those that are not there are the run's own.
     """
 
     data: str | None = None
     data_root: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def said(cls, options: DataOptions) -> Moved:
         """What the flags of a command that judges a run say; the default is the run's own."""
         data = None if options.data == DataOptions.data else options.data
-        return cls(data, options.data_root)
+        said = {name: getattr(options, name) for name in _READING}
+        reading = {name: v for name, v in said.items() if v != getattr(DataOptions, name)}
+        return cls(data, options.data_root, reading)
 
     def of(self, options: DataOptions) -> DataOptions:
         """The options of a run with what is told."""
         told = {"data": self.data, "data_root": self.data_root}
         values: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
-        return replace(options, **values)
+        return replace(options, **values, **self.reading)
 
 
 def located(run: RunFolder, options: DataOptions) -> DataOptions:

@@ -7,6 +7,7 @@ import pytest
 from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.runs.config.stored import effective_mapping
+from tests.configs import read
 
 
 def pretraining(*words):
@@ -74,3 +75,20 @@ def test_a_file_may_say_defaults_and_be_overruled(config_file):
     assert not {"milestones", "nesterov", "momentum"} & effective_mapping(overruled).keys()
     with pytest.raises(ConfigError, match="--milestones has no effect without --schedule step"):
         pretraining("--config", steps, "--schedule", "cosine", "--milestones", "0.6", "0.7")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--probe --shots 10", "--shots has no effect without --probe"),
+        ("--probe --probe-on long-tail", "--probe-on has no effect without --probe"),
+        ("--draws 3", "--draws has no effect without --shots or --fraction"),
+        ("--shots 10 --draws 3", None),
+    ],
+)
+def test_flags_of_probes_that_are_not_fitted_are_refused(words, says):
+    if says is None:
+        assert read("evaluate", words.split()).protocols.draws == 3
+        return
+    with pytest.raises(ConfigError, match=says):
+        read("evaluate", words.split())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_lt.data.options import DataOptions
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.runs.config.stored import write_config
 from ssl_lt.runs.life.place import Moved, located
@@ -232,3 +233,9 @@ def test_what_has_changed_is_said(place):
     # Other images elsewhere are no place of the same ones.
     outcome = call("pretrain", "--resume", run, "--data", f"folder:{place}/photos/a")
     assert (outcome.code, len(outcome.err)) == (3, 1)
+
+
+def test_how_this_machine_reads_the_data_is_said_anew(tmp_path):
+    stored = DataOptions(data="wds:a.tar", shard_cache=Path("/gone"), worker_timeout=9)
+    said = DataOptions(shard_cache=tmp_path, cache_mib=0, image_size=16)
+    assert Moved.said(said).of(stored) == replace(stored, shard_cache=tmp_path, cache_mib=0)
