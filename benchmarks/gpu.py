@@ -72,8 +72,11 @@ def training(words: list[str], *, rounds: int, rate: float) -> dict[str, float]:
 
     peak_mib()
     config = pretraining_config(words)
-    crop = WorkerCrop((config.view, config.view), seed=0)
-    steps = both_steppers(config, lambda data: pretraining.build_task(config, data), crop)
+    steps = both_steppers(
+        config,
+        lambda data: pretraining.build_task(config, data),
+        lambda _: WorkerCrop((config.view, config.view), seed=0),
+    )
     seconds = in_turn(steps, rounds=rounds)
     with FlopCounterMode(display=False) as counted:
         steps["ready views"]()
