@@ -178,7 +178,7 @@ def finetune(common: list[str], rounds: int) -> Rows:
     """Milliseconds a step of each loss: `la` has one view, the contrasts have three."""
     candidates = {}
     for loss in LOSSES:
-        words = [*common, "--loss", loss, "--augment", "autoaugment"]
+        words = [*common, "--loss", loss, "--epochs", "40", "--augment", "autoaugment"]
         config = parse(kind_of(loss), words, default=default_config(loss))
         steps = both_steppers(
             config,
