@@ -18,21 +18,28 @@ _NAMES = (*GROUP_NAMES, "std")
 def summary_tables(results: Sequence[RunResult]) -> tuple[Table, ...]:
     """Accuracy under each group rule, what the mean hides, calibration, and the representation.
 
-    The last two are left out where no run has numbers for them.
+    The rule that leaves no group empty comes first. The last two are left out where no run has
+    numbers for them.
     """
     rules: dict[str, None] = {}
     for result in results:
         for evaluation in result.evaluations:
             rules |= dict.fromkeys(group.rule for group in evaluation.accuracy.groups)
-    by_rule = (_group_table(results, rule, first=i == 0) for i, rule in enumerate(rules))
+    lead = _lead(results)
+    ordered = sorted(rules, key=lambda rule: rule != lead)
+    by_rule = (_group_table(results, rule, first=i == 0) for i, rule in enumerate(ordered))
     measured = (calibration_table(results), representation_table(results))
     return (*by_rule, _means_table(results), *(table for table in measured if table.rows))
 
 
 def leading_table(results: Sequence[RunResult]) -> tuple[Table, ...]:
     """The accuracies alone, under the first rule that leaves no group empty."""
+    return (_group_table(results, _lead(results), first=True),)
+
+
+def _lead(results: Sequence[RunResult]) -> str:
     rules = (leading_rule(e.accuracy.groups) for result in results for e in result.evaluations)
-    return (_group_table(results, next(rules, "none"), first=True),)
+    return next(rules, "none")
 
 
 def _group_table(results: Sequence[RunResult], rule: str, *, first: bool) -> Table:

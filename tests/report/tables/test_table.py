@@ -81,10 +81,13 @@ def test_several_runs_stand_side_by_side_at_each_evaluation(make_run):
     ]
 
 
-def test_empty_group_prints_not_available(make_run):
+def test_the_rule_that_leaves_no_group_empty_comes_first(make_run):
     run = make_run(largest=50000)
     assert run.evaluations[0].accuracy.groups[0].few is None
-    table = summary_tables([run])[0]
+    first, table = summary_tables([run])[:2]
+    assert (first.title, "thirds" in first.note) == ("Accuracy", True)
+    assert columns_of(first, first.texts()[0])["Few"] != "n/a"
+    assert table.title == "Accuracy, groups by count"
     assert columns_of(table, table.rows[0])["Few"] is None
     assert columns_of(table, table.texts()[0])["Few"] == "n/a"
 
