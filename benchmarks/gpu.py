@@ -65,18 +65,11 @@ def training(words: list[str], *, rounds: int, rate: float) -> dict[str, float]:
     """Images/s of SimCLR with these flags, share of the matrix rate and memory."""
     from _process import in_turn
     from torch.utils.flop_counter import FlopCounterMode
-    from train import both_steppers, pretraining_config
-
-    from ssl_lt.augment.views import WorkerCrop
-    from ssl_lt.runs.build import pretraining
+    from train import pretraining_config, pretraining_steppers
 
     peak_mib()
     config = pretraining_config(words)
-    steps = both_steppers(
-        config,
-        lambda data: pretraining.build_task(config, data),
-        lambda _: WorkerCrop((config.view, config.view), seed=0),
-    )
+    steps = pretraining_steppers(config)
     seconds = in_turn(steps, rounds=rounds)
     with FlopCounterMode(display=False) as counted:
         steps["ready views"]()

@@ -160,16 +160,18 @@ def both_steppers(
     }
 
 
+def pretraining_steppers(config: PretrainConfig) -> dict[str, Callable[[], None]]:
+    """`both_steppers` of a pretraining."""
+    crop = WorkerCrop((config.view, config.view), seed=0)
+    return both_steppers(config, lambda data: pretraining.build_task(config, data), lambda _: crop)
+
+
 def methods(common: list[str], rounds: int) -> Rows:
     """Milliseconds a step of each pretraining method."""
     candidates = {}
     for name, words in METHODS.items():
         config = pretraining_config([*common, *words.split()])
-        steps = both_steppers(
-            config,
-            lambda data, c=config: pretraining.build_task(c, data),
-            lambda _, c=config: WorkerCrop((c.view, c.view), seed=0),
-        )
+        steps = pretraining_steppers(config)
         candidates |= {(name, kind): step for kind, step in steps.items()}
     return _steps(candidates, rounds, first="SimCLR")
 
@@ -255,11 +257,7 @@ def plain_images_per_second(words: list[str]) -> float:
 def throughput(common: list[str], rounds: int) -> Rows:
     """Images/s of `pretrain.py`, of its steps on ready views, and of a plain loop."""
     config = pretraining_config(common)
-    steps = both_steppers(
-        config,
-        lambda data: pretraining.build_task(config, data),
-        lambda _: WorkerCrop((config.view, config.view), seed=0),
-    )
+    steps = pretraining_steppers(config)
     seconds = in_turn({"ready views": steps["ready views"]}, rounds=2 * rounds)
     found: dict[str, list[float]] = {"end to end": [], "plain loop": []}
     for _ in range(rounds):

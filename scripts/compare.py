@@ -135,7 +135,7 @@ def slug(name: str, seed: int) -> str:
 
 def run(row: Row, verb: str) -> int:
     """Trains and evaluates one row, or what is left of that."""
-    if not is_own(row, verb):
+    if not claim(row, verb):
         print(
             f"error: {row.folder}: trained with other flags; choose another --output",
             file=sys.stderr,
@@ -163,8 +163,8 @@ def run(row: Row, verb: str) -> int:
     return code
 
 
-def is_own(row: Row, verb: str) -> bool:
-    """Whether the row's folder is new, or was begun with its flags, wherever the data was."""
+def claim(row: Row, verb: str) -> bool:
+    """Notes what flags a new folder is for; whether they are the row's, wherever the data is."""
     flags = {name: row.flags[name] for name in row.flags.keys() - {"data-root", "run-dir"}}
     asked = shlex.join([verb, *files(row.recipes), *words(dict(sorted(flags.items())))]) + "\n"
     note = row.folder.with_name(f"{row.folder.name}.flags")

@@ -10,10 +10,11 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.evaluate.scores.confusion import Confusion
 from ssl_lt.evaluate.scores.evaluation import Evaluation
 from ssl_lt.report.figures.figure import INK, RULE, Figure, drawing, shortened, style, to_svg
-from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
+from ssl_lt.report.records.class_order import by_frequency, group_spans
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
 from ssl_lt.report.tables.table import Format
@@ -83,7 +84,7 @@ def confusion_difference_figure(comparison: Comparison) -> Figure | None:
 def _more(data: DataDescription, shares: Floats) -> str:
     """What a note ends with: the rule of the groups, and classes that share a cell."""
     num_classes = len(data.class_names)
-    rule = f"Groups {first_rule(data)}."
+    rule = f"Groups {leading_rule(data.groups)}."
     if len(shares) == num_classes:
         return rule
     return f"{rule} Each cell is the mean of {-(-num_classes // len(shares))} neighbouring classes."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lt.core.groups import GROUP_NAMES
+from ssl_lt.core.groups import GROUP_NAMES, leading_rule
 from ssl_lt.evaluate.picture_records import MAP_SIDE, FeatureMap
 from ssl_lt.report.figures.figure import (
     NUM_COLOURS,
@@ -23,7 +23,7 @@ from ssl_lt.report.figures.figure import (
     style,
     to_svg,
 )
-from ssl_lt.report.records.class_order import by_frequency, first_rule, group_names
+from ssl_lt.report.records.class_order import by_frequency, group_names
 from ssl_lt.report.records.results import DataDescription
 
 _LETTER = (18, 36)  # width and height of one on the map, about
@@ -44,7 +44,8 @@ def group_map_figure(data: DataDescription, found: FeatureMap, *, title: str) ->
             _draw(axes, points[groups == name], SERIES[colour - 1], marker)
         svg = to_svg(fig, "Map of test features by group")
     legend = tuple(f"{g} ({shape})" for g, shape in zip(GROUP_NAMES, _GROUP_SHAPES, strict=True))
-    return Figure(title, f"{found.note} Groups {first_rule(data)}.", svg, legend, _GROUP_COLOURS)
+    note = f"{found.note} Groups {leading_rule(data.groups)}."
+    return Figure(title, note, svg, legend, _GROUP_COLOURS)
 
 
 def class_map_figure(data: DataDescription, found: FeatureMap, *, title: str) -> Figure:

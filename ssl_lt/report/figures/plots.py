@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_lt.core.groups import Groups
+from ssl_lt.core.groups import Groups, leading_rule
 from ssl_lt.report.figures.figure import (
     INK,
     MARKERS,
@@ -19,7 +19,7 @@ from ssl_lt.report.figures.figure import (
     style,
     to_svg,
 )
-from ssl_lt.report.records.class_order import by_frequency, first_rule, group_spans
+from ssl_lt.report.records.class_order import by_frequency, group_spans
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.comparison import Comparison
@@ -82,7 +82,7 @@ def profile_figure(
                     )  # fmt: skip
         main.set(ylim=(0, 100), ylabel="accuracy, %")
         svg = to_svg(fig, "Accuracy of every class, most frequent first")
-    rule = first_rule(data)
+    rule = leading_rule(data.groups)
     points = "classes" if block == 1 else f"means of {block} neighbouring classes"
     note = f"{subject} Points are {points}, lines the means of the groups {rule}.".strip()
     names = tuple(one.name for one in series)
@@ -118,7 +118,7 @@ def counts_figure(data: DataDescription, test_counts: Sequence[int]) -> Figure:
             axes.plot(*zip(*drawn, strict=True), "o", color=SERIES[1], markersize=size)
         svg = to_svg(fig, "Images of every class, most frequent first")
     legend = ("training", "test") if test_counts else ()
-    note = f"Logarithmic. Groups {first_rule(data)}."
+    note = f"Logarithmic. Groups {leading_rule(data.groups)}."
     if test_counts and block > 1:
         note += f" A point is the mean of {block} neighbouring classes."
     return Figure("Images of each class", note, svg, legend)
@@ -140,7 +140,7 @@ def difference_figure(comparison: Comparison) -> Figure:
         axes.bar(places, values, width=0.85 * block, color=colours)
         axes.axhline(0, color=INK, linewidth=0.8)
         svg = to_svg(fig, "Difference in accuracy of every class, most frequent first")
-    note = f"Groups {first_rule(comparison.run.data)}."
+    note = f"Groups {leading_rule(comparison.run.data.groups)}."
     if block > 1:
         note += f" A bar is the mean of {block} neighbouring classes."
     return Figure("Who gained, who lost", note, svg, ("gained", "lost"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lt.core.groups import GROUP_NAMES, Groups, leading_groups, leading_rule
+from ssl_lt.core.groups import GROUP_NAMES, Groups, leading_groups
 from ssl_lt.report.records.results import DataDescription
 
 
@@ -23,11 +23,6 @@ def group_names(data: DataDescription) -> dict[int, str]:
     """Class -> many, medium or few by the leading rule; a class may have no group."""
     groups = leading_groups(data.groups)
     return {} if groups is None else {c: name for name, classes in groups for c in classes}
-
-
-def first_rule(data: DataDescription) -> str:
-    """Name of the rule that figures go by, or "none"."""
-    return leading_rule(data.groups)
 
 
 def group_spans(groups: Groups | None, order: Sequence[int]) -> list[tuple[str, int, int]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.evaluate.scores.evaluation import Evaluation
-from ssl_lt.report.records.class_order import first_rule, group_names
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import RunResult
 from ssl_lt.report.tables.table import COUNT, PERCENT, Column, Table, number_columns, text_columns
 
@@ -17,7 +18,7 @@ def class_table(result: RunResult) -> Table:
     order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
     return Table(
         title="Every class",
-        note=f"Accuracy in percent. Groups {first_rule(data)}.",
+        note=f"Accuracy in percent. Groups {leading_rule(data.groups)}.",
         columns=(
             *text_columns("Class", "Group"),
             Column("Training images", COUNT),

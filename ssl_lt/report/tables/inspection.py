@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.data.curate.inspection import Entry, Inspection, SplitStats
-from ssl_lt.report.records.class_order import first_rule, group_names
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.results import DataDescription
 from ssl_lt.report.tables.table import COUNT, Cell, Column, Table, number_columns, text_columns
 
@@ -182,7 +183,7 @@ def _classes(found: Inspection) -> Table:
     order = sorted(range(len(data.class_names)), key=lambda c: (-data.counts_per_class[c], c))
     return Table(
         title="Every class",
-        note=f"Groups {first_rule(data)}." if data.groups else "",
+        note=f"Groups {leading_rule(data.groups)}." if data.groups else "",
         columns=(*text_columns("Class", "Group"), *_part_columns(found)),
         rows=tuple(
             (data.class_names[c], group.get(c), *(p.counts_per_class[c] for p in found.parts))

@@ -12,7 +12,10 @@ from ssl_lt.finetune.balance.class_rates import class_rates
 from ssl_lt.finetune.balance.reweighting import class_weights
 from ssl_lt.finetune.registry import prior_strength
 from ssl_lt.losses.class_balanced import ClassBalancedOptions
-from ssl_lt.losses.distributional_robustness import frequency_weights
+from ssl_lt.losses.distributional_robustness import (
+    DistributionalRobustnessOptions,
+    frequency_weights,
+)
 from ssl_lt.losses.effective_number import effective_number_weights
 from ssl_lt.runs.config.finetune import AnyFinetuneConfig
 
@@ -41,7 +44,8 @@ def logit_log_prior(config: AnyFinetuneConfig, counts_per_class: Sequence[int]) 
         log_q = log_q + class_weights(counts, config.weights).log()
     if isinstance(config.options, ClassBalancedOptions):
         log_q = log_q + effective_number_weights(counts, beta=config.options.beta).log()
-    if getattr(config.options, "class_weights", "none") == "frequency":
+    robust = isinstance(config.options, DistributionalRobustnessOptions)
+    if robust and config.options.class_weights == "frequency":
         log_q = log_q + frequency_weights(counts).double().log()
     tau = prior_strength(config.loss, config.options)
     return torch.log_softmax(log_q - tau * counts.log(), dim=0)

@@ -12,9 +12,13 @@ from ssl_lt.data.options import DataOptions
 from ssl_lt.evaluate.protocol_options import ProtocolOptions
 from ssl_lt.evaluate.view_ensemble import Ensemble
 from ssl_lt.models.options import ModelOptions
-from ssl_lt.runs.config.schema import flags, names_with
+from ssl_lt.runs.config.schema import flags
 
 WEIGHTS = "--data or --init-from"
+# Options of the data by which a machine reads a run's images, and on which no accuracy depends.
+READING = (
+    "cache_mib", "download", "max_image_mpix", "shard_cache", "shard_cache_mib", "worker_timeout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,6 @@ def unused_without_weights(config: Any) -> dict[str, str]:
     Args:
         config: with options `data` and `model`.
     """
-    free = names_with(config, Effect.RUN, Effect.MACHINE) | {"data", "cache-mib"}
+    free = {"data", "data-root", "num-workers", *(name.replace("_", "-") for name in READING)}
     found = [flag.name for options in (config.data, config.model) for flag in flags(options)]
     return {name: WEIGHTS for name in found if name not in free}

@@ -17,15 +17,12 @@ from ssl_lt.data.splits.images import read_images, what_changed
 from ssl_lt.data.splits.split import read_split
 from ssl_lt.engine.checkpoints.run_folder import RunFolder
 from ssl_lt.models.released import released_folder
+from ssl_lt.runs.config.evaluate import READING
 from ssl_lt.runs.config.stored import read_config
 
 _PATHS = {"folder", "csv", "list", "coco", "hf", "wds"}  # what follows the colon may be a path
 _LISTS = {"csv", "list", "coco"}  # whose paths are relative to the data root
 _ROOTED = {"cifar10", "cifar100", "folder"}  # without a path, these are in the data root
-# What a run's images are read with, and no evaluation depends on.
-_READING = (
-    "cache_mib", "download", "max_image_mpix", "shard_cache", "shard_cache_mib", "worker_timeout",
-)  # fmt: skip
 _WILD = re.compile(r"[{*]")
 
 
@@ -48,7 +45,7 @@ class Moved:
     def said(cls, options: DataOptions) -> Moved:
         """What the flags of a command that judges a run say; the default is the run's own."""
         data = None if options.data == DataOptions.data else options.data
-        said = {name: getattr(options, name) for name in _READING}
+        said = {name: getattr(options, name) for name in READING}
         reading = {name: v for name, v in said.items() if v != getattr(DataOptions, name)}
         return cls(data, options.data_root, reading)
 

@@ -173,14 +173,13 @@ def train(run: OpenRun, training: Training) -> RunFolder:
         started_from=training.started_from,
     )
     settings = training.settings(run.data.sha256)
-    if training.start is not None:
-        steps = training.batches.steps_per_epoch // config.fit.accumulate_steps
-        with removed_if_nothing_came(folder):
-            training.start.save(folder, settings, steps_per_epoch=steps, accelerator=accelerator)
     with ExitStack() as stack:
         if run.resumed is None:  # the lock of a resumed run is held by `opened`
             stack.enter_context(removed_if_nothing_came(folder))
             stack.enter_context(run_lock(folder))
+        if training.start is not None:
+            steps = training.batches.steps_per_epoch // config.fit.accumulate_steps
+            training.start.save(folder, settings, steps_per_epoch=steps, accelerator=accelerator)
         if accelerator.is_main_process:
             if not folder.inference.is_file():
                 write_facts(folder, facts_of(config, data))

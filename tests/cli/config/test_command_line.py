@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from ssl_lt.cli.commands import finetune, pretrain
 from ssl_lt.cli.config.command_line import RunFiles, read_simple, read_words
 from ssl_lt.cli.config.help import documentation
 from ssl_lt.core.disk.yaml_file import read_yaml
@@ -21,24 +20,16 @@ from ssl_lt.runs.config.schema import flags, to_mapping
 from ssl_lt.runs.config.stored import effective_mapping, write_config
 from tests.configs import finetuning as finetune_config
 from tests.configs import pretraining as pretrain_config
+from tests.configs import read
 from tests.toolbox import succeed
 
 
 def pretraining(*words):
-    return pretrain.read(words)[0]
+    return read("pretrain", words)
 
 
 def finetuning(*words):
-    return finetune.read_new(read_words(words, RunFiles())).config
-
-
-@pytest.fixture
-def config_file(tmp_path):
-    def write(text, name="c.yaml"):
-        (tmp_path / name).write_text(text)
-        return str(tmp_path / name)
-
-    return write
+    return read("finetune", words)
 
 
 def test_dashes_and_underscores_are_the_same():

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from ssl_lt.cli.commands import pretrain
 from ssl_lt.core.errors import ConfigError
 from ssl_lt.runs.config.stored import effective_mapping
 from tests.configs import read
 
 
-def pretraining(*words):
-    return pretrain.read(words)[0]
-
-
-@pytest.fixture
-def config_file(tmp_path):
-    def write(text, name="c.yaml"):
-        (tmp_path / name).write_text(text)
-        return str(tmp_path / name)
-
-    return write
-
-
 def test_an_alias_brings_the_options_of_its_plugin(config_file):
-    assert pretraining("--method", "gh", "--gh.clusters", "50").options.gh.clusters == 50
-    both = pretraining("--method", "bcl", "--plugins", "gh", "--bcl.num-ops", "2")
+    assert read("pretrain", ["--method", "gh", "--gh.clusters", "50"]).options.gh.clusters == 50
+    both = read("pretrain", ["--method", "bcl", "--plugins", "gh", "--bcl.num-ops", "2"])
     assert (both.options.bcl.num_ops, both.plugins) == (2, ("bcl", "gh"))
     file = config_file("method: bcl\nbcl.beta: 0.9")
-    assert pretraining("--config", file).options.bcl.beta == 0.9
+    assert read("pretrain", ["--config", file]).options.bcl.beta == 0.9
     with pytest.raises(ConfigError, match=r"--gh\.clusters has no effect without --plugins gh"):
-        pretraining("--method", "bcl", "--gh.clusters", "50")
+        read("pretrain", ["--method", "bcl", "--gh.clusters", "50"])
 
 
 @pytest.mark.parametrize(
@@ -62,19 +48,21 @@ def test_an_alias_brings_the_options_of_its_plugin(config_file):
 )
 def test_a_flag_without_effect_is_refused(words, says):
     with pytest.raises(ConfigError) as error:
-        pretraining(*words.split())
+        read("pretrain", words.split())
     assert says in str(error.value)
 
 
 def test_a_file_may_say_defaults_and_be_overruled(config_file):
     whole = config_file("optimizer: adamw\nmomentum: 0.9\nmilestones: [0.8, 0.9]")
-    assert pretraining("--config", whole).optim.optimizer == "adamw"
+    assert read("pretrain", ["--config", whole]).optim.optimizer == "adamw"
     steps = config_file("schedule: step\nmilestones: [0.6, 0.7]\nnesterov: true", "steps.yaml")
-    overruled = pretraining("--config", steps, "--schedule", "cosine", "--optimizer", "adamw")
+    overruled = read(
+        "pretrain", ["--config", steps, "--schedule", "cosine", "--optimizer", "adamw"]
+    )
     assert overruled.schedule.schedule == "cosine"
     assert not {"milestones", "nesterov", "momentum"} & effective_mapping(overruled).keys()
     with pytest.raises(ConfigError, match="--milestones has no effect without --schedule step"):
-        pretraining("--config", steps, "--schedule", "cosine", "--milestones", "0.6", "0.7")
+        read("pretrain", ["--config", steps, "--schedule", "cosine", "--milestones", "0.6", "0.7"])
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 import pytest
 
 from ssl_lt.core.errors import ConfigError
+from ssl_lt.core.groups import leading_rule
 from ssl_lt.report.figures.plots import Series, curve_figure, difference_figure, profile_figure
 from ssl_lt.report.pages.page import _figures, write_page
-from ssl_lt.report.records.class_order import first_rule, group_names
+from ssl_lt.report.records.class_order import group_names
 from ssl_lt.report.records.curves import Curve
 from ssl_lt.report.tables.comparison import compare
 
@@ -90,7 +91,7 @@ def test_the_page_leads_with_groups_that_have_classes(make_run, tmp_path):
     assert "per-class accuracies. Groups by thirds of the classes." in words
     assert "n/a" not in words[: words.index("per-class accuracies")]
     assert set(group_names(run.data).values()) == {"many", "medium", "few"}
-    assert first_rule(run.data) == "by thirds of the classes"
+    assert leading_rule(run.data.groups) == "by thirds of the classes"
 
 
 def test_needs_nothing_from_outside(make_run, make_pictures, tmp_path):
